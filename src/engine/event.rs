@@ -1,0 +1,182 @@
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::firewall::{Change, Member};
+use crate::model::{GateName, KnockName, Lifetime};
+use crate::policy::Policy;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A source completed a sequence.
+    Knocked {
+        /// Canonical.
+        source: IpAddr,
+        /// Which sequence.
+        knock: KnockName,
+    },
+    /// Somebody asked for something on the control socket.
+    Command {
+        /// Who asked.
+        who: Who,
+        /// What for.
+        command: Command,
+    },
+    /// The whitelist, whole: what the file says, with names resolved, each with its reason.
+    Whitelist(Vec<(IpNet, String)>),
+    /// Members found in the kernel at start.
+    Adopt(Vec<Member>),
+    /// The addresses of this host, whole.
+    OwnAddresses(Vec<IpAddr>),
+    /// The addresses that gates with a host name for `address` stand for, whole.
+    GateAddresses(Vec<(GateName, Vec<IpAddr>)>),
+    /// A new policy.
+    Policy(Box<Policy>),
+    /// A deadline may have passed.
+    Tick,
+}
+
+/// Who asked on the control socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Who(pub String);
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What `knockctl` can ask of the engine. An empty list of gates means every gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Let addresses in for a while.
+    Accept {
+        /// Whom.
+        addresses: Vec<IpAddr>,
+        /// Where.
+        gates: Vec<GateName>,
+        /// Instead of the gate's `accept_timeout`.
+        lifetime: Option<Lifetime>,
+        /// Lift bans that are in the way.
+        force: bool,
+    },
+    /// Ban addresses or networks.
+    Drop {
+        /// Whom.
+        nets: Vec<IpNet>,
+        /// Where.
+        gates: Vec<GateName>,
+        /// Instead of the gate's `ban_timeout`.
+        lifetime: Option<Lifetime>,
+        /// Even if trusted or protected; withdraws trust until restart.
+        force: bool,
+    },
+    /// Trust at run time; the whitelist file is not the engine's business.
+    Trust {
+        /// Whom.
+        nets: Vec<IpNet>,
+        /// Where.
+        gates: Vec<GateName>,
+    },
+    /// End trust given at run time.
+    Untrust {
+        /// Whom.
+        nets: Vec<IpNet>,
+        /// Where.
+        gates: Vec<GateName>,
+    },
+    /// Lift bans of exactly these.
+    Unban {
+        /// Whom.
+        nets: Vec<IpNet>,
+        /// Where.
+        gates: Vec<GateName>,
+    },
+    /// Withdraw many things at once.
+    Flush {
+        /// What.
+        what: Vec<Flush>,
+        /// Where.
+        gates: Vec<GateName>,
+    },
+    /// Let everybody but the banned in.
+    Open {
+        /// Where.
+        gates: Vec<GateName>,
+        /// Instead of the gate's `accept_timeout`.
+        lifetime: Option<Lifetime>,
+    },
+    /// End that.
+    Close {
+        /// Where.
+        gates: Vec<GateName>,
+    },
+}
+
+/// What to flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flush {
+    /// The address's acceptance, not its ban.
+    Address(IpAddr),
+    /// All acceptances and an `open`.
+    Filter,
+    /// All bans.
+    Banned,
+    /// Both.
+    All,
+}
+
+/// Something to be done. The firewall's come first, in the order in which they must be written.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Change the kernel's members.
+    Firewall(Change),
+    /// The rules or most members changed: install `Engine::desired` anew.
+    Install,
+    /// Remember or forget trust that lasts until reboot.
+    Store(TrustEdit),
+    /// Tell the administrator.
+    Log(Log),
+    /// Answer the command that was handled.
+    Reply(Outcome),
+}
+
+/// A change to the trust that lasts until reboot; no gate means every gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TrustEdit {
+    /// Remember.
+    Add(Option<GateName>, IpNet, String),
+    /// Forget.
+    Remove(Option<GateName>, IpNet),
+}
+
+/// How much a log line matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Everyday.
+    Info,
+    /// Refused, or not as it should be.
+    Warning,
+}
+
+/// A line for the log. `text` is whole and printable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// How much it matters.
+    pub level: LogLevel,
+    /// What happened to whom.
+    pub text: String,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// 0 done, or nothing to do; 1 failed; 2 bad input; 4 refused by a safety rule.
+    pub code: u8,
+    /// What changed, a line each.
+    pub done: Vec<String>,
+    /// What did not, and why, a line each.
+    pub refused: Vec<String>,
+}

@@ -1,0 +1,98 @@
+//! What the kernel is to hold, as plain data, and the backends that make it so.
+#![forbid(unsafe_code)]
+
+mod desired;
+
+pub use desired::{Change, Desired, GateRules, Member};
+
+use std::fmt;
+
+use crate::model::GateName;
+
+/// Which kernel interface a backend speaks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BackendKind {
+    /// `nf_tables` over netlink.
+    Nftables,
+    /// No kernel at all: tests and dry runs.
+    Memory,
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BackendKind::Nftables => "nftables",
+            BackendKind::Memory => "memory",
+        })
+    }
+}
+
+/// Why the kernel does not hold what was asked for. Nothing was changed, unless `Unverified`.
+#[derive(Debug, thiserror::Error)]
+pub enum FirewallError {
+    /// A system call or a netlink request failed; `hint` says what to do, with its own brackets.
+    #[error("cannot {operation} {object}: {source}{hint}")]
+    Kernel {
+        /// What was tried: `create set`, `open`.
+        operation: &'static str,
+        /// On what: `ssh_filter4`.
+        object: String,
+        /// The errno.
+        source: std::io::Error,
+        /// ` (run as root or with CAP_NET_ADMIN)`, or nothing.
+        hint: &'static str,
+    },
+    /// The kernel answered something that cannot be understood.
+    #[error("cannot understand the kernel's answer about {object}: {problem}")]
+    Answer {
+        /// About what.
+        object: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Reading back showed something else than was written.
+    #[error("the kernel does not hold what was written: {0}")]
+    Unverified(String),
+    /// More members than the kernel's set takes.
+    #[error("cannot add {member} to {set}: the set is full")]
+    Full {
+        /// The set.
+        set: String,
+        /// The first member that found no place.
+        member: String,
+    },
+}
+
+/// What the kernel was found to hold under our names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Gates whose chains exist.
+    pub gates: Vec<GateName>,
+    /// Members of their sets with the time that is left. Overlapping networks come back as the
+    /// fewest networks that cover the same addresses.
+    pub members: Vec<Member>,
+}
+
+/// A kernel firewall. All calls block, for microseconds.
+pub trait Backend {
+    /// Which one it is.
+    fn kind(&self) -> BackendKind;
+
+    /// What the kernel holds now; `None` if there is nothing of ours.
+    fn observe(&mut self) -> Result<Option<Observed>, FirewallError>;
+
+    /// Makes the kernel hold exactly `desired`, whatever it held before, without a moment in
+    /// which a gate stands open or a member that stays is missing; reads it back and verifies it.
+    /// Members already there with the same deadline (within a second) are left as they are.
+    fn install(&mut self, desired: &Desired) -> Result<(), FirewallError>;
+
+    /// Carries the changes out in order, all or none. Putting a member that is there gives it
+    /// the new lifetime and reason; removing one that is not there is no error.
+    fn apply(&mut self, changes: &[Change]) -> Result<(), FirewallError>;
+
+    /// Compares the rules with what `install` wrote and names what is missing or altered.
+    fn verify(&mut self) -> Result<Vec<String>, FirewallError>;
+
+    /// Removes everything of ours. Nothing there is no error.
+    fn teardown(&mut self) -> Result<(), FirewallError>;
+}
