@@ -6,10 +6,18 @@
 //! as an argument; the only `unsafe` code is in `sys`.
 
 #[cfg(target_os = "linux")]
+pub mod capture;
+#[cfg(target_os = "linux")]
 pub mod engine;
 #[cfg(target_os = "linux")]
 pub mod firewall;
 #[cfg(target_os = "linux")]
+pub mod links;
+#[cfg(target_os = "linux")]
 pub mod model;
 #[cfg(target_os = "linux")]
+pub mod packet;
+#[cfg(target_os = "linux")]
 pub mod policy;
+#[cfg(target_os = "linux")]
+pub mod sys;

@@ -1,0 +1,6 @@
+//! The only `unsafe` code: thin, safe wrappers around what the kernel offers and no safe crate
+//! covers. Knows no other module of this program.
+
+pub mod clock;
+pub mod packet;
+pub mod ready;
