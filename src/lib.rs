@@ -11,8 +11,12 @@ pub mod capture;
 pub mod engine;
 #[cfg(target_os = "linux")]
 pub mod firewall;
+#[cfg(all(test, target_os = "linux"))]
+mod fixtures;
 #[cfg(target_os = "linux")]
 pub mod links;
+#[cfg(target_os = "linux")]
+pub mod matcher;
 #[cfg(target_os = "linux")]
 pub mod model;
 #[cfg(target_os = "linux")]
