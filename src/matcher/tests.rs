@@ -1,4 +1,5 @@
 //! Each sentence of "What a knock is" in the design is a test by name.
+#![allow(clippy::cast_possible_truncation, reason = "small numbers, in a test")]
 
 use std::time::Duration;
 
