@@ -13,3 +13,5 @@ pub mod firewall;
 pub mod model;
 #[cfg(target_os = "linux")]
 pub mod policy;
+#[cfg(target_os = "linux")]
+pub mod whitelist;

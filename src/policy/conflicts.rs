@@ -209,7 +209,7 @@ fn risks(reader: &mut Reader, knock: &PlacedKnock) {
     );
     if *action == KnockAction::Trust {
         reader.warn(
-            knock.sequence_at,
+            knock.action_at,
             format!("`action: trust` for the knock `{name}`"),
             "`accept`",
             "who has seen the knock can send it again and is trusted until the daemon restarts",
@@ -224,9 +224,12 @@ fn risks(reader: &mut Reader, knock: &PlacedKnock) {
         );
     }
     let udp_only = sequence.iter().all(|port| port.proto == Proto::Udp);
-    if udp_only && !sequence.is_empty() && knock.flags_given {
+    if let Some(at) = knock.flags_at
+        && udp_only
+        && !sequence.is_empty()
+    {
         reader.warn(
-            knock.sequence_at,
+            at,
             "`tcpflags` for a sequence of UDP ports only",
             "a TCP port or no `tcpflags`",
             "a UDP datagram has no flags",

@@ -48,8 +48,9 @@ pub(super) struct PlacedKnock {
     /// The place of each port; empty if the sequence could not be read whole.
     pub(super) ports_at: Vec<At>,
     pub(super) sequence_at: At,
-    /// Whether `tcpflags` is there at all.
-    pub(super) flags_given: bool,
+    pub(super) action_at: At,
+    /// Where `tcpflags` is, if it is given.
+    pub(super) flags_at: Option<At>,
 }
 
 /// Reads all knocks. `gates` are the names under `gates`, whether those gates are sound or not.
@@ -124,7 +125,8 @@ fn knock(
         knock,
         ports_at,
         sequence_at,
-        flags_given: flags.is_some(),
+        action_at: fields.get("action").map_or(at, |node| node.at),
+        flags_at: fields.get("tcpflags").map(|node| node.at),
     })
 }
 

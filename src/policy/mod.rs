@@ -4,6 +4,7 @@
 //! is wrong with it is reported at once. `load` is the only IO.
 #![forbid(unsafe_code)]
 
+mod border;
 mod conflicts;
 mod file;
 mod flags;
@@ -17,6 +18,7 @@ mod reader;
 mod settings;
 mod syntax;
 mod types;
+mod words;
 
 pub use file::{Checked, MOST_BYTES, parse};
 pub use load::{LoadError, load, read};
@@ -25,3 +27,4 @@ pub use types::{
     BackendChoice, Firewall, Gate, GateAddress, Hook, Interfaces, Knock, KnockAction, OnStop,
     Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
 };
+pub use words::{WhitelistSummary, check_report, describe};
