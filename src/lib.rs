@@ -25,3 +25,5 @@ pub mod packet;
 pub mod policy;
 #[cfg(target_os = "linux")]
 pub mod sys;
+#[cfg(target_os = "linux")]
+pub mod whitelist;
