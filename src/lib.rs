@@ -6,10 +6,18 @@
 //! as an argument; the only `unsafe` code is in `sys`.
 
 #[cfg(target_os = "linux")]
+pub mod control;
+#[cfg(target_os = "linux")]
 pub mod engine;
 #[cfg(target_os = "linux")]
 pub mod firewall;
+pub mod knock;
 #[cfg(target_os = "linux")]
+pub mod knockctl;
 pub mod model;
 #[cfg(target_os = "linux")]
 pub mod policy;
+#[cfg(target_os = "linux")]
+pub mod resolver;
+#[cfg(target_os = "linux")]
+pub mod store;
