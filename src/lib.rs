@@ -8,11 +8,16 @@
 #[cfg(target_os = "linux")]
 pub mod capture;
 #[cfg(target_os = "linux")]
+pub mod control;
+#[cfg(target_os = "linux")]
 pub mod engine;
 #[cfg(target_os = "linux")]
 pub mod firewall;
 #[cfg(all(test, target_os = "linux"))]
 mod fixtures;
+pub mod knock;
+#[cfg(target_os = "linux")]
+pub mod knockctl;
 #[cfg(target_os = "linux")]
 pub mod links;
 #[cfg(target_os = "linux")]
@@ -23,6 +28,10 @@ pub mod model;
 pub mod packet;
 #[cfg(target_os = "linux")]
 pub mod policy;
+#[cfg(target_os = "linux")]
+pub mod resolver;
+#[cfg(target_os = "linux")]
+pub mod store;
 #[cfg(target_os = "linux")]
 pub mod sys;
 #[cfg(target_os = "linux")]
