@@ -6,6 +6,8 @@
 //! as an argument; the only `unsafe` code is in `sys`.
 
 #[cfg(target_os = "linux")]
+pub mod demo;
+#[cfg(target_os = "linux")]
 pub mod engine;
 #[cfg(target_os = "linux")]
 pub mod firewall;

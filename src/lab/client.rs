@@ -98,6 +98,12 @@ impl Session {
         Ok(line == sent)
     }
 
+    /// Sends this and whether anything at all comes back.
+    pub fn answers(&mut self, text: &str) -> io::Result<bool> {
+        self.stream.get_mut().write_all(text.as_bytes())?;
+        Ok(self.stream.read(&mut [0; 64])? > 0)
+    }
+
     /// Whether the other side closed or reset the connection.
     pub fn is_over(&mut self) -> bool {
         let socket = socket2::SockRef::from(self.stream.get_ref());
@@ -157,10 +163,12 @@ impl Client {
     ) -> Result<Opened, LabError> {
         let (address, ports) = (parse(to)?, parse_ports(ports)?);
         let found = self.host.with("knock and connect to", to, || {
+            let mut last = Instant::now();
             for &port in &ports {
+                last = Instant::now();
                 knock(self.source, address.ip(), port)?;
             }
-            until_open(self.source, address, Instant::now(), patience)
+            until_open(self.source, address, last, patience)
         })?;
         found.ok_or_else(|| LabError::TooLate {
             what: format!("{to} opening to {} after its knock", self.source),

@@ -48,7 +48,7 @@ pub fn enter() -> Result<Entered, LabError> {
 
 /// Whether this process is in namespaces made by [`enter`].
 pub fn inside() -> bool {
-    let origin = env::var(ORIGIN).ok().and_then(|text| text.parse().ok());
+    let origin: Option<u64> = env::var(ORIGIN).ok().and_then(|text| text.parse().ok());
     match (origin, netns_inode()) {
         (Some(origin), Ok(now)) => now != origin,
         (None, _) | (_, Err(_)) => false,
