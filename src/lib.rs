@@ -10,6 +10,8 @@ pub mod capture;
 #[cfg(target_os = "linux")]
 pub mod control;
 #[cfg(target_os = "linux")]
+pub mod demo;
+#[cfg(target_os = "linux")]
 pub mod engine;
 #[cfg(target_os = "linux")]
 pub mod firewall;
@@ -18,6 +20,8 @@ mod fixtures;
 pub mod knock;
 #[cfg(target_os = "linux")]
 pub mod knockctl;
+#[cfg(target_os = "linux")]
+pub mod lab;
 #[cfg(target_os = "linux")]
 pub mod links;
 #[cfg(target_os = "linux")]

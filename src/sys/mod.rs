@@ -2,5 +2,6 @@
 //! covers. Knows no other module of this program.
 
 pub mod clock;
+pub mod ns;
 pub mod packet;
 pub mod ready;

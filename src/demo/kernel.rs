@@ -1,0 +1,107 @@
+//! What the kernel holds, as the daemon reports it or, with the daemon dead, as it is found.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::stage::Stage;
+use super::{DemoError, humanly};
+use crate::firewall::{Backend, FirewallError};
+use crate::model::{Chain, Lifetime};
+
+/// A member of a chain, as `knockctl -o json list` has it.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Entry {
+    pub(super) chain: String,
+    pub(super) address: String,
+    pub(super) expires_in_s: Option<f64>,
+    pub(super) reason: String,
+}
+
+#[derive(Deserialize)]
+struct List {
+    entries: Vec<Entry>,
+}
+
+/// The members: from `knockctl` while the daemon lives, from the kernel itself otherwise.
+pub(super) fn members(stage: &Stage) -> Result<Vec<Entry>, DemoError> {
+    if stage.daemon.pid().is_none() {
+        return observed(stage);
+    }
+    let reply = stage.daemon.ctl(&["-o", "json", "list"])?;
+    if reply.code != Some(0) {
+        let error = reply.stderr.trim();
+        return Err(DemoError::NotSo(format!("knockctl list: {error}")));
+    }
+    let list: List = serde_json::from_str(&reply.stdout)
+        .map_err(|error| DemoError::NotSo(format!("knockctl list: {error}")))?;
+    Ok(list.entries)
+}
+
+/// The backend that the shipped policy gets.
+#[expect(clippy::unnecessary_wraps, reason = "a real backend may fail to open")]
+fn backend() -> Result<Option<Box<dyn Backend>>, FirewallError> {
+    Ok(None)
+}
+
+fn observed(stage: &Stage) -> Result<Vec<Entry>, DemoError> {
+    let look = || backend()?.map_or(Ok(None), |mut backend| backend.observe());
+    let observed = stage
+        .server
+        .run(look)?
+        .map_err(|error| DemoError::NotSo(error.to_string()))?;
+    let members = observed.unwrap_or_default().members;
+    let entries = members.into_iter().map(|member| Entry {
+        chain: format!("{}_{}", member.gate, member.chain.suffix()),
+        address: without_host_length(&member.net.to_string()),
+        expires_in_s: match member.remaining {
+            Lifetime::For(span) => Some(span.as_secs_f64()),
+            Lifetime::Never => None,
+        },
+        reason: member.reason,
+    });
+    Ok(entries.collect())
+}
+
+fn without_host_length(net: &str) -> String {
+    let suffix = if net.contains(':') { "/128" } else { "/32" };
+    net.strip_suffix(suffix).unwrap_or(net).to_owned()
+}
+
+/// The chains in the order in which a packet meets them, a member a line.
+pub(super) fn chains(stage: &Stage) -> Result<Vec<String>, DemoError> {
+    let mut chains: BTreeMap<(usize, String), Vec<Entry>> = BTreeMap::new();
+    for (order, chain) in Chain::ALL.into_iter().enumerate() {
+        chains.insert((order, format!("ssh_{}", chain.suffix())), Vec::new());
+    }
+    for entry in members(stage)? {
+        let order = Chain::ALL
+            .into_iter()
+            .position(|chain| entry.chain.ends_with(chain.suffix()));
+        let key = (order.unwrap_or(Chain::ALL.len()), entry.chain.clone());
+        chains.entry(key).or_default().push(entry);
+    }
+    let mut lines = Vec::new();
+    for ((_, chain), entries) in chains {
+        let mut name = chain.as_str();
+        if entries.is_empty() {
+            lines.push(format!("{name:<13} –"));
+        }
+        for entry in entries {
+            lines.push(format!("{name:<13} {}", shown(&entry)));
+            name = "";
+        }
+    }
+    Ok(lines)
+}
+
+fn shown(entry: &Entry) -> String {
+    let left = match entry.expires_in_s {
+        Some(seconds) => {
+            let span = std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default();
+            format!("{} left", humanly(span))
+        }
+        None => "for good".to_owned(),
+    };
+    format!("{:<16} {left:<9} {}", entry.address, entry.reason)
+}
