@@ -174,8 +174,11 @@ impl Ring {
     /// The oldest packet that has not been released, if there is one. It is released, which gives
     /// its place back to the kernel, when the answer is dropped.
     pub fn next_packet(&mut self) -> Option<Packet<'_>> {
-        let status = self.status().load(Ordering::Acquire);
-        (status & libc::TP_STATUS_USER != 0).then_some(Packet { ring: self })
+        if self.status().load(Ordering::Acquire) & libc::TP_STATUS_USER == 0 {
+            return None;
+        }
+        // Made only now: dropping it releases the frame.
+        Some(Packet { ring: self })
     }
 
     /// What has arrived since the last call.
