@@ -1,5 +1,5 @@
 //! The two kinds of rtnetlink messages that matter, and the few of their attributes that do
-//! (`rtnetlink(7)`, linux/if_link.h, linux/if_addr.h).
+//! (`rtnetlink(7)`, `linux/if_link.h`, `linux/if_addr.h`).
 //!
 //! A link message has some sixty attributes and every kernel brings new ones; what is not looked
 //! at cannot be misunderstood, so nothing else of it is decoded.
@@ -161,7 +161,7 @@ fn address(body: &[u8]) -> Option<Address> {
     Some(Address {
         index: u32_at(body, 4)?,
         // Where there is a peer, IFA_ADDRESS is the peer's (linux/if_addr.h).
-        address: local.or(other)?.to_canonical(),
+        ip: local.or(other)?.to_canonical(),
         prefix: *body.get(1)?,
         broadcast,
     })

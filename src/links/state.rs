@@ -24,7 +24,7 @@ pub struct Interface {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Address {
     pub(super) index: u32,
-    pub(super) address: IpAddr,
+    pub(super) ip: IpAddr,
     pub(super) prefix: u8,
     pub(super) broadcast: Option<IpAddr>,
 }
@@ -83,11 +83,11 @@ impl State {
                 self.addresses.retain(|&(on, ..), _| on != index);
             }
             News::Address(new) => {
-                let key = (new.index, new.address, new.prefix);
+                let key = (new.index, new.ip, new.prefix);
                 self.addresses.insert(key, new.broadcast);
             }
             News::NoAddress(old) => {
-                self.addresses.remove(&(old.index, old.address, old.prefix));
+                self.addresses.remove(&(old.index, old.ip, old.prefix));
             }
             News::Done | News::Error(_) | News::Other => {}
         }

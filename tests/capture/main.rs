@@ -57,6 +57,10 @@ fn main() -> ExitCode {
             the_longest_filter_is_accepted,
         ),
         trial(
+            "little_room_for_filters_will_do",
+            little_room_for_filters_will_do,
+        ),
+        trial(
             "a_vanished_interface_ends_nothing",
             a_vanished_interface_ends_nothing,
         ),
@@ -336,6 +340,24 @@ fn the_longest_filter_is_accepted() {
     }
     veth.send(&syn(9));
     assert_eq!(ports(&seen_until(&mut capture, KnockPort::tcp(9))), [49, 9]);
+}
+
+/// Before Linux 6.7 a socket had 20 KiB for its filters, also while one replaces another.
+fn little_room_for_filters_will_do() {
+    const LIMIT: &str = "/proc/sys/net/core/optmem_max";
+    // Where it is not the namespace's own, it has the old value.
+    if std::path::Path::new(LIMIT).exists() {
+        std::fs::write(LIMIT, "20480").unwrap();
+    }
+    let veth = Veth::new("room");
+    let scattered: Vec<_> = (0..3000).map(|n| KnockPort::tcp(9 + 20 * n)).collect();
+    let mut capture = Capture::open(&wants(&scattered)).unwrap();
+    for _ in 0..3 {
+        capture.set_filter(&wants(&scattered)).unwrap();
+        veth.send(&syn(49));
+        veth.send(&syn(9));
+        assert_eq!(ports(&seen_until(&mut capture, KnockPort::tcp(9))), [49, 9]);
+    }
 }
 
 fn a_vanished_interface_ends_nothing() {
