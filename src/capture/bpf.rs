@@ -1,5 +1,5 @@
-//! The instructions of classic BPF that the filter uses (linux/filter.h, linux/bpf_common.h;
-//! Documentation/networking/filter.rst), by their names in `bpf_asm`.
+//! The instructions of classic BPF that the filter uses (`linux/filter.h`,
+//! `linux/bpf_common.h`; `Documentation/networking/filter.rst`), by their names in `bpf_asm`.
 
 use crate::sys::packet::Instruction;
 
@@ -42,7 +42,7 @@ const ANCILLARY: u32 = 0xffff_f000;
 pub(super) const PACKET_TYPE: u32 = ANCILLARY + 4;
 /// `SKF_AD_IFINDEX`
 pub(super) const INTERFACE: u32 = ANCILLARY + 8;
-/// `PACKET_HOST`: addressed to this machine on the link (linux/if_packet.h).
+/// `PACKET_HOST`: addressed to this machine on the link (`linux/if_packet.h`).
 pub(super) const PACKET_HOST: u32 = 0;
 
 /// The whole packet, as far as there is room for it.

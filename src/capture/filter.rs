@@ -13,9 +13,10 @@ use super::ranges::Ranges;
 use crate::model::Proto;
 use crate::sys::packet::Instruction;
 
-/// Longest programs to try, in turn. `BPF_MAXINSNS` is 4096, but before Linux 6.7 net.core.
-/// optmem_max was 20 KiB, of which the filter in use and the one that replaces it each take eight
-/// bytes for every instruction of their translation, which is a little longer than the original.
+/// Longest programs to try, in turn. `BPF_MAXINSNS` is 4096, but before Linux 6.7
+/// `net.core.optmem_max` was 20 KiB, of which the filter in use and the one that replaces it each
+/// take eight bytes for every instruction of their translation, which is a little longer than the
+/// original.
 pub(super) const BUDGETS: [usize; 3] = [4096, 800, 200];
 
 /// Which packets a program is for.

@@ -258,10 +258,7 @@ impl Source {
     }
 
     fn drain(&mut self, interfaces: &Interfaces, f: &mut impl FnMut(Frame<'_>)) -> Drained {
-        let now = Clocks {
-            boot: clock::boottime(),
-            real: clock::realtime(),
-        };
+        let now = both_clocks();
         for _ in 0..AT_ONCE {
             let Some(packet) = self.ring.next_packet() else {
                 self.empty_at = Time(now.boot);
@@ -313,6 +310,19 @@ impl Family {
         match self {
             Family::V4 => "the packet filter for IPv4",
             Family::V6 => "the packet filter for IPv6",
+        }
+    }
+}
+
+/// Reads the clocks as one, again if something came between the readings.
+fn both_clocks() -> Clocks {
+    let mut attempts = 3;
+    loop {
+        let boot = clock::boottime();
+        let real = clock::realtime();
+        attempts -= 1;
+        if attempts == 0 || clock::boottime() - boot < 50_000 {
+            return Clocks { boot, real };
         }
     }
 }

@@ -43,8 +43,11 @@ fn ipv4(protocol: u8, options: usize, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
+/// An extension header with its type.
+type Header = (u8, Vec<u8>);
+
 /// `chain` is the extension headers, each with its own type; they are linked here.
-fn ipv6(chain: &[(u8, Vec<u8>)], protocol: u8, payload: &[u8]) -> Vec<u8> {
+fn ipv6(chain: &[Header], protocol: u8, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0; 40];
     packet[0] = 0x60;
     packet[8..24].copy_from_slice(&v6().0);
@@ -133,7 +136,7 @@ fn extension_headers_are_walked() {
 
 #[test]
 fn extension_headers_have_their_limits() {
-    let cases: [(&[(u8, Vec<u8>)], NotAKnock); 5] = [
+    let cases: [(&[Header], NotAKnock); 5] = [
         (&[(FRAGMENT, fragment_header(0, true))], NotAKnock::Fragment),
         (
             &[(FRAGMENT, fragment_header(1, false))],

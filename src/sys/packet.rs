@@ -1,5 +1,5 @@
-//! Packet sockets with a receive ring (`packet(7)`, linux/if_packet.h,
-//! Documentation/networking/packet_mmap.rst).
+//! Packet sockets with a receive ring (`packet(7)`, `linux/if_packet.h`,
+//! `Documentation/networking/packet_mmap.rst`).
 //!
 //! The order of calls is that of the types: a socket that receives nothing yet, its filter, its
 //! ring, and last the bind that makes packets arrive; so no packet ever passes unfiltered.
@@ -33,7 +33,11 @@ const _: () = assert!(
         && offset_of!(Instruction, k) == offset_of!(libc::sock_filter, k)
 );
 
-/// `ETH_P_IP`, linux/if_ether.h.
+// A small constant that libc declares as a wider type.
+#[allow(clippy::cast_possible_truncation)]
+const AF_PACKET: libc::sa_family_t = libc::AF_PACKET as libc::sa_family_t;
+
+/// `ETH_P_IP`, `linux/if_ether.h`.
 pub const ETHERTYPE_IPV4: u16 = 0x0800;
 /// `ETH_P_IPV6`.
 pub const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -82,7 +86,7 @@ impl PacketSocket {
 
     /// Sets the filter, or replaces it in one step while packets arrive (`socket(7)`,
     /// `SO_ATTACH_FILTER`). EINVAL for a faulty program, ENOMEM for one that is longer than
-    /// net.core.optmem_max allows.
+    /// `net.core.optmem_max` allows.
     pub fn set_filter(&self, program: &[Instruction]) -> io::Result<()> {
         let Ok(len) = u16::try_from(program.len()) else {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
@@ -153,14 +157,14 @@ impl Ring {
     pub fn bind(&self, ethertype: u16) -> io::Result<()> {
         // SAFETY: all zeros is a valid sockaddr_ll.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_family = AF_PACKET;
         address.sll_protocol = ethertype.to_be();
         // SAFETY: the pointer and the length are those of `address`.
         check(unsafe {
             libc::bind(
                 self.socket.0.as_raw_fd(),
                 (&raw const address).cast(),
-                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+                length_of::<libc::sockaddr_ll>(),
             )
         })?;
         Ok(())
@@ -174,8 +178,11 @@ impl Ring {
     /// The oldest packet that has not been released, if there is one. It is released, which gives
     /// its place back to the kernel, when the answer is dropped.
     pub fn next_packet(&mut self) -> Option<Packet<'_>> {
-        let status = self.status().load(Ordering::Acquire);
-        (status & libc::TP_STATUS_USER != 0).then_some(Packet { ring: self })
+        if self.status().load(Ordering::Acquire) & libc::TP_STATUS_USER == 0 {
+            return None;
+        }
+        // Made only now: dropping it releases the frame.
+        Some(Packet { ring: self })
     }
 
     /// What has arrived since the last call.
@@ -184,7 +191,7 @@ impl Ring {
             tp_packets: 0,
             tp_drops: 0,
         };
-        let mut len = size_of::<libc::tpacket_stats>() as libc::socklen_t;
+        let mut len = length_of::<libc::tpacket_stats>();
         // SAFETY: PACKET_STATISTICS writes at most `len` bytes to `stats`.
         check(unsafe {
             libc::getsockopt(
@@ -207,8 +214,14 @@ impl Ring {
         unsafe { self.memory.start.add(self.next * self.frame_size) }
     }
 
+    fn header(&self) -> NonNull<libc::tpacket2_hdr> {
+        let header = self.frame().cast::<libc::tpacket2_hdr>();
+        debug_assert!(header.is_aligned());
+        header
+    }
+
     fn status(&self) -> &AtomicU32 {
-        let field = self.frame().as_ptr().cast::<libc::tpacket2_hdr>();
+        let field = self.header().as_ptr();
         // SAFETY: a frame starts with a tpacket2_hdr and is aligned to 256 bytes; the mapping
         // lives as long as `self`. The kernel writes this field too, which is why it is atomic.
         unsafe { AtomicU32::from_ptr(&raw mut (*field).tp_status) }
@@ -238,10 +251,9 @@ pub struct Packet<'ring> {
 
 impl Packet<'_> {
     fn header(&self) -> libc::tpacket2_hdr {
-        let header = self.ring.frame().as_ptr().cast::<libc::tpacket2_hdr>();
         // SAFETY: the frame starts with this header. TP_STATUS_USER was read with acquire, so
         // what the kernel wrote before is visible, and it writes no more until we release.
-        unsafe { header.read() }
+        unsafe { self.ring.header().read() }
     }
 
     /// The packet from its IP header on, cut to the size of a frame.
@@ -346,10 +358,17 @@ unsafe fn set_option<T>(fd: RawFd, level: c_int, option: c_int, value: &T) -> io
             level,
             option,
             ptr::from_ref(value).cast(),
-            size_of::<T>() as libc::socklen_t,
+            length_of::<T>(),
         )
     })?;
     Ok(())
+}
+
+/// The size of a type as system calls want it.
+// No structure here is longer than a hundred bytes.
+#[allow(clippy::cast_possible_truncation)]
+const fn length_of<T>() -> libc::socklen_t {
+    size_of::<T>() as libc::socklen_t
 }
 
 fn check(answer: c_int) -> io::Result<c_int> {
