@@ -135,8 +135,14 @@ impl Request {
                 !self.gates.is_empty() && matches!(verb, Status | Ping | Reload | Teardown),
             ),
             ("--comment", self.comment.is_some() && verb != Trust),
-            ("--runtime", self.runtime && !matches!(verb, Trust | Untrust)),
-            ("--force", self.force && !matches!(verb, Accept | Drop | Trust)),
+            (
+                "--runtime",
+                self.runtime && !matches!(verb, Trust | Untrust),
+            ),
+            (
+                "--force",
+                self.force && !matches!(verb, Accept | Drop | Trust),
+            ),
         ];
         match wrong.into_iter().find(|(_, wrong)| *wrong) {
             Some((option, _)) => Err(Refusal::Option { verb, option }),

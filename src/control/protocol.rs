@@ -250,24 +250,21 @@ impl<'de> Deserialize<'de> for Data {
 
 /// How the daemon is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Status {
     /// `nftables` or another.
     pub backend: String,
     /// Why that one.
-    #[serde(default)]
     pub backend_reason: String,
     /// `running`, or `degraded`.
     pub state: String,
     /// What is not as it should be, a line each.
-    #[serde(default)]
     pub problems: Vec<String>,
     /// Whole seconds since the daemon started.
     pub uptime_s: u64,
     /// The daemon's version.
-    #[serde(default)]
     pub version: String,
     /// The policy file.
-    #[serde(default)]
     pub policy: String,
     /// Each gate, in the order of the policy.
     pub gates: Vec<GateStatus>,
@@ -275,6 +272,7 @@ pub struct Status {
 
 /// How a gate is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct GateStatus {
     /// The chain prefix.
     pub name: String,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
@@ -163,21 +163,30 @@ impl Server {
             let Ok(peer) = Peer::of(&stream) else {
                 continue;
             };
-            let pool = if peer.may_change() { &all } else { &readers };
-            let (Ok(own), Ok(one)) = (
-                Arc::clone(pool).try_acquire_owned(),
-                Arc::clone(&all).try_acquire_owned(),
-            ) else {
+            let Some(permits) = admit(peer, &all, &readers) else {
                 turn_away(&stream);
                 continue;
             };
             let shared = Arc::clone(&shared);
             connections.spawn(async move {
                 connection::serve(stream, peer, &shared).await;
-                drop((own, one));
+                drop(permits);
             });
         }
     }
+}
+
+pub(super) type Permits = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+
+/// A place among all, and among the readers for those who are that.
+pub(super) fn admit(peer: Peer, all: &Arc<Semaphore>, readers: &Arc<Semaphore>) -> Option<Permits> {
+    let reader = if peer.may_change() {
+        None
+    } else {
+        Some(Arc::clone(readers).try_acquire_owned().ok()?)
+    };
+    let place = Arc::clone(all).try_acquire_owned().ok()?;
+    Some((place, reader))
 }
 
 /// A new connection has room for a line.

@@ -154,12 +154,7 @@ impl Store {
             .map_err(self.failed("remember a name"))
     }
 
-    fn replace_name(
-        &mut self,
-        name: &str,
-        addresses: &[IpAddr],
-        now: i64,
-    ) -> rusqlite::Result<()> {
+    fn replace_name(&mut self, name: &str, addresses: &[IpAddr], now: i64) -> rusqlite::Result<()> {
         let change = self.database.transaction()?;
         change.execute("DELETE FROM names WHERE name = ?1", [name])?;
         {
@@ -291,7 +286,10 @@ impl Store {
             .map_err(self.failed("forget the trust of earlier boots"))
     }
 
-    fn failed(&self, operation: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError + use<> {
+    fn failed(
+        &self,
+        operation: &'static str,
+    ) -> impl FnOnce(rusqlite::Error) -> StoreError + use<> {
         let path = self.path.clone();
         move |source| StoreError::Database {
             operation,
@@ -302,6 +300,7 @@ impl Store {
 }
 
 fn unix_seconds(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
 }

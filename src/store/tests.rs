@@ -127,7 +127,11 @@ fn only_the_owner_reads_it() {
 fn a_damaged_file_is_moved_aside_and_said_so() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join(FILE_NAME);
-    fs::write(&file, "this is not a database, whatever it is called. ".repeat(50)).unwrap();
+    fs::write(
+        &file,
+        "this is not a database, whatever it is called. ".repeat(50),
+    )
+    .unwrap();
     let mut store = Store::open_as(dir.path(), "boot").unwrap();
     let aside = dir.path().join("knockd.db.corrupt-1");
     assert_eq!(store.moved_aside(), Some(aside.as_path()));
@@ -161,7 +165,10 @@ fn a_later_version_is_left_alone() {
         .pragma_update(None, "user_version", 7)
         .unwrap();
     let error = Store::open_as(dir.path(), "boot").unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 7, .. }), "{error}");
+    assert!(
+        matches!(error, StoreError::Newer { found: 7, .. }),
+        "{error}"
+    );
     assert!(file.exists());
     assert!(!dir.path().join("knockd.db.corrupt-1").exists());
 }
@@ -185,7 +192,10 @@ fn a_full_disk_is_an_error_that_says_so_and_spoils_nothing() {
         .map(|n| std::net::Ipv4Addr::from(0xc000_0200 + n).into())
         .collect();
     let error = store.remember_name("kept", &many, today()).unwrap_err();
-    assert!(error.to_string().contains("make room on the disk"), "{error}");
+    assert!(
+        error.to_string().contains("make room on the disk"),
+        "{error}"
+    );
     assert_eq!(store.names(today()).unwrap()[0].addresses.len(), 1);
 }
 
@@ -197,10 +207,18 @@ fn places_where_nothing_can_be_kept_are_named() {
     let error = Store::open_as(&file, "boot").unwrap_err().to_string();
     assert!(error.contains("file"), "{error}");
     let error = Store::open_as(&file.join("below"), "boot").unwrap_err();
-    assert!(error.to_string().contains("cannot create the state directory"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("cannot create the state directory"),
+        "{error}"
+    );
     // procfs takes no files, whoever asks.
     let error = Store::open_as(Path::new("/proc/self"), "boot").unwrap_err();
-    assert!(error.to_string().contains("/proc/self/knockd.db"), "{error}");
+    assert!(
+        error.to_string().contains("/proc/self/knockd.db"),
+        "{error}"
+    );
     assert!(error.to_string().starts_with("cannot open"), "{error}");
     fs::create_dir(dir.path().join(FILE_NAME)).unwrap();
     let error = Store::open_as(dir.path(), "boot").unwrap_err();
