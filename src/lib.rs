@@ -12,4 +12,8 @@ pub mod firewall;
 #[cfg(target_os = "linux")]
 pub mod model;
 #[cfg(target_os = "linux")]
+pub mod netlink;
+#[cfg(target_os = "linux")]
 pub mod policy;
+#[cfg(target_os = "linux")]
+pub mod sessions;
