@@ -29,11 +29,15 @@ pub mod matcher;
 #[cfg(target_os = "linux")]
 pub mod model;
 #[cfg(target_os = "linux")]
+pub mod netlink;
+#[cfg(target_os = "linux")]
 pub mod packet;
 #[cfg(target_os = "linux")]
 pub mod policy;
 #[cfg(target_os = "linux")]
 pub mod resolver;
+#[cfg(target_os = "linux")]
+pub mod sessions;
 #[cfg(target_os = "linux")]
 pub mod store;
 #[cfg(target_os = "linux")]
