@@ -32,6 +32,8 @@ pub use words::{WhitelistSummary, check_report, describe};
 #[cfg(test)]
 mod conflicts_tests;
 #[cfg(test)]
+mod file_tests;
+#[cfg(test)]
 mod limits_tests;
 #[cfg(test)]
 mod malformed_tests;
