@@ -17,6 +17,8 @@ use crate::engine::Who;
 
 mod bind;
 mod connection;
+#[cfg(test)]
+mod tests;
 
 /// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]
@@ -176,10 +178,10 @@ impl Server {
     }
 }
 
-pub(super) type Permits = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+type Permits = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 
 /// A place among all, and among the readers for those who are that.
-pub(super) fn admit(peer: Peer, all: &Arc<Semaphore>, readers: &Arc<Semaphore>) -> Option<Permits> {
+fn admit(peer: Peer, all: &Arc<Semaphore>, readers: &Arc<Semaphore>) -> Option<Permits> {
     let reader = if peer.may_change() {
         None
     } else {
