@@ -387,6 +387,30 @@ async fn many_names_are_asked_for_a_few_at_a_time() {
 }
 
 #[tokio::test]
+async fn at_most_eight_names_wait_for_an_answer() {
+    let (dir, server) = (tempfile::tempdir().unwrap(), NameServer::start().await);
+    let all: Vec<String> = (0..50).map(|n| format!("host-{n}.test")).collect();
+    for name in &all {
+        server.set_both(name, &Reply::Silence);
+    }
+    let mut config = config(&dir, Some(server.address));
+    config.timing.lookup = Duration::from_secs(15);
+    let (resolver, mut events) = Resolver::start(config, vec![]);
+    resolver.set_names(all);
+    let waiting = || {
+        let questions = server.questions.lock().unwrap();
+        let names: std::collections::HashSet<_> = questions.iter().map(|(name, _)| name).collect();
+        names.len()
+    };
+    while waiting() < 8 {
+        tokio::task::yield_now().await;
+    }
+    let silence = timeout(Duration::from_millis(300), events.recv()).await;
+    assert!(silence.is_err(), "{silence:?}");
+    assert_eq!(waiting(), 8);
+}
+
+#[tokio::test]
 async fn without_names_nothing_happens() {
     let (dir, server) = (tempfile::tempdir().unwrap(), NameServer::start().await);
     server.set_both("gw.test", &reply(&["192.0.2.1"], 0));
