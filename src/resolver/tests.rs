@@ -250,7 +250,7 @@ async fn what_an_earlier_run_knew_counts_for_as_long_as_it_may() {
         addresses: addresses(&["192.0.2.1"]),
         age,
     };
-    let soon = quick().keep - Duration::from_millis(900);
+    let soon = quick().keep.saturating_sub(Duration::from_millis(900));
     let stale = quick().keep + Duration::from_secs(1);
     let seeds = vec![known("soon.test", soon), known("stale.test", stale)];
     let (resolver, mut events) = Resolver::start(config(&dir, Some(server.address)), seeds);
