@@ -51,6 +51,9 @@ pub struct Call {
     pub reply: oneshot::Sender<Response>,
 }
 
+/// How long a stopping daemon waits for clients to take their answers.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
 /// How much of everything a client gets.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
@@ -125,8 +128,10 @@ impl Server {
         self.file.path()
     }
 
-    /// Serves until the receiver of `calls` is gone; dropping the future ends every connection.
-    /// Must run within a tokio runtime with IO and time.
+    /// Serves until the receiver of `calls` is gone, and then until the answers that were given are
+    /// written, a second at most: a daemon that stops drops its receiver and waits for this.
+    /// Dropping the future ends every connection at once. Must run within a tokio runtime with IO
+    /// and time.
     pub async fn run(self, calls: mpsc::Sender<Call>) -> Result<(), ControlError> {
         let Self {
             listener,
@@ -151,7 +156,7 @@ impl Server {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 Some(_) = connections.join_next() => continue,
-                () = shared.calls.closed() => return Ok(()),
+                () = shared.calls.closed() => break,
             };
             let stream = match accepted {
                 Ok((stream, _)) => stream,
@@ -175,6 +180,10 @@ impl Server {
                 drop(permits);
             });
         }
+        drop((listener, file));
+        let finished = async { while connections.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(LAST_ANSWERS, finished).await;
+        Ok(())
     }
 }
 

@@ -355,6 +355,56 @@ async fn a_daemon_that_is_busy_or_stopping_is_said_so() {
     assert!(told.starts_with("knockd is not running (no control socket at"));
 }
 
+#[tokio::test]
+async fn a_daemon_that_stops_delivers_its_last_answer() {
+    let mut running = start_with(Limits::default());
+    let idle = client(&running.socket, |stream| stream).await;
+    let teardown = Request::new(Verb::Teardown, [""; 0]);
+    let teardown = tokio::spawn(asked_owned(running.socket.clone(), teardown));
+    let call = running.calls.recv().await.unwrap();
+    assert_eq!(call.asked, Asked::Teardown);
+    let last = Response::new(0, vec!["removed everything".to_owned()], vec![]);
+    call.reply.send(last.clone()).unwrap();
+    drop(running.calls);
+    let stopped = tokio::time::timeout(Duration::from_secs(20), running.server).await;
+    stopped.unwrap().unwrap().unwrap();
+    assert_eq!(teardown.await.unwrap().unwrap(), last);
+    drop(idle);
+}
+
+/// How often this thread has gone to sleep (proc(5)).
+fn sleeps() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn an_idle_server_and_resolver_do_not_wake_up() {
+    let running = start_with(Limits::default());
+    let (resolver, _events) = crate::resolver::Resolver::new();
+    assert_eq!(asked_once_refused(&running.socket).await, 2);
+    // One sleep to let them settle, one to watch.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let before = sleeps();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let after = sleeps();
+    assert!(after - before <= 2, "{}", after - before);
+    drop((running, resolver));
+}
+
+/// A whole conversation that does not concern the daemon.
+async fn asked_once_refused(socket: &Path) -> u8 {
+    let text = client(socket, |mut stream| {
+        stream.write_all(b"garbage\n").unwrap();
+        read_all(&mut stream)
+    })
+    .await;
+    serde_json::from_str::<Response>(&text).unwrap().code
+}
+
 #[test]
 fn the_client_tells_the_ways_of_failing_apart() {
     let dir = tempfile::tempdir().unwrap();
