@@ -6,16 +6,41 @@
 //! as an argument; the only `unsafe` code is in `sys`.
 
 #[cfg(target_os = "linux")]
+pub mod capture;
+#[cfg(target_os = "linux")]
+pub mod control;
+#[cfg(target_os = "linux")]
 pub mod demo;
 #[cfg(target_os = "linux")]
 pub mod engine;
 #[cfg(target_os = "linux")]
 pub mod firewall;
+#[cfg(all(test, target_os = "linux"))]
+mod fixtures;
+pub mod knock;
+#[cfg(target_os = "linux")]
+pub mod knockctl;
 #[cfg(target_os = "linux")]
 pub mod lab;
 #[cfg(target_os = "linux")]
+pub mod links;
+#[cfg(target_os = "linux")]
+pub mod matcher;
+#[cfg(target_os = "linux")]
 pub mod model;
+#[cfg(target_os = "linux")]
+pub mod netlink;
+#[cfg(target_os = "linux")]
+pub mod packet;
 #[cfg(target_os = "linux")]
 pub mod policy;
 #[cfg(target_os = "linux")]
+pub mod resolver;
+#[cfg(target_os = "linux")]
+pub mod sessions;
+#[cfg(target_os = "linux")]
+pub mod store;
+#[cfg(target_os = "linux")]
 pub mod sys;
+#[cfg(target_os = "linux")]
+pub mod whitelist;

@@ -1,3 +1,5 @@
+//! Knocks on ports of a host.
+
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    portcullis::knock::main()
 }

@@ -26,6 +26,11 @@ pub enum Event {
     },
     /// The whitelist, whole: what the file says, with names resolved, each with its reason.
     Whitelist(Vec<(IpNet, String)>),
+    /// The administrator put these on the whitelist, or asked to and found them there: trust that
+    /// a forced ban withdrew from them is theirs again.
+    Relisted(Vec<IpNet>),
+    /// Trust given at run time that has not seen a reboot yet, from the store, at start.
+    RuntimeTrust(Vec<(Option<GateName>, IpNet, String)>),
     /// Members found in the kernel at start.
     Adopt(Vec<Member>),
     /// The addresses of this host, whole.

@@ -1,7 +1,273 @@
 //! What is decided: events in, actions out, with the time as an argument. Knows neither
 //! nftables nor iptables, neither files nor sockets nor clocks.
+//!
+//! The rules are those of "What the engine decides" and "Start, reload, stop" in the design. For
+//! each gate there is a [`ledger::Ledger`] of acceptances and bans; the whitelist and trust given at
+//! run time lie above them. Precedence is the kernel's: banned, trusted, filter; but no ban is
+//! ever written for a trusted address, so that trust wins wherever it is known.
 #![forbid(unsafe_code)]
 
+mod bucket;
+mod commands;
 mod event;
+mod knocks;
+mod ledger;
+mod out;
+#[cfg(test)]
+mod tests;
+mod trust;
+mod views;
 
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::firewall::Member;
+use crate::model::{Chain, Deadline, GateName, KnockName, NetMap, Time, net_of_prefix};
+use crate::policy::Policy;
+
+use bucket::Bucket;
 pub use event::{Action, Command, Event, Flush, Log, LogLevel, Outcome, TrustEdit, Who};
+use ledger::{Grant, Ledger};
+use out::Out;
+use trust::Runtime;
+pub use views::{GateView, KnockView};
+
+/// The reason of a member that nobody remembers.
+pub const FOUND_IN_KERNEL: &str = "found in kernel";
+
+/// Everything that has been decided and still holds.
+#[derive(Debug)]
+pub struct Engine {
+    policy: Policy,
+    /// One for each gate of the policy, in its order.
+    ledgers: Vec<Ledger>,
+    whitelist: NetMap<String>,
+    /// Trust given at run time at every gate.
+    runtime: NetMap<Runtime>,
+    own: BTreeSet<IpAddr>,
+    gate_addresses: HashMap<GateName, Vec<IpAddr>>,
+    fired: HashMap<KnockName, u64>,
+    bans: Bucket,
+    lines: Bucket,
+    refused_bans: u64,
+    unlogged: u64,
+}
+
+impl Engine {
+    /// Nothing decided yet.
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            ledgers: policy.gates.iter().map(|_| Ledger::default()).collect(),
+            policy,
+            whitelist: NetMap::new(),
+            runtime: NetMap::new(),
+            own: BTreeSet::new(),
+            gate_addresses: HashMap::new(),
+            fired: HashMap::new(),
+            bans: Bucket::new(10, 10),
+            lines: Bucket::new(20, 100),
+            refused_bans: 0,
+            unlogged: 0,
+        }
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Takes an event into account. The firewall's actions come first.
+    pub fn handle(&mut self, event: Event, now: Time) -> Vec<Action> {
+        let mut out = Out::new(now);
+        self.expire(&mut out);
+        match event {
+            Event::Knocked { source, knock } => self.knocked(source, &knock, &mut out),
+            Event::Command { who, command } => self.command(&who, command, &mut out),
+            Event::Whitelist(entries) => self.set_whitelist(entries, &mut out),
+            Event::Relisted(nets) => self.relisted(&nets, &mut out),
+            Event::RuntimeTrust(entries) => self.restore_runtime(entries, &mut out),
+            Event::Adopt(members) => self.adopt(members, &mut out),
+            Event::OwnAddresses(addresses) => self.set_own(addresses, &mut out),
+            Event::GateAddresses(addresses) => {
+                let addresses = addresses.into_iter().collect();
+                if self.gate_addresses != addresses {
+                    self.gate_addresses = addresses;
+                    out.install();
+                }
+            }
+            Event::Policy(policy) => self.set_policy(*policy, &mut out),
+            Event::Tick => {}
+        }
+        out.into_actions()
+    }
+
+    /// When the next deadline passes, if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.ledgers.iter().filter_map(Ledger::next_deadline).min()
+    }
+
+    /// Forgets what is over. The kernel has let go of it by itself, unless it slept: its timers
+    /// stand still while the machine is suspended, so it is told too.
+    fn expire(&mut self, out: &mut Out) {
+        for (gate, ledger) in self.policy.gates.iter().zip(&mut self.ledgers) {
+            for (chain, net) in ledger.expire(out.now) {
+                for net in both_families_if_open(chain, net) {
+                    out.remove(&gate.name, chain, net);
+                }
+                let what = match chain {
+                    Chain::Banned => format!("the ban of {} is over", shown(net)),
+                    _ if net.prefix_len() == 0 => {
+                        "closed again to those who have not knocked".into()
+                    }
+                    _ => format!("the acceptance of {} is over", shown(net)),
+                };
+                out.info(format!("{}: {what}", gate.name));
+            }
+        }
+    }
+
+    fn set_own(&mut self, addresses: Vec<IpAddr>, out: &mut Out) {
+        let own: BTreeSet<IpAddr> = addresses.into_iter().map(|a| a.to_canonical()).collect();
+        if own == self.own {
+            return;
+        }
+        // Whether a gate's address is ours decides what the gate covers.
+        let before: Vec<_> = self
+            .policy
+            .gates
+            .iter()
+            .map(|gate| self.covers(gate))
+            .collect();
+        self.own = own;
+        let after: Vec<_> = self
+            .policy
+            .gates
+            .iter()
+            .map(|gate| self.covers(gate))
+            .collect();
+        if before != after {
+            out.install();
+        }
+    }
+
+    /// Takes over what the kernel held when the daemon started. Trusted members are not taken:
+    /// those are the file's and the store's to say.
+    fn adopt(&mut self, members: Vec<Member>, out: &mut Out) {
+        for member in members {
+            let Some(index) = self.policy.gates.iter().position(|g| g.name == member.gate) else {
+                continue;
+            };
+            let gate = &self.policy.gates[index];
+            let reason = if member.reason.is_empty() {
+                FOUND_IN_KERNEL
+            } else {
+                &member.reason
+            };
+            let mut deadline = member.remaining.deadline(out.now);
+            match member.chain {
+                Chain::Trusted => {}
+                Chain::Filter => {
+                    if deadline == Deadline::Never {
+                        deadline = gate.accept_timeout.deadline(out.now);
+                    }
+                    let grant = Grant {
+                        deadline,
+                        reason: reason.to_owned(),
+                    };
+                    if member.net.prefix_len() == 0 {
+                        self.ledgers[index].open(grant);
+                    } else {
+                        let net = net_of_prefix(member.net.addr(), gate.ipv6_prefix);
+                        self.ledgers[index].accept(net, grant);
+                    }
+                }
+                Chain::Banned => {
+                    let by_knock = self.policy.knocks.iter().any(|k| k.name.as_str() == reason);
+                    let grant = Grant {
+                        deadline,
+                        reason: reason.to_owned(),
+                    };
+                    for net in self.outside_trust(index, member.net) {
+                        self.ledgers[index].ban(net, grant.clone(), by_knock);
+                    }
+                }
+            }
+        }
+        out.install();
+    }
+
+    /// Goes on under another policy: gates that stay keep their members and deadlines, gates that
+    /// are gone lose theirs.
+    fn set_policy(&mut self, policy: Policy, out: &mut Out) {
+        let mut old: HashMap<GateName, (u8, Ledger)> = self
+            .policy
+            .gates
+            .iter()
+            .zip(self.ledgers.drain(..))
+            .map(|(gate, ledger)| (gate.name.clone(), (gate.ipv6_prefix, ledger)))
+            .collect();
+        self.ledgers = policy
+            .gates
+            .iter()
+            .map(|gate| match old.remove(&gate.name) {
+                Some((prefix, ledger)) if prefix == gate.ipv6_prefix => ledger,
+                Some((_, ledger)) => ledger.with_prefix(gate.ipv6_prefix),
+                None => Ledger::default(),
+            })
+            .collect();
+        self.fired
+            .retain(|name, _| policy.knocks.iter().any(|knock| knock.name == *name));
+        self.policy = policy;
+        out.install();
+    }
+
+    /// The gates of these names, or every gate if there are none; the first unknown name fails.
+    fn indexes(&self, names: &[GateName]) -> Result<Vec<usize>, GateName> {
+        if names.is_empty() {
+            return Ok((0..self.policy.gates.len()).collect());
+        }
+        let place = |name: &GateName| {
+            self.policy
+                .gates
+                .iter()
+                .position(|gate| gate.name == *name)
+                .ok_or_else(|| name.clone())
+        };
+        let mut found = names.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+}
+
+/// A single address without its prefix length, a network with it.
+fn shown(net: IpNet) -> String {
+    if net.prefix_len() == net.max_prefix_len() {
+        net.addr().to_string()
+    } else {
+        net.to_string()
+    }
+}
+
+/// An open gate is a member for each family; everything else is itself.
+fn both_families_if_open(chain: Chain, net: IpNet) -> Vec<IpNet> {
+    if chain == Chain::Filter && net.prefix_len() == 0 {
+        EVERYBODY.to_vec()
+    } else {
+        vec![net]
+    }
+}
+
+/// The members of an open gate.
+const EVERYBODY: [IpNet; 2] = [
+    IpNet::V4(ipnet::Ipv4Net::new_assert(
+        std::net::Ipv4Addr::UNSPECIFIED,
+        0,
+    )),
+    IpNet::V6(ipnet::Ipv6Net::new_assert(
+        std::net::Ipv6Addr::UNSPECIFIED,
+        0,
+    )),
+];

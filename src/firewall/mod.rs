@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod desired;
+pub mod memory;
+pub mod nftables;
 
 pub use desired::{Change, Desired, GateRules, Member};
 

@@ -1,9 +1,30 @@
 //! The policy: what the file says, checked. Knows no sockets and no clocks.
+//!
+//! The file is read as a tree whose nodes know their places ([`parse`]), so that everything that
+//! is wrong with it is reported at once. `load` is the only IO.
 #![forbid(unsafe_code)]
 
+mod border;
+mod conflicts;
+mod file;
+mod flags;
+mod gates;
+mod host;
+mod knocks;
+mod load;
+mod node;
+mod problem;
+mod reader;
+mod settings;
+mod syntax;
 mod types;
+mod words;
 
+pub use file::{Checked, MOST_BYTES, parse};
+pub use load::{LoadError, load, read};
+pub use problem::{PolicyErrors, Problem};
 pub use types::{
     BackendChoice, Firewall, Gate, GateAddress, Hook, Interfaces, Knock, KnockAction, OnStop,
     Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
 };
+pub use words::{WhitelistSummary, check_report, describe};

@@ -1,4 +1,7 @@
-//! What the kernel offers and safe Rust does not: the only module with `unsafe` in it. Every
-//! function here is safe to call; each block says why.
+//! The only `unsafe` code: thin, safe wrappers around what the kernel offers and no safe crate
+//! covers. Knows no other module of this program.
 
+pub mod clock;
 pub mod ns;
+pub mod packet;
+pub mod ready;

@@ -1,0 +1,368 @@
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{Refusal, Request, Verb};
+use crate::engine::{Command, Flush};
+use crate::model::{Chain, GateName, Lifetime, canonical, canonical_net, host_net, parse_duration};
+
+/// The longest comment, in bytes.
+const MAX_COMMENT: usize = 200;
+
+/// A request that makes sense; whether it is carried out is decided by the engine and the daemon.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Asked {
+    /// The engine decides.
+    Engine(Command),
+    /// Put on the whitelist.
+    Trust {
+        /// Whom; not empty.
+        entries: Vec<Entry>,
+        /// Until reboot, without touching the file. Then there are no names among the entries.
+        runtime: bool,
+        /// To be written beside each entry.
+        comment: Option<String>,
+        /// Where; empty is everywhere, and always so without `runtime`.
+        gates: Vec<GateName>,
+        /// Past the safety rules.
+        force: bool,
+    },
+    /// Take off the whitelist.
+    Untrust {
+        /// Whom; not empty.
+        entries: Vec<Entry>,
+        /// Only what was trusted until reboot.
+        runtime: bool,
+        /// Where; empty is everywhere, and always so without `runtime`.
+        gates: Vec<GateName>,
+    },
+    /// How the daemon is.
+    Status,
+    /// What the kernel holds.
+    List {
+        /// Which chains; empty is all.
+        chains: Vec<Chain>,
+        /// Where; empty is everywhere.
+        gates: Vec<GateName>,
+    },
+    /// Whether the daemon answers.
+    Ping,
+    /// Read the policy and the whitelist again.
+    Reload,
+    /// Remove everything of ours from the kernel and end.
+    Teardown,
+}
+
+/// What a line of the whitelist can stand for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Entry {
+    /// An address or a network; canonical.
+    Net(IpNet),
+    /// A host name, in small letters.
+    Name(String),
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Entry::Net(net) if net.prefix_len() == net.max_prefix_len() => net.addr().fmt(f),
+            Entry::Net(net) => net.fmt(f),
+            Entry::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+impl Request {
+    /// Judges the request; the first thing wrong with it is named.
+    pub fn asked(&self) -> Result<Asked, Refusal> {
+        self.check_options()?;
+        let gates = self.gate_names()?;
+        let lifetime = self.lifetime.as_deref().map(parse_duration).transpose()?;
+        Ok(match self.verb {
+            Verb::Accept => Asked::Engine(Command::Accept {
+                addresses: self.each("an address", |text| self.source_address(text))?,
+                gates,
+                lifetime,
+                force: self.force,
+            }),
+            Verb::Drop => Asked::Engine(Command::Drop {
+                nets: self.each("an address or network", |text| self.source_net(text))?,
+                gates,
+                lifetime,
+                force: self.force,
+            }),
+            Verb::Unban => Asked::Engine(Command::Unban {
+                nets: self.each("an address or network", |text| self.net(text))?,
+                gates,
+            }),
+            Verb::Flush => Asked::Engine(Command::Flush {
+                what: self.each("an address, `filter`, `banned` or `all`", flushable)?,
+                gates,
+            }),
+            Verb::Trust | Verb::Untrust => self.whitelist_edit(gates)?,
+            Verb::List => Asked::List {
+                chains: self
+                    .args
+                    .iter()
+                    .map(|text| chain(text))
+                    .collect::<Result<_, _>>()?,
+                gates,
+            },
+            _ => {
+                if let Some(text) = self.args.first() {
+                    return Err(Refusal::Surplus {
+                        verb: self.verb,
+                        text: printable(text),
+                    });
+                }
+                without_arguments(self.verb, gates, lifetime)
+            }
+        })
+    }
+
+    /// Refuses options that would be silently without effect.
+    fn check_options(&self) -> Result<(), Refusal> {
+        use Verb::{Accept, Drop, Open, Ping, Reload, Status, Teardown, Trust, Untrust};
+        let verb = self.verb;
+        let wrong = [
+            (
+                "--for",
+                self.lifetime.is_some() && !matches!(verb, Accept | Drop | Open),
+            ),
+            (
+                "--gate",
+                !self.gates.is_empty() && matches!(verb, Status | Ping | Reload | Teardown),
+            ),
+            ("--comment", self.comment.is_some() && verb != Trust),
+            (
+                "--runtime",
+                self.runtime && !matches!(verb, Trust | Untrust),
+            ),
+            (
+                "--force",
+                self.force && !matches!(verb, Accept | Drop | Trust),
+            ),
+        ];
+        match wrong.into_iter().find(|(_, wrong)| *wrong) {
+            Some((option, _)) => Err(Refusal::Option { verb, option }),
+            None => Ok(()),
+        }
+    }
+
+    fn gate_names(&self) -> Result<Vec<GateName>, Refusal> {
+        self.gates
+            .iter()
+            .map(|text| GateName::new(text).map_err(Refusal::from))
+            .collect()
+    }
+
+    fn each<T>(
+        &self,
+        takes: &'static str,
+        read: impl Fn(&str) -> Result<T, Refusal>,
+    ) -> Result<Vec<T>, Refusal> {
+        if self.args.is_empty() {
+            return Err(Refusal::Missing {
+                verb: self.verb,
+                takes,
+            });
+        }
+        self.args.iter().map(|text| read(text)).collect()
+    }
+
+    fn source_address(&self, text: &str) -> Result<IpAddr, Refusal> {
+        let Some(net) = parse_net(text) else {
+            return Err(if is_host_name(text) {
+                self.not_a_name(text, "addresses")
+            } else {
+                Refusal::NotAnAddress(printable(text))
+            });
+        };
+        if net.prefix_len() < net.max_prefix_len() {
+            return Err(Refusal::NotANetwork {
+                text: printable(text),
+                verb: self.verb,
+            });
+        }
+        check_source(text, net)?;
+        Ok(net.addr())
+    }
+
+    fn source_net(&self, text: &str) -> Result<IpNet, Refusal> {
+        let net = self.net(text)?;
+        self.check_size(text, net)?;
+        check_source(text, net)?;
+        Ok(net)
+    }
+
+    fn net(&self, text: &str) -> Result<IpNet, Refusal> {
+        parse_net(text).ok_or_else(|| {
+            if is_host_name(text) {
+                self.not_a_name(text, "addresses and networks")
+            } else {
+                Refusal::NotANet(printable(text))
+            }
+        })
+    }
+
+    fn not_a_name(&self, text: &str, takes: &'static str) -> Refusal {
+        Refusal::NotAName {
+            text: printable(text),
+            verb: self.verb,
+            takes,
+        }
+    }
+
+    fn check_size(&self, text: &str, net: IpNet) -> Result<(), Refusal> {
+        if net.prefix_len() == 0 && !self.force {
+            return Err(Refusal::Everybody {
+                text: printable(text),
+                verb: self.verb,
+            });
+        }
+        Ok(())
+    }
+
+    fn whitelist_edit(&self, gates: Vec<GateName>) -> Result<Asked, Refusal> {
+        if !gates.is_empty() && !self.runtime {
+            return Err(Refusal::GateOfFile);
+        }
+        let entries = self.each("an address, network or name", |text| self.entry(text))?;
+        if self.verb == Verb::Untrust {
+            return Ok(Asked::Untrust {
+                entries,
+                runtime: self.runtime,
+                gates,
+            });
+        }
+        Ok(Asked::Trust {
+            entries,
+            runtime: self.runtime,
+            comment: self.comment.as_deref().map(comment).transpose()?,
+            gates,
+            force: self.force,
+        })
+    }
+
+    fn entry(&self, text: &str) -> Result<Entry, Refusal> {
+        if let Some(net) = parse_net(text) {
+            if self.verb == Verb::Trust {
+                self.check_size(text, net)?;
+                check_source(text, net)?;
+            }
+            return Ok(Entry::Net(net));
+        }
+        if !is_host_name(text) {
+            return Err(Refusal::NotAnEntry(printable(text)));
+        }
+        if self.runtime {
+            return Err(Refusal::RuntimeName(printable(text)));
+        }
+        Ok(Entry::Name(text.to_ascii_lowercase()))
+    }
+}
+
+fn without_arguments(verb: Verb, gates: Vec<GateName>, lifetime: Option<Lifetime>) -> Asked {
+    match verb {
+        Verb::Open => Asked::Engine(Command::Open { gates, lifetime }),
+        Verb::Close => Asked::Engine(Command::Close { gates }),
+        Verb::Status => Asked::Status,
+        Verb::Reload => Asked::Reload,
+        Verb::Teardown => Asked::Teardown,
+        // The others take arguments and were handled; asking whether we are there harms nobody.
+        _ => Asked::Ping,
+    }
+}
+
+/// An address or a network; host bits are cleared, as iptables does.
+fn parse_net(text: &str) -> Option<IpNet> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some(host_net(address));
+    }
+    text.parse::<IpNet>().ok().map(canonical_net)
+}
+
+fn check_source(text: &str, net: IpNet) -> Result<(), Refusal> {
+    let address = canonical(net.addr());
+    let single = net.prefix_len() == net.max_prefix_len();
+    let what = if single && address.is_unspecified() {
+        "no address that a packet could come from"
+    } else if address.is_loopback() {
+        "this machine itself: loopback is never gated"
+    } else if address.is_multicast() {
+        "multicast, which no packet comes from"
+    } else if matches!(address, IpAddr::V4(v4) if v4.is_broadcast()) {
+        "the broadcast address, which no packet comes from"
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::NotASource {
+        text: printable(text),
+        what,
+    })
+}
+
+fn flushable(text: &str) -> Result<Flush, Refusal> {
+    match text {
+        "filter" => Ok(Flush::Filter),
+        "banned" => Ok(Flush::Banned),
+        "all" => Ok(Flush::All),
+        _ => text
+            .parse::<IpAddr>()
+            .map(|address| Flush::Address(canonical(address)))
+            .map_err(|_| Refusal::NotFlushable(printable(text))),
+    }
+}
+
+fn chain(text: &str) -> Result<Chain, Refusal> {
+    match text {
+        "accepted" => Ok(Chain::Filter),
+        "banned" => Ok(Chain::Banned),
+        "trusted" => Ok(Chain::Trusted),
+        _ => Err(Refusal::NotListable(printable(text))),
+    }
+}
+
+fn comment(text: &str) -> Result<String, Refusal> {
+    let text = text.trim();
+    if text.len() > MAX_COMMENT {
+        return Err(Refusal::Comment("is longer than 200 bytes"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Refusal::Comment(
+            "has control characters: it must fit on one line",
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// Whether this can be a host name (RFC 1123, section 2.1). Its last label is not all digits, so
+/// that a mistyped address is never taken for one; `_` is let through for the sake of existing
+/// names.
+fn is_host_name(text: &str) -> bool {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    name.len() <= 253
+        && name.split('.').all(label)
+        && name
+            .rsplit('.')
+            .next()
+            .is_some_and(|last| !last.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// What was typed, fit to be shown: without control characters, and not longer than a line.
+fn printable(text: &str) -> String {
+    let mut shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
+    if text.chars().count() > 80 {
+        shown.push('…');
+    }
+    shown
+}

@@ -1,0 +1,326 @@
+//! What goes over the socket.
+
+use std::fmt;
+
+use ipnet::IpNet;
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+
+use super::Refusal;
+use crate::model::{Chain, GateName};
+
+/// The version of the protocol; both sides refuse any other.
+pub const VERSION: u32 = 1;
+
+/// The longest request, its newline included, in bytes.
+pub const MAX_REQUEST: usize = 64 * 1024;
+
+/// The longest response, its newline included, in bytes: room for several hundred thousand
+/// members.
+pub const MAX_RESPONSE: usize = 64 * 1024 * 1024;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verb {
+    /// Let addresses in for a while.
+    Accept,
+    /// Ban addresses or networks.
+    Drop,
+    /// Put addresses, networks or names on the whitelist.
+    Trust,
+    /// Take them off it.
+    Untrust,
+    /// Lift bans.
+    Unban,
+    /// Withdraw acceptances or bans.
+    Flush,
+    /// Let everybody but the banned in.
+    Open,
+    /// End that.
+    Close,
+    /// How the daemon is.
+    Status,
+    /// What the kernel holds.
+    List,
+    /// Whether the daemon answers.
+    Ping,
+    /// Read the policy and the whitelist again.
+    Reload,
+    /// Remove everything of ours from the kernel and end (`knockd teardown`).
+    Teardown,
+}
+
+impl Verb {
+    /// Every verb.
+    pub const ALL: [Verb; 13] = [
+        Verb::Accept,
+        Verb::Drop,
+        Verb::Trust,
+        Verb::Untrust,
+        Verb::Unban,
+        Verb::Flush,
+        Verb::Open,
+        Verb::Close,
+        Verb::Status,
+        Verb::List,
+        Verb::Ping,
+        Verb::Reload,
+        Verb::Teardown,
+    ];
+
+    /// The verb as typed.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Verb::Accept => "accept",
+            Verb::Drop => "drop",
+            Verb::Trust => "trust",
+            Verb::Untrust => "untrust",
+            Verb::Unban => "unban",
+            Verb::Flush => "flush",
+            Verb::Open => "open",
+            Verb::Close => "close",
+            Verb::Status => "status",
+            Verb::List => "list",
+            Verb::Ping => "ping",
+            Verb::Reload => "reload",
+            Verb::Teardown => "teardown",
+        }
+    }
+
+    /// Whether it only looks. Everything else is for root.
+    pub const fn only_reads(self) -> bool {
+        matches!(self, Verb::Status | Verb::List | Verb::Ping)
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A request, as typed: nothing in it has been checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// [`VERSION`].
+    pub version: u32,
+    /// What for.
+    pub verb: Verb,
+    /// Addresses, networks, names, or the words that `flush` and `list` take.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Where; empty is everywhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<String>,
+    /// How long, such as `300s`.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<String>,
+    /// Beside the entry in the whitelist file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// Until reboot, without touching the whitelist file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub runtime: bool,
+    /// Past the safety rules.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+}
+
+impl Request {
+    /// A request for `verb` with these arguments and no options.
+    pub fn new<I, S>(verb: Verb, args: I) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<String>,
+    {
+        Self {
+            version: VERSION,
+            verb,
+            args: args.into_iter().map(Into::into).collect(),
+            gates: Vec::new(),
+            lifetime: None,
+            comment: None,
+            runtime: false,
+            force: false,
+        }
+    }
+
+    /// Reads a line, with or without its newline.
+    pub fn decode(line: &[u8]) -> Result<Self, Refusal> {
+        let value: Value =
+            serde_json::from_slice(line).map_err(|error| Refusal::Garbage(error.to_string()))?;
+        // The version first: what else a request of another version holds is not ours to judge.
+        match value.get("version").and_then(Value::as_u64) {
+            Some(version) if version == u64::from(VERSION) => {}
+            Some(version) => return Err(Refusal::Version(version)),
+            None => return Err(Refusal::Garbage("no version".to_owned())),
+        }
+        serde_json::from_value(value).map_err(|error| Refusal::Garbage(error.to_string()))
+    }
+
+    /// The line to send, with its newline.
+    pub fn encode(&self) -> Result<Vec<u8>, Refusal> {
+        let mut line =
+            serde_json::to_vec(self).map_err(|error| Refusal::Garbage(error.to_string()))?;
+        line.push(b'\n');
+        if line.len() > MAX_REQUEST {
+            return Err(Refusal::TooLong);
+        }
+        Ok(line)
+    }
+}
+
+/// The answer to a request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Response {
+    /// [`VERSION`].
+    pub version: u32,
+    /// 0 done, or nothing to do; 1 failed; 2 bad input; 4 refused by a safety rule; 5 running but
+    /// degraded.
+    pub code: u8,
+    /// What changed, a line each.
+    #[serde(default)]
+    pub done: Vec<String>,
+    /// What did not, and why, a line each.
+    #[serde(default)]
+    pub refused: Vec<String>,
+    /// What was asked for.
+    #[serde(default)]
+    pub data: Data,
+}
+
+impl Response {
+    /// A response without data.
+    pub fn new(code: u8, done: Vec<String>, refused: Vec<String>) -> Self {
+        Self {
+            version: VERSION,
+            code,
+            done,
+            refused,
+            data: Data::Nothing,
+        }
+    }
+
+    /// Nothing was done, and why.
+    pub fn refused(code: u8, why: impl Into<String>) -> Self {
+        Self::new(code, Vec::new(), vec![why.into()])
+    }
+
+    /// A response that is its data.
+    pub fn with_data(code: u8, data: Data) -> Self {
+        Self {
+            data,
+            ..Self::new(code, Vec::new(), Vec::new())
+        }
+    }
+}
+
+/// What `status` and `list` answer with.
+///
+/// The daemon serializes the typed variants as they are, so that a hundred thousand members never
+/// become a tree of JSON values in its memory; the client reads all of them as `Json`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Data {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The answer to `status`.
+    Status(Box<Status>),
+    /// The answer to `list`.
+    List {
+        /// In any order.
+        entries: Vec<ListEntry>,
+    },
+    /// Anything else, or what a client received.
+    Json(Value),
+}
+
+impl<'de> Deserialize<'de> for Data {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Ok(match Value::deserialize(from)? {
+            Value::Null => Data::Nothing,
+            value => Data::Json(value),
+        })
+    }
+}
+
+/// How the daemon is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// `nftables` or another.
+    pub backend: String,
+    /// Why that one.
+    pub backend_reason: String,
+    /// `running`, or `degraded`.
+    pub state: String,
+    /// What is not as it should be, a line each.
+    pub problems: Vec<String>,
+    /// Whole seconds since the daemon started.
+    pub uptime_s: u64,
+    /// The daemon's version.
+    pub version: String,
+    /// The policy file.
+    pub policy: String,
+    /// Each gate, in the order of the policy.
+    pub gates: Vec<GateStatus>,
+}
+
+/// How a gate is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GateStatus {
+    /// The chain prefix.
+    pub name: String,
+    /// What is guarded: `22/tcp`.
+    pub ports: Vec<String>,
+    /// Members of the filter chain.
+    pub accepted: u64,
+    /// Members of the banned chain.
+    pub banned: u64,
+    /// Members of the trusted chain.
+    pub trusted: u64,
+    /// Whether `open` holds.
+    pub open: bool,
+    /// How long it still does, in whole seconds; null if it does not, or has no end.
+    pub open_expires_in_s: Option<u64>,
+}
+
+/// A member of a chain, as `list` shows it: `gate`, `chain` (`ssh_filter`), `address`,
+/// `expires_in_s` (null is never) and `reason`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListEntry {
+    /// The gate.
+    pub gate: GateName,
+    /// The chain.
+    pub chain: Chain,
+    /// Canonical; a single address is shown without its prefix length.
+    pub net: IpNet,
+    /// Whole seconds; `None` is never.
+    pub expires_in_s: Option<u64>,
+    /// Why it is there.
+    pub reason: String,
+}
+
+impl Serialize for ListEntry {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut fields = to.serialize_struct("ListEntry", 5)?;
+        fields.serialize_field("gate", self.gate.as_str())?;
+        fields.serialize_field(
+            "chain",
+            &format_args!("{}_{}", self.gate, self.chain.suffix()),
+        )?;
+        if self.net.prefix_len() == self.net.max_prefix_len() {
+            fields.serialize_field("address", &self.net.addr())?;
+        } else {
+            fields.serialize_field("address", &format_args!("{}", self.net))?;
+        }
+        fields.serialize_field("expires_in_s", &self.expires_in_s)?;
+        fields.serialize_field("reason", &self.reason)?;
+        fields.end()
+    }
+}

@@ -1,0 +1,136 @@
+use crate::model::{DurationError, NameError};
+
+use super::Verb;
+
+/// Why a request was not even tried.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Not a request at all.
+    #[error("not a request: {0}")]
+    Garbage(String),
+    /// Of another version.
+    #[error(
+        "the request speaks version {0} of the control protocol, this knockd version {ours}: \
+         knockctl and knockd must come from the same release",
+        ours = super::protocol::VERSION
+    )]
+    Version(u64),
+    /// Longer than [`super::protocol::MAX_REQUEST`].
+    #[error("the request is longer than 64 KiB: split it into several")]
+    TooLong,
+    /// Neither an address nor anything else that could be meant.
+    #[error("`{0}` is not an address: expected one such as 192.0.2.1 or 2001:db8::1")]
+    NotAnAddress(String),
+    /// Like [`Refusal::NotAnAddress`], where networks are taken too.
+    #[error(
+        "`{0}` is not an address or network: expected one such as 192.0.2.1, 2001:db8::1 or \
+         192.0.2.0/24"
+    )]
+    NotANet(String),
+    /// Like [`Refusal::NotANet`], where names are taken too.
+    #[error(
+        "`{0}` is not an address, network or host name: expected one such as 192.0.2.1, \
+         192.0.2.0/24 or host.example.org"
+    )]
+    NotAnEntry(String),
+    /// A name where addresses are taken.
+    #[error("`{text}` is a name: names are for `trust`; `{verb}` takes {takes}")]
+    NotAName {
+        /// As typed.
+        text: String,
+        /// What was asked for.
+        verb: Verb,
+        /// `addresses` and the like.
+        takes: &'static str,
+    },
+    /// A network where addresses are taken.
+    #[error(
+        "`{text}` is a network: `{verb}` takes single addresses; use `trust` to let a network in"
+    )]
+    NotANetwork {
+        /// As typed.
+        text: String,
+        /// What was asked for.
+        verb: Verb,
+    },
+    /// An address that cannot be a packet's source, or that is never gated.
+    #[error("`{text}` is {what}")]
+    NotASource {
+        /// As typed.
+        text: String,
+        /// What it is instead.
+        what: &'static str,
+    },
+    /// A network of length 0.
+    #[error("`{text}` is every address there is: `{verb}` it with --force if that is meant")]
+    Everybody {
+        /// As typed.
+        text: String,
+        /// What was asked for.
+        verb: Verb,
+    },
+    /// `flush` takes words too.
+    #[error(
+        "`{0}` cannot be flushed: expected an address, `filter`, `banned` or `all` (the trusted \
+         are never flushed; see `untrust`)"
+    )]
+    NotFlushable(String),
+    /// `list` takes words.
+    #[error("`{0}` cannot be listed: expected `accepted`, `banned` or `trusted`")]
+    NotListable(String),
+    /// Nothing to work on.
+    #[error("`{verb}` needs {takes}")]
+    Missing {
+        /// What was asked for.
+        verb: Verb,
+        /// `an address` and the like.
+        takes: &'static str,
+    },
+    /// Something to work on where nothing is taken.
+    #[error("`{verb}` takes no arguments, but there is `{text}`")]
+    Surplus {
+        /// What was asked for.
+        verb: Verb,
+        /// As typed.
+        text: String,
+    },
+    /// An option that means nothing here.
+    #[error("`{verb}` takes no {option}")]
+    Option {
+        /// What was asked for.
+        verb: Verb,
+        /// `--for` and the like.
+        option: &'static str,
+    },
+    /// `trust --gate` without `--runtime`.
+    #[error(
+        "--gate needs --runtime here: the whitelist file applies to every gate, trust until \
+         reboot can be limited to one"
+    )]
+    GateOfFile,
+    /// `trust --runtime` of a name.
+    #[error(
+        "`{0}` is a name: --runtime takes addresses and networks, names belong into the file \
+         where they are resolved again and again"
+    )]
+    RuntimeName(String),
+    /// A comment must stay on its line.
+    #[error("the comment {0}")]
+    Comment(&'static str),
+    /// A gate's name.
+    #[error(transparent)]
+    Gate(#[from] NameError),
+    /// A duration.
+    #[error(transparent)]
+    Lifetime(#[from] DurationError),
+}
+
+impl Refusal {
+    /// The exit code: 4 for what `--force` allows, 2 for bad input.
+    pub fn code(&self) -> u8 {
+        match self {
+            Refusal::Everybody { .. } => 4,
+            _ => 2,
+        }
+    }
+}

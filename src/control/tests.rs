@@ -1,0 +1,411 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::protocol::{GateStatus, ListEntry, MAX_REQUEST, Status, VERSION};
+use super::*;
+use crate::engine::{Command, Flush};
+use crate::model::{Chain, GateName, Lifetime};
+
+fn request(verb: Verb, args: &[&str]) -> Request {
+    Request::new(verb, args.iter().copied())
+}
+
+fn refusal(verb: Verb, args: &[&str]) -> (u8, String) {
+    let refusal = request(verb, args).asked().unwrap_err();
+    (refusal.code(), refusal.to_string())
+}
+
+#[test]
+fn bad_addresses_are_named_and_explained() {
+    let cases: [(Verb, &str, &str); 12] = [
+        (
+            Verb::Accept,
+            "999.1.1.1",
+            "`999.1.1.1` is not an address: expected one such as",
+        ),
+        (
+            Verb::Accept,
+            "example.org",
+            "`example.org` is a name: names are for `trust`; `accept` takes addresses",
+        ),
+        (
+            Verb::Accept,
+            "10.0.0.0/24",
+            "`10.0.0.0/24` is a network: `accept` takes single addresses; use `trust`",
+        ),
+        (Verb::Accept, "", "`` is not an address"),
+        (Verb::Accept, "1.2.3.4\n", "`1.2.3.4\\n` is not an address"),
+        (Verb::Accept, "127.0.0.1", "loopback is never gated"),
+        (Verb::Accept, "0.0.0.0", "no address that a packet"),
+        (Verb::Drop, "224.0.0.1", "multicast"),
+        (Verb::Drop, "10.0.0.0/33", "is not an address or network"),
+        (
+            Verb::Drop,
+            "example.org",
+            "`drop` takes addresses and networks",
+        ),
+        (
+            Verb::Trust,
+            "host..org",
+            "not an address, network or host name",
+        ),
+        (Verb::Flush, "trusted", "the trusted are never flushed"),
+    ];
+    for (verb, text, expected) in cases {
+        let (code, message) = refusal(verb, &["192.0.2.1", text]);
+        assert_eq!(code, 2, "{message}");
+        assert!(message.contains(expected), "{message}");
+    }
+    assert_eq!(
+        refusal(Verb::List, &["everything"]).1,
+        "`everything` cannot be listed: expected `accepted`, `banned` or `trusted`"
+    );
+    assert_eq!(refusal(Verb::Accept, &[]).1, "`accept` needs an address");
+    assert_eq!(
+        refusal(Verb::Ping, &["x"]).1,
+        "`ping` takes no arguments, but there is `x`"
+    );
+}
+
+#[test]
+fn a_bare_number_is_no_duration() {
+    let mut accept = request(Verb::Accept, &["192.0.2.1"]);
+    accept.lifetime = Some("300".to_owned());
+    let refusal = accept.asked().unwrap_err();
+    assert_eq!(
+        (refusal.code(), refusal.to_string().as_str()),
+        (2, "`300` has no unit: write `300s` for seconds")
+    );
+}
+
+#[test]
+fn everybody_needs_force() {
+    for (verb, text) in [
+        (Verb::Trust, "0.0.0.0/0"),
+        (Verb::Trust, "::/0"),
+        (Verb::Drop, "0.0.0.0/0"),
+        (Verb::Drop, "::ffff:0.0.0.0/96"),
+    ] {
+        let mut asked = request(verb, &[text]);
+        let refusal = asked.asked().unwrap_err();
+        assert_eq!(refusal.code(), 4, "{refusal}");
+        assert!(refusal.to_string().contains("--force"), "{refusal}");
+        asked.force = true;
+        assert!(asked.asked().is_ok());
+    }
+    assert!(request(Verb::Untrust, &["0.0.0.0/0"]).asked().is_ok());
+    assert!(request(Verb::Unban, &["0.0.0.0/0"]).asked().is_ok());
+}
+
+#[test]
+fn options_without_effect_are_refused() {
+    let base = |verb, args: &[&str]| request(verb, args);
+    let cases = [
+        (
+            Request {
+                lifetime: Some("5m".to_owned()),
+                ..base(Verb::Flush, &["all"])
+            },
+            "`flush` takes no --for",
+        ),
+        (
+            Request {
+                gates: vec!["ssh".to_owned()],
+                ..base(Verb::Status, &[])
+            },
+            "`status` takes no --gate",
+        ),
+        (
+            Request {
+                comment: Some("x".to_owned()),
+                ..base(Verb::Untrust, &["192.0.2.1"])
+            },
+            "`untrust` takes no --comment",
+        ),
+        (
+            Request {
+                runtime: true,
+                ..base(Verb::Accept, &["192.0.2.1"])
+            },
+            "`accept` takes no --runtime",
+        ),
+        (
+            Request {
+                force: true,
+                ..base(Verb::Unban, &["192.0.2.1"])
+            },
+            "`unban` takes no --force",
+        ),
+        (
+            Request {
+                gates: vec!["ssh".to_owned()],
+                ..base(Verb::Trust, &["192.0.2.1"])
+            },
+            "--gate needs --runtime here",
+        ),
+        (
+            Request {
+                runtime: true,
+                ..base(Verb::Trust, &["example.org"])
+            },
+            "--runtime takes addresses and networks",
+        ),
+        (
+            Request {
+                comment: Some("two\nlines".to_owned()),
+                ..base(Verb::Trust, &["192.0.2.1"])
+            },
+            "control characters",
+        ),
+        (
+            Request {
+                gates: vec!["SSH".to_owned()],
+                ..base(Verb::Close, &[])
+            },
+            "`SSH` is not a gate name",
+        ),
+    ];
+    for (asked, expected) in cases {
+        let refusal = asked.asked().unwrap_err();
+        assert_eq!(refusal.code(), 2);
+        assert!(refusal.to_string().contains(expected), "{refusal}");
+    }
+}
+
+#[test]
+fn requests_become_commands_of_the_engine() {
+    let ssh = || vec![GateName::new("ssh").unwrap()];
+    let accept = Request {
+        gates: vec!["ssh".to_owned()],
+        lifetime: Some("never".to_owned()),
+        force: true,
+        ..request(
+            Verb::Accept,
+            &["::ffff:192.0.2.1", "2001:db8::1", "192.0.2.2/32"],
+        )
+    };
+    assert_eq!(
+        accept.asked(),
+        Ok(Asked::Engine(Command::Accept {
+            addresses: ["192.0.2.1", "2001:db8::1", "192.0.2.2"]
+                .map(|text| text.parse().unwrap())
+                .to_vec(),
+            gates: ssh(),
+            lifetime: Some(Lifetime::Never),
+            force: true
+        }))
+    );
+    assert_eq!(
+        request(Verb::Drop, &["192.0.2.9/24", "2001:db8::1"]).asked(),
+        Ok(Asked::Engine(Command::Drop {
+            nets: vec![
+                "192.0.2.0/24".parse().unwrap(),
+                "2001:db8::1/128".parse().unwrap()
+            ],
+            gates: vec![],
+            lifetime: None,
+            force: false
+        }))
+    );
+    assert_eq!(
+        request(Verb::Flush, &["192.0.2.1", "filter", "banned", "all"]).asked(),
+        Ok(Asked::Engine(Command::Flush {
+            what: vec![
+                Flush::Address("192.0.2.1".parse().unwrap()),
+                Flush::Filter,
+                Flush::Banned,
+                Flush::All
+            ],
+            gates: vec![]
+        }))
+    );
+    let open = Request {
+        lifetime: Some("60s".to_owned()),
+        ..request(Verb::Open, &[])
+    };
+    assert!(matches!(
+        open.asked(),
+        Ok(Asked::Engine(Command::Open {
+            lifetime: Some(Lifetime::For(_)),
+            ..
+        }))
+    ));
+    assert_eq!(
+        request(Verb::List, &["banned", "accepted"]).asked(),
+        Ok(Asked::List {
+            chains: vec![Chain::Banned, Chain::Filter],
+            gates: vec![]
+        })
+    );
+    for (verb, expected) in [
+        (Verb::Status, Asked::Status),
+        (Verb::Ping, Asked::Ping),
+        (Verb::Reload, Asked::Reload),
+        (Verb::Teardown, Asked::Teardown),
+        (Verb::Close, Asked::Engine(Command::Close { gates: vec![] })),
+    ] {
+        assert_eq!(request(verb, &[]).asked(), Ok(expected));
+    }
+}
+
+#[test]
+fn trust_takes_addresses_networks_and_names() {
+    let trust = Request {
+        comment: Some(" the lab ".to_owned()),
+        ..request(
+            Verb::Trust,
+            &[
+                "192.0.2.1",
+                "192.0.2.9/24",
+                "GW.Example.org",
+                "localhost",
+                "3com.example.",
+            ],
+        )
+    };
+    let Ok(Asked::Trust {
+        entries, comment, ..
+    }) = trust.asked()
+    else {
+        panic!("{:?}", trust.asked());
+    };
+    let shown: Vec<String> = entries.iter().map(Entry::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "192.0.2.1",
+            "192.0.2.0/24",
+            "gw.example.org",
+            "localhost",
+            "3com.example."
+        ]
+    );
+    assert_eq!(comment.as_deref(), Some("the lab"));
+}
+
+#[test]
+fn every_verb_reads_back_as_typed() {
+    for verb in Verb::ALL {
+        assert_eq!(serde_json::to_value(verb).unwrap(), json!(verb.name()));
+        let line = request(verb, &["a"]).encode().unwrap();
+        assert_eq!(line.iter().filter(|&&byte| byte == b'\n').count(), 1);
+        assert_eq!(Request::decode(&line), Ok(request(verb, &["a"])));
+    }
+    let readers: Vec<_> = Verb::ALL.iter().filter(|verb| verb.only_reads()).collect();
+    assert_eq!(readers, [&Verb::Status, &Verb::List, &Verb::Ping]);
+}
+
+#[test]
+fn other_versions_are_refused_before_anything_else() {
+    let newer = br#"{"version":2,"verb":"why","unknown":[]}"#;
+    assert_eq!(Request::decode(newer), Err(Refusal::Version(2)));
+    for garbage in [
+        &b""[..],
+        b"{",
+        b"[]",
+        b"null",
+        b"{}",
+        b"{\"version\":1}",
+        b"{\"version\":\"1\",\"verb\":\"ping\"}",
+        b"{\"version\":1,\"verb\":\"explode\"}",
+        b"{\"version\":1,\"verb\":\"ping\",\"surplus\":1}",
+        b"\xff\xfe",
+    ] {
+        let refusal = Request::decode(garbage).unwrap_err();
+        assert!(matches!(refusal, Refusal::Garbage(_)), "{refusal}");
+        assert_eq!(refusal.code(), 2);
+    }
+    let deep = "[".repeat(60_000);
+    assert!(Request::decode(deep.as_bytes()).is_err());
+}
+
+#[test]
+fn a_request_that_is_too_long_is_not_sent() {
+    let many = vec!["192.0.2.1"; MAX_REQUEST / 8];
+    assert_eq!(request(Verb::Accept, &many).encode(), Err(Refusal::TooLong));
+}
+
+#[test]
+fn list_and_status_are_what_is_documented() {
+    let entry = |net: &str, expires_in_s| ListEntry {
+        gate: GateName::new("ssh").unwrap(),
+        chain: Chain::Filter,
+        net: net.parse().unwrap(),
+        expires_in_s,
+        reason: "knock opencloseSSH".to_owned(),
+    };
+    let list = Response::with_data(
+        0,
+        Data::List {
+            entries: vec![
+                entry("192.0.2.1/32", Some(299)),
+                entry("2001:db8::/64", None),
+            ],
+        },
+    );
+    assert_eq!(
+        serde_json::to_value(&list).unwrap(),
+        json!({"version": VERSION, "code": 0, "done": [], "refused": [], "data": {"entries": [
+            {"gate": "ssh", "chain": "ssh_filter", "address": "192.0.2.1", "expires_in_s": 299,
+             "reason": "knock opencloseSSH"},
+            {"gate": "ssh", "chain": "ssh_filter", "address": "2001:db8::/64",
+             "expires_in_s": null, "reason": "knock opencloseSSH"}]}})
+    );
+    let status = Status {
+        backend: "nftables".to_owned(),
+        state: "running".to_owned(),
+        uptime_s: 7,
+        gates: vec![GateStatus::default()],
+        ..Status::default()
+    };
+    let response = Response::with_data(0, Data::Status(Box::new(status.clone())));
+    let text = serde_json::to_string(&response).unwrap();
+    let read: Response = serde_json::from_str(&text).unwrap();
+    let Data::Json(value) = read.data else {
+        panic!("{read:?}");
+    };
+    assert_eq!(value["backend"], "nftables");
+    assert_eq!(value["uptime_s"], 7);
+    assert!(value["state"].is_string() && value["gates"].is_array());
+    assert_eq!(serde_json::from_value::<Status>(value).unwrap(), status);
+    let empty: Response = serde_json::from_str(r#"{"version":1,"code":0}"#).unwrap();
+    assert_eq!(empty, Response::new(0, vec![], vec![]));
+}
+
+proptest! {
+    #[test]
+    fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+        let _ = Request::decode(&bytes);
+    }
+
+    #[test]
+    fn whatever_is_typed_is_judged_without_panic(
+        verb in prop::sample::select(&Verb::ALL[..]),
+        args in prop::collection::vec("\\PC{0,20}|[0-9a-f:.]{1,20}(/[0-9]{1,3})?", 0..4),
+        gates in prop::collection::vec("\\PC{0,20}|[a-z]{1,4}", 0..2),
+        lifetime in prop::option::of("\\PC{0,9}|[0-9]{1,12}[smhd]"),
+        comment in prop::option::of("\\PC{0,20}"),
+        runtime: bool,
+        force: bool,
+    ) {
+        let request = Request { gates, lifetime, comment, runtime, force, ..Request::new(verb, args) };
+        let judged = request.asked();
+        if let Err(refusal) = &judged {
+            prop_assert!(matches!(refusal.code(), 2 | 4));
+            prop_assert!(!refusal.to_string().contains('\n'));
+        }
+        // Both ends come to the same judgement.
+        let line = request.encode().unwrap();
+        prop_assert_eq!(Request::decode(&line).unwrap().asked(), judged);
+    }
+
+    #[test]
+    fn an_accepted_address_is_canonical(bytes: [u8; 16]) {
+        let address = std::net::Ipv6Addr::from(bytes).to_string();
+        if let Ok(Asked::Engine(Command::Accept { addresses, .. })) =
+            Request::new(Verb::Accept, [address]).asked()
+        {
+            prop_assert_eq!(addresses[0], addresses[0].to_canonical());
+        }
+    }
+}

@@ -1,0 +1,289 @@
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::ledger::{Grant, MOST_ACCEPTED};
+use super::out::Out;
+use super::trust::Runtime;
+use super::{EVERYBODY, Engine, shown};
+use crate::model::{Chain, Deadline, KnockName, Lifetime, canonical, host_net, net_of_prefix};
+use crate::policy::KnockAction;
+
+impl Engine {
+    /// Does what the knock's action says at each of its gates.
+    pub(super) fn knocked(&mut self, source: IpAddr, name: &KnockName, out: &mut Out) {
+        let source = canonical(source);
+        // A packet that was matched just before a reload may name a knock that is gone.
+        let Some(knock) = self
+            .policy
+            .knocks
+            .iter()
+            .find(|knock| knock.name == *name)
+            .cloned()
+        else {
+            return;
+        };
+        *self.fired.entry(knock.name.clone()).or_default() += 1;
+        let Ok(gates) = self.indexes(&knock.gates) else {
+            return;
+        };
+        if knock.action == KnockAction::Drop {
+            if !self.bans.take(out.now) {
+                self.refused_bans += 1;
+                self.log(out, |_| {
+                    format!("{source}: {name}: not banned: more than 10 bans a second by knock")
+                });
+                return;
+            }
+            for gate in gates {
+                self.ban_by_knock(gate, source, name, knock.lifetime, out);
+            }
+            return;
+        }
+        for gate in gates {
+            let ban = self.ledgers[gate].banned().lookup(host_net(source));
+            if let Some(ban) = ban.map(|(net, _)| net) {
+                self.log(out, |engine| {
+                    let gate = &engine.policy.gates[gate].name;
+                    format!(
+                        "{source}: {name}: nothing granted at {gate}: {} is banned",
+                        shown(ban)
+                    )
+                });
+                continue;
+            }
+            match knock.action {
+                KnockAction::Accept => {
+                    self.accept_by_knock(gate, source, name, knock.lifetime, out);
+                }
+                KnockAction::Trust => self.trust_by_knock(gate, source, name, out),
+                KnockAction::Flush => self.flush_by_knock(gate, source, name, out),
+                KnockAction::Open => {
+                    self.open_gate(gate, name.as_str(), knock.lifetime, out);
+                    self.log(out, |engine| {
+                        let gate = &engine.policy.gates[gate];
+                        let time = knock.lifetime.unwrap_or(gate.accept_timeout);
+                        format!(
+                            "{source}: {name}: {} is open to everybody for {time}",
+                            gate.name
+                        )
+                    });
+                }
+                KnockAction::Close => {
+                    if self.close_gate(gate, out) {
+                        self.log(out, |engine| {
+                            let gate = &engine.policy.gates[gate].name;
+                            format!("{source}: {name}: {gate} is no longer open to everybody")
+                        });
+                    }
+                }
+                KnockAction::Drop => {}
+            }
+        }
+    }
+
+    fn accept_by_knock(
+        &mut self,
+        gate: usize,
+        source: IpAddr,
+        name: &KnockName,
+        lifetime: Option<Lifetime>,
+        out: &mut Out,
+    ) {
+        let rules = &self.policy.gates[gate];
+        let lifetime = lifetime.unwrap_or(rules.accept_timeout);
+        let net = net_of_prefix(source, rules.ipv6_prefix);
+        let held = self.ledgers[gate].accepted().get(net);
+        if held.is_none() && self.ledgers[gate].accepted().len() >= MOST_ACCEPTED {
+            self.log(out, |engine| {
+                let gate = &engine.policy.gates[gate].name;
+                format!("{source}: {name}: not accepted at {gate}: {MOST_ACCEPTED} already are")
+            });
+            return;
+        }
+        // Knocking again restores the full time; it never shortens one that was given by hand.
+        let deadline = lifetime.deadline(out.now);
+        let grant = match held {
+            Some(held) if held.deadline >= deadline => held.clone(),
+            _ => Grant {
+                deadline,
+                reason: name.to_string(),
+            },
+        };
+        out.put(&rules.name, Chain::Filter, net, &grant);
+        self.ledgers[gate].accept(net, grant);
+        self.log(out, |engine| {
+            let gate = &engine.policy.gates[gate].name;
+            format!(
+                "{source}: {name}: {} accepted at {gate} for {lifetime}",
+                shown(net)
+            )
+        });
+    }
+
+    fn ban_by_knock(
+        &mut self,
+        gate: usize,
+        source: IpAddr,
+        name: &KnockName,
+        lifetime: Option<Lifetime>,
+        out: &mut Out,
+    ) {
+        let rules = &self.policy.gates[gate];
+        let lifetime = lifetime.unwrap_or(rules.ban_timeout);
+        let mut net = net_of_prefix(source, rules.ipv6_prefix);
+        if self.protection(gate, net).is_some() {
+            net = host_net(source);
+            if let Some(why) = self.protection(gate, net) {
+                self.log(out, |engine| {
+                    let gate = &engine.policy.gates[gate].name;
+                    format!("{source}: {name}: not banned at {gate}: {why}")
+                });
+                return;
+            }
+        }
+        let mut grant = Grant {
+            deadline: lifetime.deadline(out.now),
+            reason: name.to_string(),
+        };
+        if let Some(held) = self.ledgers[gate].banned().get(net)
+            && held.grant.deadline >= grant.deadline
+        {
+            grant = held.grant.clone();
+        }
+        self.ban(gate, net, grant, true, out);
+        self.log(out, |engine| {
+            let gate = &engine.policy.gates[gate].name;
+            format!(
+                "{source}: {name}: {} banned at {gate}, {}",
+                shown(net),
+                until(lifetime)
+            )
+        });
+    }
+
+    fn trust_by_knock(&mut self, gate: usize, source: IpAddr, name: &KnockName, out: &mut Out) {
+        if self.ledgers[gate].runtime.len() >= MOST_ACCEPTED {
+            return;
+        }
+        let runtime = Runtime {
+            reason: name.to_string(),
+            stored: false,
+        };
+        self.trust_at_runtime(Some(&[gate]), host_net(source), &runtime, out);
+        self.log(out, |engine| {
+            let gate = &engine.policy.gates[gate].name;
+            format!("{source}: {name}: trusted at {gate} until the daemon restarts")
+        });
+    }
+
+    fn flush_by_knock(&mut self, gate: usize, source: IpAddr, name: &KnockName, out: &mut Out) {
+        if self.withdraw(gate, source, out).is_some() {
+            self.log(out, |engine| {
+                let gate = &engine.policy.gates[gate].name;
+                format!("{source}: {name}: acceptance at {gate} withdrawn")
+            });
+        }
+    }
+
+    /// Withdraws the acceptance of an address, if it has one.
+    pub(super) fn withdraw(&mut self, gate: usize, source: IpAddr, out: &mut Out) -> Option<IpNet> {
+        let rules = &self.policy.gates[gate];
+        let net = net_of_prefix(source, rules.ipv6_prefix);
+        self.ledgers[gate].withdraw(net)?;
+        out.remove(&rules.name, Chain::Filter, net);
+        Some(net)
+    }
+
+    /// Writes a ban that nothing speaks against. The ban comes before the end of the acceptance,
+    /// so that there is no moment between the two.
+    pub(super) fn ban(
+        &mut self,
+        gate: usize,
+        net: IpNet,
+        grant: Grant,
+        by_knock: bool,
+        out: &mut Out,
+    ) {
+        let name = self.policy.gates[gate].name.clone();
+        let ledger = &mut self.ledgers[gate];
+        out.put(&name, Chain::Banned, net, &grant);
+        if let Some(evicted) = ledger.ban(net, grant, by_knock) {
+            out.remove(&name, Chain::Banned, evicted);
+        }
+        let ended: Vec<IpNet> = ledger
+            .accepted()
+            .within(net)
+            .map(|(inner, _)| inner)
+            .collect();
+        for inner in ended {
+            ledger.withdraw(inner);
+            out.remove(&name, Chain::Filter, inner);
+        }
+    }
+
+    pub(super) fn open_gate(
+        &mut self,
+        gate: usize,
+        reason: &str,
+        lifetime: Option<Lifetime>,
+        out: &mut Out,
+    ) {
+        let rules = &self.policy.gates[gate];
+        let deadline = lifetime.unwrap_or(rules.accept_timeout).deadline(out.now);
+        let grant = Grant {
+            deadline,
+            reason: reason.to_owned(),
+        };
+        for net in EVERYBODY {
+            out.put(&rules.name, Chain::Filter, net, &grant);
+        }
+        self.ledgers[gate].open(grant);
+    }
+
+    /// Whether it was open.
+    pub(super) fn close_gate(&mut self, gate: usize, out: &mut Out) -> bool {
+        let was_open = self.ledgers[gate].close().is_some();
+        if was_open {
+            for net in EVERYBODY {
+                out.remove(&self.policy.gates[gate].name, Chain::Filter, net);
+            }
+        }
+        was_open
+    }
+
+    /// Logs what a packet brought about, at a limited rate: packets can be forged, disks fill.
+    fn log(&mut self, out: &mut Out, text: impl FnOnce(&Self) -> String) {
+        if !self.lines.take(out.now) {
+            self.unlogged += 1;
+            return;
+        }
+        if self.unlogged > 0 {
+            out.warn(format!(
+                "{} lines were left out: too many at once",
+                self.unlogged
+            ));
+            self.unlogged = 0;
+        }
+        out.info(text(self));
+    }
+}
+
+/// "for 5m" or "for good".
+pub(super) fn until(lifetime: Lifetime) -> String {
+    match lifetime {
+        Lifetime::For(_) => format!("for {lifetime}"),
+        Lifetime::Never => "for good".to_owned(),
+    }
+}
+
+impl Grant {
+    /// A grant for that long from now.
+    pub(super) fn lasting(lifetime: Lifetime, out: &Out, reason: &str) -> Self {
+        let deadline: Deadline = lifetime.deadline(out.now);
+        Self {
+            deadline,
+            reason: reason.to_owned(),
+        }
+    }
+}

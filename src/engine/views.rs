@@ -1,0 +1,192 @@
+use ipnet::IpNet;
+
+use super::{EVERYBODY, Engine};
+use crate::firewall::{Desired, GateRules, Member};
+use crate::model::{Chain, GateName, KnockName, Lifetime, Time, host_net};
+use crate::policy::{Gate, GateAddress};
+
+/// A gate, for `status`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GateView {
+    /// Which.
+    pub name: GateName,
+    /// How many acceptances hold.
+    pub accepted: usize,
+    /// How many bans hold.
+    pub banned: usize,
+    /// How many entries are trusted.
+    pub trusted: usize,
+    /// How long it is still open to everybody; `None` is not at all.
+    pub open: Option<Lifetime>,
+}
+
+/// A knock, for `status`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnockView {
+    /// Which.
+    pub name: KnockName,
+    /// How often it was completed.
+    pub completed: u64,
+}
+
+impl Engine {
+    /// All that the kernel is to hold.
+    pub fn desired(&self, now: Time) -> Desired {
+        let mut members = Vec::new();
+        for (index, gate) in self.policy.gates.iter().enumerate() {
+            let ledger = &self.ledgers[index];
+            let mut add = |chain, net, remaining, reason: &str| {
+                members.push(Member {
+                    gate: gate.name.clone(),
+                    chain,
+                    net,
+                    remaining,
+                    reason: reason.to_owned(),
+                });
+            };
+            for (net, ban) in ledger.banned().iter() {
+                add(
+                    Chain::Banned,
+                    net,
+                    ban.grant.deadline.remaining(now),
+                    &ban.grant.reason,
+                );
+            }
+            for (net, reason) in self.trusted_members(index).iter() {
+                add(Chain::Trusted, net, Lifetime::Never, reason);
+            }
+            for (net, grant) in ledger.accepted().iter() {
+                add(
+                    Chain::Filter,
+                    net,
+                    grant.deadline.remaining(now),
+                    &grant.reason,
+                );
+            }
+            if let Some(grant) = ledger.opened() {
+                for net in EVERYBODY {
+                    add(
+                        Chain::Filter,
+                        net,
+                        grant.deadline.remaining(now),
+                        &grant.reason,
+                    );
+                }
+            }
+        }
+        members.retain(|member| !matches!(member.remaining, Lifetime::For(left) if left.is_zero()));
+        let gates = self
+            .policy
+            .gates
+            .iter()
+            .map(|gate| self.rules(gate))
+            .collect();
+        Desired {
+            gates,
+            members,
+            sessions: Vec::new(),
+        }
+    }
+
+    fn rules(&self, gate: &Gate) -> GateRules {
+        GateRules {
+            name: gate.name.clone(),
+            ports: gate.ports.clone(),
+            addresses: self.covers(gate),
+            hook: gate.hook,
+            verdict: gate.verdict,
+            once: gate.once,
+            log_drops: gate.log_drops,
+            cut_sessions: gate.cut_sessions,
+            ipv6_prefix: gate.ipv6_prefix,
+        }
+    }
+
+    /// The destinations a gate guards; none means all. On the host itself an address that is not
+    /// (or not yet) the host's would leave the service unguarded, so then all are.
+    pub(super) fn covers(&self, gate: &Gate) -> Vec<IpNet> {
+        let named: Vec<IpNet> = match &gate.address {
+            None => return Vec::new(),
+            Some(GateAddress::Net(net)) => vec![*net],
+            Some(GateAddress::Name(_)) => {
+                let addresses = self
+                    .gate_addresses
+                    .get(&gate.name)
+                    .map_or(&[][..], Vec::as_slice);
+                addresses.iter().copied().map(host_net).collect()
+            }
+        };
+        if gate.hook.forward() {
+            return named;
+        }
+        let ours = |net: &IpNet| self.own.iter().any(|own| net.contains(own));
+        if named.iter().all(ours) {
+            named
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Why the member is there, if the engine knows of it.
+    pub fn reason(&self, gate: &GateName, chain: Chain, net: IpNet) -> Option<String> {
+        let index = self
+            .policy
+            .gates
+            .iter()
+            .position(|known| known.name == *gate)?;
+        let ledger = &self.ledgers[index];
+        match chain {
+            Chain::Banned => ledger.banned().get(net).map(|ban| ban.grant.reason.clone()),
+            Chain::Filter if net.prefix_len() == 0 => {
+                ledger.opened().map(|grant| grant.reason.clone())
+            }
+            Chain::Filter => ledger.accepted().get(net).map(|grant| grant.reason.clone()),
+            Chain::Trusted => self.trust_reason(index, net).map(str::to_owned),
+        }
+    }
+
+    /// The gates, for `status`.
+    pub fn gates(&self, now: Time) -> Vec<GateView> {
+        let view = |(index, gate): (usize, &Gate)| {
+            let ledger = &self.ledgers[index];
+            GateView {
+                name: gate.name.clone(),
+                accepted: ledger.accepted().len(),
+                banned: ledger.banned().len(),
+                trusted: self.trusted_members(index).len(),
+                open: ledger.opened().map(|grant| grant.deadline.remaining(now)),
+            }
+        };
+        self.policy.gates.iter().enumerate().map(view).collect()
+    }
+
+    /// The knocks, for `status`.
+    pub fn knocks(&self) -> Vec<KnockView> {
+        let view = |name: &KnockName| KnockView {
+            name: name.clone(),
+            completed: self.fired.get(name).copied().unwrap_or(0),
+        };
+        self.policy
+            .knocks
+            .iter()
+            .map(|knock| view(&knock.name))
+            .collect()
+    }
+
+    /// Bans by knock that were not written because there were too many at once.
+    pub fn refused_bans(&self) -> u64 {
+        self.refused_bans
+    }
+
+    /// Whether a new connection from the address would be let in at the gate, were the kernel to
+    /// hold what the engine has decided. For the tests of its promises.
+    #[cfg(test)]
+    pub(super) fn lets_in(&self, gate: usize, address: std::net::IpAddr) -> bool {
+        let net = host_net(address);
+        let ledger = &self.ledgers[gate];
+        ledger.banned().lookup(net).is_none()
+            && (self.trusted_members(gate).lookup(net).is_some()
+                || ledger.accepted().lookup(net).is_some()
+                || ledger.opened().is_some())
+    }
+}

@@ -1,0 +1,376 @@
+//! A firewall that holds its members in memory: for tests and dry runs.
+//!
+//! It behaves as the kernel does: members expire by themselves on the clock it is given, trust
+//! is kept until it is taken back, and what it holds can be read at any time.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ipnet::IpNet;
+
+use super::{Backend, BackendKind, Change, Desired, FirewallError, GateRules, Member, Observed};
+use crate::model::{
+    Chain, Deadline, GateName, Lifetime, NetMap, Time, canonical, host_net, net_of_prefix,
+};
+
+/// A clock that is set by hand. Clones show the same time.
+#[derive(Debug, Clone, Default)]
+pub struct ManualClock(Arc<Mutex<Time>>);
+
+impl ManualClock {
+    /// What it shows.
+    pub fn now(&self) -> Time {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets it.
+    pub fn set(&self, now: Time) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+}
+
+/// What becomes of a new connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is dropped, by the chain named, or by none in particular.
+    Dropped(Option<Chain>),
+    /// It is accepted by that chain.
+    Accepted(Chain),
+}
+
+#[derive(Debug, Clone)]
+struct Kept {
+    end: Deadline,
+    reason: String,
+}
+
+type Nets = NetMap<Kept>;
+
+/// The backend. `clock` tells it the time.
+pub struct Memory<C> {
+    clock: C,
+    /// `None` is no table at all.
+    gates: Option<Vec<GateRules>>,
+    installed: Vec<GateName>,
+    members: BTreeMap<(GateName, Chain), Nets>,
+    installs: usize,
+    refusal: Option<FirewallError>,
+}
+
+impl<C> std::fmt::Debug for Memory<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory")
+            .field("gates", &self.gates)
+            .field("members", &self.members)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C: Fn() -> Time> Memory<C> {
+    /// A kernel without a table.
+    pub fn new(clock: C) -> Self {
+        Self {
+            clock,
+            gates: None,
+            installed: Vec::new(),
+            members: BTreeMap::new(),
+            installs: 0,
+            refusal: None,
+        }
+    }
+
+    /// How often something was installed.
+    pub fn installs(&self) -> usize {
+        self.installs
+    }
+
+    /// Makes the next call that changes something fail with this, and change nothing.
+    pub fn refuse_next(&mut self, error: FirewallError) {
+        self.refusal = Some(error);
+    }
+
+    /// What somebody else's `nft flush ruleset` does.
+    pub fn vanish(&mut self) {
+        self.gates = None;
+        self.members.clear();
+    }
+
+    /// What becomes of a new connection from there through that gate; a gate that does not
+    /// exist drops nothing, and `None` says so.
+    pub fn fate(&self, gate: &GateName, source: IpAddr) -> Option<Fate> {
+        self.rules(gate)?;
+        let now = (self.clock)();
+        let holds = |chain: Chain, net: IpNet| {
+            self.members
+                .get(&(gate.clone(), chain))
+                .is_some_and(|nets| nets.covering(net).any(|(_, kept)| !kept.end.is_over(now)))
+        };
+        let host = host_net(canonical(source));
+        Some(if holds(Chain::Banned, host) {
+            Fate::Dropped(Some(Chain::Banned))
+        } else if holds(Chain::Trusted, host) {
+            Fate::Accepted(Chain::Trusted)
+        } else if holds(Chain::Filter, host) {
+            Fate::Accepted(Chain::Filter)
+        } else {
+            Fate::Dropped(None)
+        })
+    }
+
+    fn rules(&self, gate: &GateName) -> Option<&GateRules> {
+        self.gates.as_ref()?.iter().find(|g| g.name == *gate)
+    }
+
+    fn refused(&mut self) -> Result<(), FirewallError> {
+        self.refusal.take().map_or(Ok(()), Err)
+    }
+}
+
+/// The network as the gate's sets keep it; `None` if none of them takes it.
+fn kept_as(gates: &[GateRules], gate: &GateName, chain: Chain, net: IpNet) -> Option<IpNet> {
+    let gate = gates.iter().find(|g| g.name == *gate)?;
+    let bits = net.max_prefix_len();
+    match chain {
+        Chain::Filter if net.prefix_len() == 0 => Some(net),
+        Chain::Filter if bits == 128 && gate.ipv6_prefix == 64 => {
+            (net.prefix_len() >= 64).then(|| net_of_prefix(net.addr(), 64))
+        }
+        Chain::Filter => (net.prefix_len() == bits).then_some(net),
+        Chain::Banned | Chain::Trusted => Some(net),
+    }
+}
+
+fn unplaceable(gate: &GateName, chain: Chain, net: IpNet) -> FirewallError {
+    FirewallError::Kernel {
+        operation: "put",
+        object: format!("{net} into {gate}_{}", chain.suffix()),
+        source: std::io::Error::from_raw_os_error(libc::EINVAL),
+        hint: " (no set of this gate takes such a network)",
+    }
+}
+
+fn put(
+    members: &mut BTreeMap<(GateName, Chain), Nets>,
+    gates: &[GateRules],
+    member: &Member,
+    now: Time,
+) -> Result<(), FirewallError> {
+    let net = kept_as(gates, &member.gate, member.chain, member.net)
+        .ok_or_else(|| unplaceable(&member.gate, member.chain, member.net))?;
+    let lifetime = match member.chain {
+        Chain::Trusted => Lifetime::Never,
+        Chain::Banned | Chain::Filter => member.remaining,
+    };
+    let kept = Kept {
+        end: lifetime.deadline(now),
+        reason: member.reason.clone(),
+    };
+    members
+        .entry((member.gate.clone(), member.chain))
+        .or_default()
+        .insert(net, kept);
+    Ok(())
+}
+
+impl<C: Fn() -> Time> Backend for Memory<C> {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Memory
+    }
+
+    fn observe(&mut self) -> Result<Option<Observed>, FirewallError> {
+        let now = (self.clock)();
+        let Some(gates) = &self.gates else {
+            return Ok(None);
+        };
+        let members = self.members.iter().flat_map(|((gate, chain), nets)| {
+            nets.iter()
+                .filter(|(_, kept)| !kept.end.is_over(now))
+                .map(|(net, kept)| Member {
+                    gate: gate.clone(),
+                    chain: *chain,
+                    net,
+                    remaining: kept.end.remaining(now),
+                    reason: kept.reason.clone(),
+                })
+        });
+        Ok(Some(Observed {
+            gates: gates.iter().map(|gate| gate.name.clone()).collect(),
+            members: members.collect(),
+        }))
+    }
+
+    fn install(&mut self, desired: &Desired) -> Result<(), FirewallError> {
+        self.refused()?;
+        let now = (self.clock)();
+        let mut members = BTreeMap::new();
+        for member in &desired.members {
+            put(&mut members, &desired.gates, member, now)?;
+        }
+        self.members = members;
+        self.installed = desired.gates.iter().map(|g| g.name.clone()).collect();
+        self.gates = Some(desired.gates.clone());
+        self.installs += 1;
+        Ok(())
+    }
+
+    fn apply(&mut self, changes: &[Change]) -> Result<(), FirewallError> {
+        self.refused()?;
+        let now = (self.clock)();
+        let gates = self.gates.as_deref().unwrap_or_default();
+        // A copy, so that all or nothing happens.
+        let mut members = self.members.clone();
+        for change in changes {
+            match change {
+                Change::Put(member) => put(&mut members, gates, member, now)?,
+                Change::Remove { gate, chain, net } => {
+                    let nets = members.get_mut(&(gate.clone(), *chain));
+                    if let (Some(nets), Some(net)) = (nets, kept_as(gates, gate, *chain, *net)) {
+                        nets.remove(net);
+                    }
+                }
+            }
+        }
+        self.members = members;
+        Ok(())
+    }
+
+    fn verify(&mut self) -> Result<Vec<String>, FirewallError> {
+        Ok(match self.gates {
+            None if !self.installed.is_empty() => vec!["the table is missing".to_owned()],
+            _ => Vec::new(),
+        })
+    }
+
+    fn teardown(&mut self) -> Result<(), FirewallError> {
+        self.refused()?;
+        self.vanish();
+        self.installed.clear();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::policy::{Hook, Verdict};
+
+    fn gate() -> GateName {
+        GateName::new("ssh").unwrap()
+    }
+
+    fn rules(ipv6_prefix: u8) -> GateRules {
+        GateRules {
+            name: gate(),
+            ports: vec!["22".parse().unwrap()],
+            addresses: vec![],
+            hook: Hook::Input,
+            verdict: Verdict::Accept,
+            once: false,
+            log_drops: true,
+            cut_sessions: false,
+            ipv6_prefix,
+        }
+    }
+
+    fn member(chain: Chain, net: &str, secs: Option<u64>) -> Member {
+        Member {
+            gate: gate(),
+            chain,
+            net: net.parse().unwrap(),
+            remaining: secs.map_or(Lifetime::Never, |s| Lifetime::For(Duration::from_secs(s))),
+            reason: "test".to_owned(),
+        }
+    }
+
+    fn installed(members: Vec<Member>, prefix: u8) -> (Memory<impl Fn() -> Time>, ManualClock) {
+        let clock = ManualClock::default();
+        let shown = clock.clone();
+        let mut memory = Memory::new(move || shown.now());
+        let desired = Desired {
+            gates: vec![rules(prefix)],
+            members,
+            sessions: vec![],
+        };
+        memory.install(&desired).unwrap();
+        (memory, clock)
+    }
+
+    #[test]
+    fn members_expire_by_themselves_but_trust_does_not() {
+        let (mut memory, clock) = installed(
+            vec![
+                member(Chain::Filter, "192.0.2.1/32", Some(300)),
+                member(Chain::Trusted, "192.0.2.2/32", Some(300)),
+            ],
+            128,
+        );
+        let fate = |memory: &Memory<_>, host: &str| memory.fate(&gate(), host.parse().unwrap());
+        assert_eq!(
+            fate(&memory, "192.0.2.1"),
+            Some(Fate::Accepted(Chain::Filter))
+        );
+        clock.set(Time::from_secs(300));
+        assert_eq!(fate(&memory, "192.0.2.1"), Some(Fate::Dropped(None)));
+        assert_eq!(
+            fate(&memory, "192.0.2.2"),
+            Some(Fate::Accepted(Chain::Trusted))
+        );
+        assert_eq!(memory.observe().unwrap().unwrap().members.len(), 1);
+    }
+
+    #[test]
+    fn an_open_gate_lets_all_but_the_banned_in() {
+        let (mut memory, _) = installed(
+            vec![
+                member(Chain::Filter, "0.0.0.0/0", Some(60)),
+                member(Chain::Banned, "192.0.2.0/24", None),
+            ],
+            128,
+        );
+        let fate = |memory: &Memory<_>, host: &str| memory.fate(&gate(), host.parse().unwrap());
+        assert_eq!(
+            fate(&memory, "198.51.100.1"),
+            Some(Fate::Accepted(Chain::Filter))
+        );
+        assert_eq!(
+            fate(&memory, "192.0.2.9"),
+            Some(Fate::Dropped(Some(Chain::Banned)))
+        );
+        assert_eq!(fate(&memory, "2001:db8::1"), Some(Fate::Dropped(None)));
+        memory.teardown().unwrap();
+        assert_eq!(fate(&memory, "192.0.2.9"), None);
+        assert_eq!(memory.observe().unwrap(), None);
+    }
+
+    #[test]
+    fn a_refused_change_changes_nothing() {
+        let (mut memory, _) = installed(vec![], 128);
+        let good = Change::Put(member(Chain::Filter, "192.0.2.1/32", None));
+        let bad = Change::Put(member(Chain::Filter, "192.0.2.0/24", None));
+        assert!(memory.apply(&[good.clone(), bad]).is_err());
+        assert!(memory.observe().unwrap().unwrap().members.is_empty());
+        memory.apply(&[good]).unwrap();
+        assert_eq!(memory.observe().unwrap().unwrap().members.len(), 1);
+    }
+
+    #[test]
+    fn a_gate_for_prefixes_keeps_prefixes() {
+        let (mut memory, _) = installed(vec![], 64);
+        memory
+            .apply(&[Change::Put(member(Chain::Filter, "2001:db8::1/128", None))])
+            .unwrap();
+        let observed = memory.observe().unwrap().unwrap();
+        assert_eq!(observed.members[0].net.to_string(), "2001:db8::/64");
+    }
+
+    #[test]
+    fn a_flush_by_somebody_else_is_noticed() {
+        let (mut memory, _) = installed(vec![], 128);
+        assert!(memory.verify().unwrap().is_empty());
+        memory.vanish();
+        assert_eq!(memory.verify().unwrap().len(), 1);
+    }
+}

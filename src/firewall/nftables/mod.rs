@@ -1,0 +1,445 @@
+//! The native backend: table `inet knockd`, over netlink, without the `nft` program.
+//!
+//! Every change is one transaction of the kernel. Members live in sets with timeouts, so that a
+//! decision costs the same with none and with a hundred thousand, and they end on time without
+//! us. `nft list table inet knockd` shows all of it.
+
+mod decode;
+mod encode;
+mod kernel;
+mod members;
+mod names;
+mod plan;
+mod rules;
+mod segments;
+mod verify;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+
+use self::decode::intervals;
+use self::encode::{ElementVerb, Step};
+use self::kernel::{Failure, Kernel};
+use self::members::{Place, Sorted, is_masked};
+use self::names::{Family, Role, TABLE, parse_chain, parse_set, set_name};
+use self::plan::{Image, Plan, Planner, State};
+use self::rules::Earlier;
+use self::segments::{Difference, Entry, difference, flatten, flatten_sorted, to_nets, window};
+use super::{Backend, BackendKind, Change, Desired, FirewallError, Member, Observed};
+use crate::model::{Chain, GateName, Lifetime, NetMap};
+
+/// Whether `nf_tables` can be used here.
+pub fn probe() -> Result<(), FirewallError> {
+    Nftables::open().map(drop)
+}
+
+/// Restrains a backend to what older kernels or poorer users have; for tests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Restraints {
+    /// The longest batch, instead of what the send buffer takes.
+    pub batch: Option<usize>,
+    /// Do without `NFT_MSG_DESTROYSETELEM` (Linux 6.3).
+    pub no_destroy: bool,
+}
+
+/// The backend. Its calls are for one thread; two of it, even in different processes, do not
+/// harm each other's transactions.
+#[derive(Debug)]
+pub struct Nftables {
+    kernel: Kernel,
+    /// What was installed last.
+    image: Option<Image>,
+    known: Option<Known>,
+    /// The generation of the ruleset that was last found in order.
+    verified: Option<u32>,
+}
+
+/// What has to be known to change members.
+#[derive(Debug, Default)]
+struct Known {
+    /// How long IPv6 members of each gate's filter chain are.
+    prefixes: HashMap<GateName, u8>,
+    /// A copy of the networks: they overlap, and the kernel's intervals do not.
+    nets: BTreeMap<(GateName, Role), NetMap<Entry>>,
+}
+
+/// The former entries of networks, to be put back if the kernel refuses, newest last.
+type Undo = Vec<((GateName, Role), IpNet, Option<Entry>)>;
+
+/// An installation is tried again this often if somebody else changes the ruleset meanwhile.
+const TRIES: usize = 5;
+
+impl Nftables {
+    /// Opens a socket and finds out what the kernel can do.
+    pub fn open() -> Result<Self, FirewallError> {
+        Self::open_restrained(Restraints::default())
+    }
+
+    /// As `open`, with less than there is.
+    pub fn open_restrained(restraints: Restraints) -> Result<Self, FirewallError> {
+        Ok(Self {
+            kernel: Kernel::open(restraints)?,
+            image: None,
+            known: None,
+            verified: None,
+        })
+    }
+
+    fn install_once(&mut self, desired: &Desired, guarded: bool) -> Result<(), Failure> {
+        let now = Instant::now();
+        let state = self.kernel.state()?;
+        let sorted = Sorted::new(desired, now)?;
+        let earlier = self.earlier(desired, &state)?;
+        let gates: Vec<_> = desired.gates.iter().zip(earlier).collect();
+        let image = Image::new(&gates);
+        let mut held = HashMap::new();
+        for (_, role, spec) in &image.sets {
+            if state
+                .set(&spec.name)
+                .is_some_and(|set| members::fits(spec, set))
+            {
+                let elements = match role {
+                    // Only that they are there matters.
+                    Role::Session(_) | Role::Grace => Vec::new(),
+                    _ => self.kernel.elements(&spec.name)?,
+                };
+                held.insert(spec.name.clone(), elements);
+            }
+        }
+        let plan = Planner {
+            state: &state,
+            image: &image,
+            held: &mut held,
+            sorted: &sorted,
+            desired,
+            now,
+            can_destroy: self.kernel.can_destroy,
+        }
+        .plan();
+        self.verified = None;
+        self.known = None;
+        self.carry_out(&plan, guarded.then_some(state.generation))?;
+
+        self.image = Some(image);
+        let problems = self.verify_skeleton()?;
+        let problems = match problems.is_empty() {
+            true => self.verify_members(desired, &sorted, now)?,
+            false => problems,
+        };
+        if !problems.is_empty() {
+            return Err(FirewallError::Unverified(problems.join(", ")).into());
+        }
+        self.known = Some(Known {
+            prefixes: desired
+                .gates
+                .iter()
+                .map(|gate| (gate.name.clone(), gate.ipv6_prefix))
+                .collect(),
+            nets: sorted.nets,
+        });
+        Ok(())
+    }
+
+    /// Which sets for sessions from before each gate needs: new ones for a gate that was not
+    /// there, and those that still have elements.
+    fn earlier(&mut self, desired: &Desired, state: &State) -> Result<Vec<Earlier>, Failure> {
+        let mut all = Vec::with_capacity(desired.gates.len());
+        for gate in &desired.gates {
+            let is_new = state.chain(&names::policy_chain(&gate.name)).is_none();
+            let mut is_used = |role: Role| -> Result<bool, Failure> {
+                let name = set_name(&gate.name, role);
+                Ok(state.set(&name).is_some() && self.kernel.count(&name)? > 0)
+            };
+            let mut peers = desired.sessions.iter().filter(|(g, _)| *g == gate.name);
+            let has_v4 = is_new && peers.clone().any(|(_, p)| p.ip().to_canonical().is_ipv4());
+            let has_v6 = is_new && peers.any(|(_, p)| p.ip().to_canonical().is_ipv6());
+            let (input, forward) = (gate.hook.input(), gate.hook.forward());
+            all.push(Earlier {
+                v4: input && (has_v4 || is_used(Role::Session(Family::V4))?),
+                v6: input && (has_v6 || is_used(Role::Session(Family::V6))?),
+                grace: forward && (state.table.is_none() || is_used(Role::Grace)?),
+            });
+        }
+        Ok(all)
+    }
+
+    /// In one batch, or, if that is too long, with the sets first in several.
+    fn carry_out(&mut self, plan: &Plan, generation: Option<u32>) -> Result<(), Failure> {
+        let all: Vec<&Step> = plan.steps().collect();
+        if self.kernel.fits(&all) {
+            return self.kernel.commit(&all, generation);
+        }
+        let mut batch: Vec<&Step> = Vec::new();
+        for group in &plan.before {
+            let before = batch.len();
+            batch.extend(group);
+            if before > 0 && !self.kernel.fits(&batch) {
+                let rest = batch.split_off(before);
+                self.kernel.commit(&batch, None)?;
+                batch = rest;
+            }
+        }
+        self.kernel.commit(&batch, None)?;
+        let last: Vec<&Step> = plan.commit.iter().collect();
+        self.kernel.commit(&last, None)
+    }
+
+    /// Reads what has to be known, if nothing was installed by us.
+    fn know(&mut self) -> Result<(), Failure> {
+        if self.known.is_some() {
+            return Ok(());
+        }
+        let mut known = Known::default();
+        for set in self.kernel.sets()? {
+            let Some((gate, role)) = parse_set(&set.name) else {
+                continue;
+            };
+            match role {
+                Role::Host(Chain::Filter, Family::V6) => {
+                    let prefix = if is_masked(&set.comment) { 64 } else { 128 };
+                    known.prefixes.insert(gate, prefix);
+                }
+                Role::Net(_, family) => {
+                    let now = Instant::now();
+                    let held = self.kernel.elements(&set.name)?;
+                    let mut map = NetMap::new();
+                    for (net, entry) in to_nets(family, intervals(family, held, now)) {
+                        map.insert(net, entry);
+                    }
+                    known.nets.insert((gate, role), map);
+                }
+                _ => {}
+            }
+        }
+        self.known = Some(known);
+        Ok(())
+    }
+
+    fn apply_once(&mut self, changes: &[Change], rewrite: bool) -> Result<(), (Failure, bool)> {
+        self.know().map_err(|failure| (failure, false))?;
+        let can_destroy = self.kernel.can_destroy;
+        let Some(known) = &mut self.known else {
+            return Ok(());
+        };
+        let mut undo = Undo::new();
+        let mut steps = Vec::new();
+        let mut result = Ok(());
+        for change in changes {
+            match known.steps(change, rewrite, can_destroy, &mut undo) {
+                Ok(more) => steps.extend(more),
+                Err(error) => result = Err((Failure::from(error), false)),
+            }
+        }
+        if result.is_ok() {
+            let steps: Vec<&Step> = steps.iter().collect();
+            result = self
+                .kernel
+                .commit(&steps, None)
+                .map_err(|failure| (failure, !undo.is_empty()));
+        }
+        match &result {
+            // Nobody knows whether it was done: read it again next time.
+            Err((failure, _)) if failure.is_uncertain() => self.known = None,
+            Err(_) => known.put_back(undo),
+            Ok(()) => {}
+        }
+        result
+    }
+}
+
+impl Known {
+    /// The messages for one change; the copy changes with it.
+    fn steps(
+        &mut self,
+        change: &Change,
+        rewrite: bool,
+        can_destroy: bool,
+        undo: &mut Undo,
+    ) -> Result<Vec<Step>, FirewallError> {
+        let (gate, chain, net) = match change {
+            Change::Put(member) => (&member.gate, member.chain, member.net),
+            Change::Remove { gate, chain, net } => (gate, *chain, *net),
+        };
+        // A gate nobody knows has no sets, which the kernel will say.
+        let prefix = self.prefixes.get(gate).copied().unwrap_or(128);
+        let Some(place) = Place::of(chain, net, prefix) else {
+            return match change {
+                Change::Put(_) => Err(members::unplaceable(gate, chain, net)),
+                // What cannot be there need not be removed.
+                Change::Remove { .. } => Ok(Vec::new()),
+            };
+        };
+        let now = Instant::now();
+        let put = match change {
+            Change::Put(member) => {
+                Some(member).filter(|m| m.remaining != Lifetime::For(Duration::ZERO))
+            }
+            Change::Remove { .. } => None,
+        };
+        if let Some(key) = place.key() {
+            let name = members::name_of(gate, place);
+            // Adding what is there would change neither its deadline nor its reason.
+            let mut steps = plan::delete_keys(&name, vec![key.clone()], can_destroy);
+            if let Some(member) = put {
+                let left = members::left(place.role(), member.remaining);
+                let element = encode::element(key, left, &member.reason);
+                steps.extend(encode::elements(ElementVerb::Add, &name, vec![element]));
+            }
+            return Ok(steps);
+        }
+        let entry = put.map(|member| members::entry(place.role(), member, now));
+        Ok(self.net_steps(gate, place.role(), net, entry, rewrite, now, undo))
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn net_steps(
+        &mut self,
+        gate: &GateName,
+        role: Role,
+        net: IpNet,
+        entry: Option<Entry>,
+        rewrite: bool,
+        now: Instant,
+        undo: &mut Undo,
+    ) -> Vec<Step> {
+        let family = Family::of(net);
+        let name = set_name(gate, role);
+        let set = (gate.clone(), role);
+        let map = self.nets.entry(set.clone()).or_default();
+        let window = window(map, net);
+        // What ended so recently that the kernel may still have it counts as there before.
+        let since = now.checked_sub(segments::DOUBT).unwrap_or(now);
+        let before = flatten(map, window, since);
+        let over: Vec<IpNet> = map
+            .within(window)
+            .filter(|(_, entry)| entry.end.is_some_and(|end| end <= since))
+            .map(|(net, _)| net)
+            .collect();
+        for net in over {
+            map.remove(net);
+        }
+        let old = match entry {
+            Some(entry) => map.insert(net, entry),
+            None => map.remove(net),
+        };
+        undo.push((set, net, old));
+        let after = flatten(map, window, now);
+        match difference(&before, &after, now) {
+            Difference::Steps(gone, come) if !rewrite => {
+                let mut steps = plan::delete_segments(&name, family, &gone);
+                steps.extend(plan::add_segments(&name, family, &come, now));
+                steps
+            }
+            _ => plan::rewrite(&name, family, &flatten_sorted(map.iter()), now),
+        }
+    }
+
+    fn put_back(&mut self, undo: Undo) {
+        for (set, net, entry) in undo.into_iter().rev() {
+            let map = self.nets.entry(set).or_default();
+            match entry {
+                Some(entry) => map.insert(net, entry),
+                None => map.remove(net),
+            };
+        }
+    }
+}
+
+impl Backend for Nftables {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Nftables
+    }
+
+    fn observe(&mut self) -> Result<Option<Observed>, FirewallError> {
+        let state = self.kernel.state()?;
+        if state.table.is_none() {
+            return Ok(None);
+        }
+        let mut observed = Observed::default();
+        for chain in &state.chains {
+            if let Some((gate, None)) = parse_chain(&chain.name) {
+                observed.gates.push(gate);
+            }
+        }
+        for set in &state.sets {
+            let Some((gate, role)) = parse_set(&set.name) else {
+                continue;
+            };
+            match role {
+                Role::Host(..) | Role::Open => {
+                    let masked = is_masked(&set.comment);
+                    let held = self.kernel.elements(&set.name)?;
+                    let held = held.into_iter().filter(|held| !held.is_end);
+                    observed
+                        .members
+                        .extend(held.filter_map(|held| members::member(&gate, role, masked, held)));
+                }
+                Role::Net(chain, family) => {
+                    let now = Instant::now();
+                    let held = self.kernel.elements(&set.name)?;
+                    let nets = to_nets(family, intervals(family, held, now));
+                    observed
+                        .members
+                        .extend(nets.into_iter().map(|(net, entry)| {
+                            Member {
+                                gate: gate.clone(),
+                                chain,
+                                net,
+                                remaining: entry
+                                    .end
+                                    .map_or(Lifetime::Never, |end| Lifetime::For(end - now)),
+                                reason: entry.reason,
+                            }
+                        }));
+                }
+                Role::Session(_) | Role::Grace => {}
+            }
+        }
+        Ok(Some(observed))
+    }
+
+    fn install(&mut self, desired: &Desired) -> Result<(), FirewallError> {
+        for attempt in 1..=TRIES {
+            // A last time without the guard: a ruleset that changes all the time is no reason
+            // to have no gate.
+            match self.install_once(desired, attempt < TRIES) {
+                Err(failure) if attempt < TRIES && failure.is_race() => {}
+                result => return result.map_err(FirewallError::from),
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, changes: &[Change]) -> Result<(), FirewallError> {
+        match self.apply_once(changes, false) {
+            // The kernel's intervals are not what we thought: write them all.
+            Err((failure, true)) if failure.is_surprise() => self
+                .apply_once(changes, true)
+                .map_err(|(failure, _)| failure.into()),
+            result => result.map_err(|(failure, _)| failure.into()),
+        }
+    }
+
+    fn verify(&mut self) -> Result<Vec<String>, FirewallError> {
+        let generation = self.kernel.generation()?;
+        if self.verified == Some(generation) {
+            return Ok(Vec::new());
+        }
+        let problems = self.verify_skeleton()?;
+        self.verified = problems.is_empty().then_some(generation);
+        Ok(problems)
+    }
+
+    fn teardown(&mut self) -> Result<(), FirewallError> {
+        self.image = None;
+        self.known = None;
+        self.verified = None;
+        let step = encode::delete_table(TABLE);
+        match self.kernel.commit(&[&step], None) {
+            Err(failure) if failure.errno() == Some(libc::ENOENT) => Ok(()),
+            result => result.map_err(FirewallError::from),
+        }
+    }
+}

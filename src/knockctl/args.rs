@@ -1,0 +1,206 @@
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::control::{DEFAULT_SOCKET, Request, Verb};
+
+/// Control knockd: who is let in, who is shut out, and how it is.
+#[derive(Debug, Parser)]
+#[command(
+    name = "knockctl",
+    version,
+    after_help = "Exit status: 0 done, or nothing to do; 1 failed; 2 bad arguments; 3 knockd is not \
+running;\n4 refused by a safety rule (--force); 5 running, but degraded.\n\nRoot may do everything, \
+members of the group knockd may use status, list and ping."
+)]
+pub(super) struct Arguments {
+    /// The control socket of knockd
+    #[arg(long, global = true, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    pub(super) socket: PathBuf,
+    /// How to show the answer
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
+    pub(super) output: Output,
+    #[command(subcommand)]
+    pub(super) verb: Command,
+}
+
+/// How to show the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Gates {
+    /// Only at this gate; may be repeated (default: every gate)
+    #[arg(short, long = "gate", value_name = "GATE")]
+    gates: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Let addresses in for a while
+    Accept {
+        /// IPv4 or IPv6 addresses
+        #[arg(required = true, value_name = "IP")]
+        addresses: Vec<String>,
+        /// How long, such as 300s, 1h30m or never (default: the gate's accept_timeout)
+        #[arg(long = "for", value_name = "TIME")]
+        lifetime: Option<String>,
+        /// Lift bans that are in the way
+        #[arg(short, long)]
+        force: bool,
+        #[command(flatten)]
+        gates: Gates,
+    },
+    /// Ban addresses or networks
+    Drop {
+        /// IPv4 or IPv6 addresses or networks
+        #[arg(required = true, value_name = "IP")]
+        addresses: Vec<String>,
+        /// How long, such as 300s, 7d or never (default: the gate's ban_timeout)
+        #[arg(long = "for", value_name = "TIME")]
+        lifetime: Option<String>,
+        /// Even the trusted and the protected
+        #[arg(short, long)]
+        force: bool,
+        #[command(flatten)]
+        gates: Gates,
+    },
+    /// Put addresses, networks or host names on the whitelist
+    Trust {
+        /// Addresses, networks or names
+        #[arg(required = true, value_name = "ENTRY")]
+        entries: Vec<String>,
+        /// Until reboot only; leave the whitelist file alone
+        #[arg(long)]
+        runtime: bool,
+        /// To be written beside the entry
+        #[arg(long, value_name = "TEXT")]
+        comment: Option<String>,
+        /// Even a network of length 0
+        #[arg(short, long)]
+        force: bool,
+        #[command(flatten)]
+        gates: Gates,
+    },
+    /// Take entries off the whitelist
+    Untrust {
+        /// As they are on the list
+        #[arg(required = true, value_name = "ENTRY")]
+        entries: Vec<String>,
+        /// Only what was trusted until reboot; leave the whitelist file alone
+        #[arg(long)]
+        runtime: bool,
+        #[command(flatten)]
+        gates: Gates,
+    },
+    /// Lift bans
+    Unban {
+        /// The addresses or networks as they were banned
+        #[arg(required = true, value_name = "IP")]
+        addresses: Vec<String>,
+        #[command(flatten)]
+        gates: Gates,
+    },
+    /// Withdraw acceptances (an address, `filter`), bans (`banned`) or both (`all`)
+    Flush {
+        /// An address, filter, banned or all
+        #[arg(required = true, value_name = "IP|filter|banned|all")]
+        what: Vec<String>,
+        #[command(flatten)]
+        gates: Gates,
+    },
+    /// Let everybody but the banned in
+    Open {
+        /// How long, such as 60s (default: the gate's accept_timeout)
+        #[arg(long = "for", value_name = "TIME")]
+        lifetime: Option<String>,
+        #[command(flatten)]
+        gates: Gates,
+    },
+    /// End what `open` began
+    Close {
+        #[command(flatten)]
+        gates: Gates,
+    },
+    /// Show how knockd is
+    Status,
+    /// Show who is accepted, banned and trusted, from the kernel itself
+    List {
+        /// Only these: accepted, banned or trusted
+        #[arg(value_name = "KIND")]
+        kinds: Vec<String>,
+        #[command(flatten)]
+        gates: Gates,
+    },
+    /// Ask whether knockd answers
+    Ping,
+    /// Have knockd read its policy and whitelist again
+    Reload,
+}
+
+impl Command {
+    pub(super) fn request(&self) -> Request {
+        let of = |verb, args: &[String], gates: &Gates| Request {
+            gates: gates.gates.clone(),
+            ..Request::new(verb, args)
+        };
+        match self {
+            Command::Accept {
+                addresses,
+                lifetime,
+                force,
+                gates,
+            } => Request {
+                lifetime: lifetime.clone(),
+                force: *force,
+                ..of(Verb::Accept, addresses, gates)
+            },
+            Command::Drop {
+                addresses,
+                lifetime,
+                force,
+                gates,
+            } => Request {
+                lifetime: lifetime.clone(),
+                force: *force,
+                ..of(Verb::Drop, addresses, gates)
+            },
+            Command::Trust {
+                entries,
+                runtime,
+                comment,
+                force,
+                gates,
+            } => Request {
+                runtime: *runtime,
+                comment: comment.clone(),
+                force: *force,
+                ..of(Verb::Trust, entries, gates)
+            },
+            Command::Untrust {
+                entries,
+                runtime,
+                gates,
+            } => Request {
+                runtime: *runtime,
+                ..of(Verb::Untrust, entries, gates)
+            },
+            Command::Unban { addresses, gates } => of(Verb::Unban, addresses, gates),
+            Command::Flush { what, gates } => of(Verb::Flush, what, gates),
+            Command::Open { lifetime, gates } => Request {
+                lifetime: lifetime.clone(),
+                ..of(Verb::Open, &[], gates)
+            },
+            Command::Close { gates } => of(Verb::Close, &[], gates),
+            Command::List { kinds, gates } => of(Verb::List, kinds, gates),
+            Command::Status => Request::new(Verb::Status, [""; 0]),
+            Command::Ping => Request::new(Verb::Ping, [""; 0]),
+            Command::Reload => Request::new(Verb::Reload, [""; 0]),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! `knockctl`: asks the daemon over its control socket, and shows the answer.
+#![forbid(unsafe_code)]
+
+mod args;
+mod show;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use serde_json::Value;
+
+use crate::control::client::{self, ClientError};
+use crate::control::{Data, Response, Verb};
+use args::{Arguments, Output};
+
+/// The program `knockctl`.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let request = arguments.verb.request();
+    let answer = client::ask(&arguments.socket, &request);
+    let response = answer.unwrap_or_else(|error| failed(&error));
+    ExitCode::from(report(&arguments, request.verb, response))
+}
+
+/// A failure on our side is told in the form of an answer.
+fn failed(error: &ClientError) -> Response {
+    Response::refused(error.code(), error.to_string())
+}
+
+/// Shows the answer and returns the exit code.
+fn report(arguments: &Arguments, verb: Verb, response: Response) -> u8 {
+    for line in &response.refused {
+        // Nobody is left to be told if that fails.
+        let _ = writeln!(io::stderr(), "knockctl: {}", show::clean(line));
+    }
+    let answer = Answer::of(verb, response);
+    let terminal = io::stdout().is_terminal();
+    let mut out = BufWriter::new(io::stdout().lock());
+    let written = match arguments.output {
+        Output::Json => answer.write_json(&mut out),
+        Output::Table => answer.write_table(&mut out, terminal),
+    };
+    match written.and_then(|()| out.flush()) {
+        Ok(()) => answer.code,
+        // `knockctl list | head` has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => answer.code,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "knockctl: cannot write the answer: {error}");
+            1
+        }
+    }
+}
+
+/// What is to be shown.
+#[derive(Debug)]
+struct Answer {
+    verb: Verb,
+    code: u8,
+    done: Vec<String>,
+    refused: Vec<String>,
+    /// `None` where there is none, or where it would be half the truth.
+    data: Option<Value>,
+}
+
+impl Answer {
+    fn of(verb: Verb, response: Response) -> Self {
+        let data = match response.data {
+            Data::Nothing => None,
+            Data::Json(value) => Some(value),
+            typed => serde_json::to_value(typed).ok(),
+        };
+        let mut answer = Self {
+            verb,
+            code: response.code,
+            done: response.done,
+            refused: response.refused,
+            data,
+        };
+        match (&mut answer.data, verb) {
+            (Some(data), Verb::List) => show::sort_entries(data),
+            (Some(data), Verb::Status)
+                if data.get("state").and_then(Value::as_str) == Some("degraded")
+                    && answer.code == 0 =>
+            {
+                answer.code = 5;
+            }
+            _ => {}
+        }
+        answer
+    }
+
+    fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
+        match &self.data {
+            Some(data) => serde_json::to_writer(&mut *out, data)?,
+            None => serde_json::to_writer(
+                &mut *out,
+                &serde_json::json!({
+                    "done": self.done,
+                    "refused": self.refused,
+                    "code": self.code,
+                }),
+            )?,
+        }
+        writeln!(out)
+    }
+
+    fn write_table(&self, out: &mut impl Write, terminal: bool) -> io::Result<()> {
+        for line in &self.done {
+            writeln!(out, "{}", show::clean(line))?;
+        }
+        match (&self.data, self.verb) {
+            (Some(data), Verb::Status) => show::status(out, data, terminal),
+            (Some(data), Verb::List) => show::list(out, data, terminal),
+            (Some(data), _) => writeln!(out, "{data:#}"),
+            (None, Verb::Ping) if self.code == 0 && self.done.is_empty() => {
+                writeln!(out, "knockd answers")
+            }
+            (None, verb) if self.code == 0 && self.done.is_empty() && !verb.only_reads() => {
+                writeln!(out, "nothing to do: it is so already")
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+use std::io::{self, Write};
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, Table, presets};
+use ipnet::IpNet;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::control::protocol::Status;
+use crate::model::{Lifetime, host_net};
+
+/// A member as it came over the socket.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Entry {
+    gate: String,
+    chain: String,
+    address: String,
+    expires_in_s: Option<u64>,
+    reason: String,
+}
+
+/// Text of others, without what could steer a terminal.
+pub(super) fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+/// By gate, by chain in the order in which a packet meets them, and by address as a number.
+pub(super) fn sort_entries(data: &mut Value) {
+    let Some(entries) = data.get_mut("entries").and_then(Value::as_array_mut) else {
+        return;
+    };
+    entries.sort_by_cached_key(|entry| {
+        let text = |field| entry.get(field).and_then(Value::as_str).unwrap_or_default();
+        let chain = text("chain");
+        let order = ["_banned", "_trusted", "_filter"]
+            .iter()
+            .position(|suffix| chain.ends_with(suffix));
+        let address = text("address");
+        (
+            text("gate").to_owned(),
+            order.unwrap_or(usize::MAX),
+            net(address),
+            address.to_owned(),
+        )
+    });
+}
+
+/// Networks that cannot be read come first; `IpNet` sorts IPv4 before IPv6, then by number.
+fn net(text: &str) -> Option<IpNet> {
+    text.parse()
+        .ok()
+        .or_else(|| text.parse().map(host_net).ok())
+}
+
+/// The answer to `list`; it was sorted before.
+pub(super) fn list(out: &mut impl Write, data: &Value, terminal: bool) -> io::Result<()> {
+    let entries = match data.get("entries").map(Vec::<Entry>::deserialize) {
+        Some(Ok(entries)) => entries,
+        // From a daemon that says it in another way.
+        _ => return writeln!(out, "{data:#}"),
+    };
+    let mut table = new_table(terminal, ["GATE", "CHAIN", "ADDRESS", "EXPIRES", "REASON"]);
+    for entry in entries {
+        table.add_row([
+            clean(&entry.gate),
+            clean(&entry.chain),
+            clean(&entry.address),
+            time_left(entry.expires_in_s),
+            clean(&entry.reason),
+        ]);
+    }
+    align_right(&mut table, &[3]);
+    print(out, &table)
+}
+
+/// The answer to `status`.
+pub(super) fn status(out: &mut impl Write, data: &Value, terminal: bool) -> io::Result<()> {
+    let Ok(status) = Status::deserialize(data) else {
+        return writeln!(out, "{data:#}");
+    };
+    let mut backend = clean(&status.backend);
+    if !status.backend_reason.is_empty() {
+        backend = format!("{backend} ({})", clean(&status.backend_reason));
+    }
+    writeln!(out, "state    {}", clean(&status.state))?;
+    for problem in &status.problems {
+        writeln!(out, "problem  {}", clean(problem))?;
+    }
+    writeln!(out, "backend  {backend}")?;
+    writeln!(out, "uptime   {}", time_left(Some(status.uptime_s)))?;
+    for (name, value) in [("policy ", &status.policy), ("version", &status.version)] {
+        if !value.is_empty() {
+            writeln!(out, "{name}  {}", clean(value))?;
+        }
+    }
+    writeln!(out)?;
+    let header = ["GATE", "PORTS", "ACCEPTED", "BANNED", "TRUSTED", "OPEN"];
+    let mut table = new_table(terminal, header);
+    for gate in &status.gates {
+        let open = match (gate.open, gate.open_expires_in_s) {
+            (false, _) => "no".to_owned(),
+            (true, None) => "yes".to_owned(),
+            (true, left) => format!("for {}", time_left(left)),
+        };
+        table.add_row([
+            clean(&gate.name),
+            clean(&gate.ports.join(" ")),
+            gate.accepted.to_string(),
+            gate.banned.to_string(),
+            gate.trusted.to_string(),
+            open,
+        ]);
+    }
+    align_right(&mut table, &[2, 3, 4]);
+    print(out, &table)
+}
+
+/// `4m59s`, or `never`.
+fn time_left(seconds: Option<u64>) -> String {
+    seconds
+        .map_or(Lifetime::Never, |secs| {
+            Lifetime::For(Duration::from_secs(secs))
+        })
+        .to_string()
+}
+
+fn new_table<const N: usize>(terminal: bool, header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(if terminal {
+        presets::UTF8_HORIZONTAL_ONLY
+    } else {
+        presets::NOTHING
+    });
+    table.set_header(header);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table
+}
+
+fn align_right(table: &mut Table, columns: &[usize]) {
+    for &column in columns {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+}
+
+fn print(out: &mut impl Write, table: &Table) -> io::Result<()> {
+    for line in table.lines() {
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! Which source has completed which sequence. Pure: knocks and times in, completions out.
+//!
+//! The rules are those of "What a knock is" in the design: for each source and sequence, without
+//! backtracking, the expected port advances; a repeat of the port just matched is ignored unless
+//! the sequence asks for it; any other knock port voids the attempt and may then start it anew;
+//! a retransmission is nothing at all.
+#![forbid(unsafe_code)]
+
+mod scope;
+mod sequences;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use crate::model::{KnockName, KnockPort, Time};
+use crate::packet::Knock;
+use crate::policy::Policy;
+
+pub use scope::Scope;
+pub use sequences::SequenceId;
+use sequences::Sequences;
+use table::Table;
+
+/// The attempts of all sources.
+#[derive(Debug)]
+pub struct Matcher {
+    sequences: Sequences,
+    table: Table,
+    /// Sequences that the packet at hand has already moved; kept to spare an allocation.
+    moved: Vec<SequenceId>,
+}
+
+impl Matcher {
+    /// No attempts yet.
+    pub fn new(policy: &Policy) -> Self {
+        Self {
+            sequences: Sequences::new(&policy.knocks),
+            table: Table::new(policy.memory),
+            moved: Vec::new(),
+        }
+    }
+
+    /// Takes a knock into account. `at` is the kernel's time of the packet. What it completes is
+    /// returned with drops first; nothing is allocated unless something is completed.
+    ///
+    /// Whether the packet was meant for this host is asked of [`Scope`] before.
+    pub fn handle(&mut self, knock: &Knock, at: Time) -> Vec<SequenceId> {
+        let mut completed = Vec::new();
+        let Some(port) = self.sequences.arrival(knock) else {
+            return completed;
+        };
+        let print = self.table.fingerprint(knock);
+        if print.is_some_and(|print| self.table.has_seen(knock.source, print)) {
+            return completed;
+        }
+        self.continue_attempts(knock, at, &mut completed);
+        for &id in self.sequences.starting_with(port) {
+            let sequence = &self.sequences[id];
+            if self.moved.contains(&id) || !sequence.fits(knock) {
+                continue;
+            }
+            if sequence.ports.len() == 1 {
+                completed.push(id);
+            } else {
+                self.table.start(knock.source, id, at);
+            }
+        }
+        if let Some(print) = print {
+            self.table.remember(knock.source, print, at);
+        }
+        completed.sort_unstable_by_key(|&id| (!self.sequences[id].is_drop, id));
+        completed
+    }
+
+    /// Moves, restarts or voids the attempts that the source has.
+    fn continue_attempts(&mut self, knock: &Knock, at: Time, completed: &mut Vec<SequenceId>) {
+        let Self {
+            sequences,
+            table,
+            moved,
+        } = self;
+        moved.clear();
+        table.for_each_attempt(knock.source, |attempt| {
+            let sequence = &sequences[attempt.sequence];
+            if !sequence.fits(knock) {
+                return;
+            }
+            let stage = usize::from(attempt.stage);
+            if at.since(attempt.started) > sequence.timeout {
+                attempt.void();
+            } else if sequence.ports[stage] == knock.port {
+                moved.push(attempt.sequence);
+                attempt.stage += 1;
+                if stage + 1 == sequence.ports.len() {
+                    completed.push(attempt.sequence);
+                    attempt.void();
+                }
+            } else if sequence.ports[stage - 1] == knock.port {
+                // A browser opens several connections at once. While the first port alone is
+                // matched the attempt is not counted as moved, so that it starts again.
+                if stage > 1 {
+                    moved.push(attempt.sequence);
+                }
+            } else {
+                attempt.void();
+            }
+        });
+    }
+
+    /// The name of a sequence that [`Matcher::handle`] returned.
+    pub fn name(&self, id: SequenceId) -> &KnockName {
+        &self.sequences[id].name
+    }
+
+    /// Follows a changed policy. Sequences that are the same as before keep their attempts.
+    pub fn reload(&mut self, policy: &Policy) {
+        let new = Sequences::new(&policy.knocks);
+        let old = std::mem::replace(&mut self.sequences, new);
+        let renumbered = self.sequences.renumbering(&old);
+        self.table.renumber(&renumbered);
+        self.table.resize(policy.memory);
+    }
+
+    /// What has arrived at each knock port, retransmissions included, in ascending order.
+    pub fn arrivals(&self) -> impl Iterator<Item = (KnockPort, u64)> {
+        self.sequences.arrivals()
+    }
+
+    /// How many records are in use and how many there may be.
+    pub fn occupancy(&self) -> (usize, usize) {
+        (self.table.len(), self.table.capacity())
+    }
+}

@@ -1,0 +1,47 @@
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use crate::model::{NetMap, canonical, host_net};
+use crate::packet::Knock;
+use crate::policy::{GateAddress, Policy};
+
+/// Whose packets count, and to which destinations: knocks go to an address of this host or of a
+/// gate behind it, and never come from this host.
+#[derive(Debug, Default)]
+pub struct Scope {
+    own: HashSet<IpAddr>,
+    behind: NetMap<()>,
+}
+
+impl Scope {
+    /// Follows the host's addresses.
+    pub fn set_own(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        self.own = addresses.into_iter().map(canonical).collect();
+    }
+
+    /// Follows the policy; `resolved` are the addresses of gates that are given by name.
+    pub fn set_gates(&mut self, policy: &Policy, resolved: impl IntoIterator<Item = IpAddr>) {
+        self.behind = NetMap::new();
+        for gate in policy.gates.iter().filter(|gate| gate.hook.forward()) {
+            if let Some(GateAddress::Net(net)) = &gate.address {
+                self.behind.insert(*net, ());
+            }
+        }
+        for address in resolved {
+            self.behind.insert(host_net(address), ());
+        }
+    }
+
+    /// Whether this is an address of this host.
+    pub fn is_own(&self, address: IpAddr) -> bool {
+        self.own.contains(&address)
+    }
+
+    /// Whether the packet may be a knock.
+    pub fn admits(&self, knock: &Knock) -> bool {
+        let to_us = self.is_own(knock.destination)
+            || (!self.behind.is_empty()
+                && self.behind.lookup(host_net(knock.destination)).is_some());
+        to_us && !self.is_own(knock.source)
+    }
+}

@@ -1,0 +1,149 @@
+use std::ops::Index;
+use std::time::Duration;
+
+use crate::model::{KnockName, KnockPort, Proto};
+use crate::packet::Knock;
+use crate::policy::{Knock as Rule, KnockAction, TcpFlags};
+
+/// A sequence's place in the policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SequenceId(pub(super) u16);
+
+/// A sequence as the matcher sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sequence {
+    pub(super) name: KnockName,
+    pub(super) ports: Vec<KnockPort>,
+    pub(super) timeout: Duration,
+    pub(super) is_drop: bool,
+    flags: TcpFlags,
+}
+
+impl Sequence {
+    /// Whether the packet's flags are what the sequence asks for; a datagram has none.
+    pub(super) fn fits(&self, knock: &Knock) -> bool {
+        knock.port.proto == Proto::Udp || self.flags.fit(knock.flags)
+    }
+}
+
+/// All sequences, and which of them use a port. Finding a port costs a binary search, however
+/// many sequences there are.
+#[derive(Debug)]
+pub(super) struct Sequences {
+    all: Vec<Sequence>,
+    ports: Vec<PortUse>,
+}
+
+#[derive(Debug)]
+struct PortUse {
+    port: KnockPort,
+    /// The different flags that sequences with this port ask for.
+    flags: Vec<TcpFlags>,
+    /// Sequences whose first port this is.
+    first: Vec<SequenceId>,
+    arrived: u64,
+}
+
+/// A knock port's place in the table.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PortId(usize);
+
+impl Sequences {
+    pub(super) fn new(rules: &[Rule]) -> Self {
+        let all: Vec<_> = rules
+            .iter()
+            .take(usize::from(u16::MAX))
+            .map(|rule| Sequence {
+                name: rule.name.clone(),
+                ports: rule.sequence.clone(),
+                timeout: rule.seq_timeout,
+                is_drop: rule.action == KnockAction::Drop,
+                flags: rule.flags,
+            })
+            .collect();
+        let mut ports: Vec<KnockPort> = all.iter().flat_map(|s| s.ports.iter().copied()).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        let ports = ports
+            .into_iter()
+            .map(|port| PortUse::of(port, &all))
+            .collect();
+        Self { all, ports }
+    }
+
+    /// Counts the packet and finds its port, unless no sequence wants it with these flags.
+    pub(super) fn arrival(&mut self, knock: &Knock) -> Option<PortId> {
+        let place = self
+            .ports
+            .binary_search_by_key(&knock.port, |entry| entry.port)
+            .ok()?;
+        let entry = &mut self.ports[place];
+        let wanted = knock.port.proto == Proto::Udp
+            || entry.flags.iter().any(|flags| flags.fit(knock.flags));
+        wanted.then(|| {
+            entry.arrived += 1;
+            PortId(place)
+        })
+    }
+
+    pub(super) fn starting_with(&self, port: PortId) -> &[SequenceId] {
+        &self.ports[port.0].first
+    }
+
+    pub(super) fn arrivals(&self) -> impl Iterator<Item = (KnockPort, u64)> {
+        self.ports.iter().map(|entry| (entry.port, entry.arrived))
+    }
+
+    /// For each sequence of `old`, its place among these, if it is unchanged. Takes over the
+    /// counters of ports that stay.
+    pub(super) fn renumbering(&mut self, old: &Sequences) -> Vec<Option<SequenceId>> {
+        for entry in &mut self.ports {
+            if let Ok(place) = old
+                .ports
+                .binary_search_by_key(&entry.port, |entry| entry.port)
+            {
+                entry.arrived = old.ports[place].arrived;
+            }
+        }
+        old.all
+            .iter()
+            .map(|before| self.ids().find(|&id| self[id] == *before))
+            .collect()
+    }
+
+    fn ids(&self) -> impl Iterator<Item = SequenceId> + use<> {
+        ids(self.all.len())
+    }
+}
+
+fn ids(count: usize) -> impl Iterator<Item = SequenceId> {
+    (0..count).filter_map(|id| u16::try_from(id).ok().map(SequenceId))
+}
+
+impl PortUse {
+    fn of(port: KnockPort, all: &[Sequence]) -> Self {
+        let mut flags = Vec::new();
+        for sequence in all.iter().filter(|sequence| sequence.ports.contains(&port)) {
+            if !flags.contains(&sequence.flags) {
+                flags.push(sequence.flags);
+            }
+        }
+        let first = ids(all.len())
+            .filter(|id| all[usize::from(id.0)].ports.first() == Some(&port))
+            .collect();
+        Self {
+            port,
+            flags,
+            first,
+            arrived: 0,
+        }
+    }
+}
+
+impl Index<SequenceId> for Sequences {
+    type Output = Sequence;
+
+    fn index(&self, id: SequenceId) -> &Sequence {
+        &self.all[usize::from(id.0)]
+    }
+}

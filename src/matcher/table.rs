@@ -1,0 +1,423 @@
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::mem::size_of;
+use std::net::IpAddr;
+
+use super::sequences::SequenceId;
+use crate::model::{Proto, Time};
+use crate::packet::Knock;
+
+/// How many fingerprints a record holds.
+const PRINTS: usize = 4;
+/// How many records a source may have for fingerprints alone.
+const WITNESSES: usize = 3;
+/// No record.
+const NIL: u32 = u32::MAX;
+
+/// Records of what sources have knocked, in a fixed amount of memory that is touched only as it
+/// fills. Each record is in two lists: the sources that share a bucket, and all records in the
+/// order in which they were started. When there is no room the oldest record goes.
+///
+/// Guarantee: a packet makes at most two records for each sequence it starts or one that only
+/// witnesses, so under R packets a second, each from a new source that starts one sequence, a
+/// record lives at least `capacity() / R` seconds.
+#[derive(Debug)]
+pub(super) struct Table {
+    records: Vec<Record>,
+    /// Index of the bucket's first record plus one, so that untouched memory means empty.
+    buckets: Vec<u32>,
+    capacity: usize,
+    newest: u32,
+    oldest: u32,
+    /// Keyed at random, so that nobody can aim at a bucket or a fingerprint.
+    hasher: RandomState,
+}
+
+/// An attempt of one source at one sequence, or (stage 0) what is left of one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attempt {
+    pub(super) started: Time,
+    pub(super) sequence: SequenceId,
+    /// How many ports are matched; 0 is no attempt.
+    pub(super) stage: u8,
+}
+
+impl Attempt {
+    pub(super) fn void(&mut self) {
+        self.stage = 0;
+    }
+}
+
+/// 56 bytes, so that 32 MiB hold more than half a million.
+#[derive(Debug)]
+struct Record {
+    source: Source,
+    started: Time,
+    prints: [u32; PRINTS],
+    next_in_bucket: u32,
+    older: u32,
+    newer: u32,
+    sequence: u16,
+    stage: u8,
+    print_count: u8,
+}
+
+/// The sequence number of a record that only witnesses what was seen.
+const WITNESS: u16 = u16::MAX;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Source([u64; 2]);
+
+impl From<IpAddr> for Source {
+    fn from(address: IpAddr) -> Self {
+        let bytes = match address {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        let bits = u128::from(bytes);
+        #[allow(clippy::cast_possible_truncation)] // the halves of 128 bits
+        Self([(bits >> 64) as u64, bits as u64])
+    }
+}
+
+impl Table {
+    pub(super) fn new(memory: usize) -> Self {
+        // The greatest power of two of buckets that is no more than the records they serve.
+        let buckets = (memory / size_of::<Record>()).max(2).next_power_of_two() / 2;
+        let left = memory.saturating_sub(buckets * size_of::<u32>());
+        let capacity = (left / size_of::<Record>()).clamp(1, NIL as usize - 1);
+        Self {
+            records: Vec::with_capacity(capacity),
+            buckets: vec![0; buckets],
+            capacity,
+            newest: NIL,
+            oldest: NIL,
+            hasher: RandomState::new(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// What tells a retransmission: ports and TCP sequence number. A datagram has none.
+    pub(super) fn fingerprint(&self, knock: &Knock) -> Option<u32> {
+        if knock.port.proto == Proto::Udp {
+            return None;
+        }
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write_u32(knock.seq);
+        hasher.write_u16(knock.source_port);
+        hasher.write_u16(knock.port.port);
+        Some(low_half(hasher.finish()))
+    }
+
+    pub(super) fn has_seen(&self, source: IpAddr, print: u32) -> bool {
+        let source = source.into();
+        let mut at = self.first(source);
+        while let Some(record) = self.records.get(at as usize) {
+            if record.source == source && record.prints().contains(&print) {
+                return true;
+            }
+            at = record.next_in_bucket;
+        }
+        false
+    }
+
+    /// Notes a fingerprint in one of the source's records, or in a new one.
+    pub(super) fn remember(&mut self, source: IpAddr, print: u32, now: Time) {
+        let source = source.into();
+        let (mut witnesses, mut oldest) = (0, None::<(Time, u32)>);
+        let mut at = self.first(source);
+        while let Some(record) = self.records.get_mut(at as usize) {
+            if record.source == source {
+                if record.push_print(print) {
+                    return;
+                }
+                if record.sequence == WITNESS {
+                    witnesses += 1;
+                    if oldest.is_none_or(|(time, _)| record.started < time) {
+                        oldest = Some((record.started, at));
+                    }
+                }
+            }
+            at = record.next_in_bucket;
+        }
+        let at = match oldest {
+            Some((_, at)) if witnesses >= WITNESSES => {
+                self.unlink_age(at);
+                self.link_newest(at);
+                at
+            }
+            _ => self.add(source),
+        };
+        let record = &mut self.records[at as usize];
+        record.sequence = WITNESS;
+        record.started = now;
+        record.print_count = 0;
+        record.push_print(print);
+    }
+
+    pub(super) fn for_each_attempt(&mut self, source: IpAddr, mut f: impl FnMut(&mut Attempt)) {
+        let source = source.into();
+        let mut at = self.first(source);
+        while let Some(record) = self.records.get_mut(at as usize) {
+            if record.source == source && record.stage > 0 {
+                let sequence = SequenceId(record.sequence);
+                let mut attempt = Attempt {
+                    started: record.started,
+                    sequence,
+                    stage: record.stage,
+                };
+                f(&mut attempt);
+                record.stage = attempt.stage;
+            }
+            at = record.next_in_bucket;
+        }
+    }
+
+    /// Begins an attempt, in the place of the one at the same sequence if there is one.
+    pub(super) fn start(&mut self, source: IpAddr, sequence: SequenceId, now: Time) {
+        let source = source.into();
+        let mut at = self.first(source);
+        while let Some(record) = self.records.get(at as usize) {
+            if record.source == source && record.sequence == sequence.0 {
+                break;
+            }
+            at = record.next_in_bucket;
+        }
+        if at == NIL {
+            at = self.add(source);
+        } else {
+            self.unlink_age(at);
+            self.link_newest(at);
+        }
+        let record = &mut self.records[at as usize];
+        record.sequence = sequence.0;
+        record.started = now;
+        record.stage = 1;
+    }
+
+    /// Gives sequences their new numbers; attempts at those without one are void.
+    pub(super) fn renumber(&mut self, renumbered: &[Option<SequenceId>]) {
+        for record in &mut self.records {
+            let id = renumbered
+                .get(usize::from(record.sequence))
+                .copied()
+                .flatten();
+            if id.is_none() {
+                record.stage = 0;
+            }
+            record.sequence = id.map_or(WITNESS, |id| id.0);
+        }
+    }
+
+    /// Moves into another amount of memory; the newest records are kept.
+    pub(super) fn resize(&mut self, memory: usize) {
+        let mut new = Self::new(memory);
+        if new.capacity == self.capacity {
+            return;
+        }
+        // The fingerprints were made with the old key.
+        new.hasher = self.hasher.clone();
+        let mut at = self.oldest;
+        while let Some(record) = self.records.get(at as usize) {
+            let place = new.add(record.source);
+            let copy = &mut new.records[place as usize];
+            (copy.started, copy.sequence, copy.stage) =
+                (record.started, record.sequence, record.stage);
+            (copy.prints, copy.print_count) = (record.prints, record.print_count);
+            at = record.newer;
+        }
+        *self = new;
+    }
+
+    /// A new record, in place of the oldest if there is no room.
+    fn add(&mut self, source: Source) -> u32 {
+        let record = Record {
+            source,
+            started: Time::default(),
+            prints: [0; PRINTS],
+            next_in_bucket: self.first(source),
+            older: NIL,
+            newer: NIL,
+            sequence: WITNESS,
+            stage: 0,
+            print_count: 0,
+        };
+        let at = if self.records.len() < self.capacity {
+            self.records.push(record);
+            index(self.records.len() - 1)
+        } else {
+            let at = self.oldest;
+            self.unlink_age(at);
+            self.unlink_bucket(at);
+            // The record that went may have been the first of this very bucket.
+            let next_in_bucket = self.first(source);
+            self.records[at as usize] = Record {
+                next_in_bucket,
+                ..record
+            };
+            at
+        };
+        let bucket = self.bucket(source);
+        self.buckets[bucket] = at + 1;
+        self.link_newest(at);
+        at
+    }
+
+    fn bucket(&self, source: Source) -> usize {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write_u64(source.0[0]);
+        hasher.write_u64(source.0[1]);
+        low_half(hasher.finish()) as usize & (self.buckets.len() - 1)
+    }
+
+    /// The first record of the source's bucket, or `NIL`.
+    fn first(&self, source: Source) -> u32 {
+        self.buckets[self.bucket(source)].wrapping_sub(1)
+    }
+
+    fn unlink_bucket(&mut self, at: u32) {
+        let (source, next) = {
+            let record = &self.records[at as usize];
+            (record.source, record.next_in_bucket)
+        };
+        let bucket = self.bucket(source);
+        let mut walk = self.buckets[bucket].wrapping_sub(1);
+        if walk == at {
+            self.buckets[bucket] = next.wrapping_add(1);
+            return;
+        }
+        while let Some(record) = self.records.get_mut(walk as usize) {
+            if record.next_in_bucket == at {
+                record.next_in_bucket = next;
+                return;
+            }
+            walk = record.next_in_bucket;
+        }
+    }
+
+    fn unlink_age(&mut self, at: u32) {
+        let (older, newer) = {
+            let record = &self.records[at as usize];
+            (record.older, record.newer)
+        };
+        match self.records.get_mut(older as usize) {
+            Some(record) => record.newer = newer,
+            None => self.oldest = newer,
+        }
+        match self.records.get_mut(newer as usize) {
+            Some(record) => record.older = older,
+            None => self.newest = older,
+        }
+    }
+
+    fn link_newest(&mut self, at: u32) {
+        let newest = std::mem::replace(&mut self.newest, at);
+        match self.records.get_mut(newest as usize) {
+            Some(record) => record.newer = at,
+            None => self.oldest = at,
+        }
+        let record = &mut self.records[at as usize];
+        (record.older, record.newer) = (newest, NIL);
+    }
+}
+
+impl Record {
+    fn prints(&self) -> &[u32] {
+        &self.prints[..usize::from(self.print_count)]
+    }
+
+    /// Whether there was room.
+    fn push_print(&mut self, print: u32) -> bool {
+        let Some(place) = self.prints.get_mut(usize::from(self.print_count)) else {
+            return false;
+        };
+        *place = print;
+        self.print_count += 1;
+        true
+    }
+}
+
+#[allow(clippy::cast_possible_truncation)] // half of a hash is a hash
+fn low_half(hash: u64) -> u32 {
+    hash as u32
+}
+
+#[allow(clippy::cast_possible_truncation)] // the capacity is less than NIL
+fn index(place: usize) -> u32 {
+    place as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_small() {
+        assert_eq!(size_of::<Record>(), 56);
+        assert!(Table::new(32 << 20).capacity() > 500_000);
+    }
+
+    #[test]
+    fn memory_never_exceeds_its_bound() {
+        for memory in [1, 1 << 10, 64 << 10, 1 << 20, 32 << 20] {
+            let table = Table::new(memory);
+            let used = table.capacity * size_of::<Record>() + table.buckets.len() * 4;
+            assert!(used <= memory.max(64), "{used} of {memory}");
+        }
+    }
+
+    #[test]
+    fn when_it_is_full_the_oldest_goes_first() {
+        let mut table = Table::new(64 << 10);
+        let address = |i: usize| IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + index(i)));
+        let capacity = table.capacity();
+        for i in 0..3 * capacity {
+            table.start(address(i), SequenceId(0), Time(i as u64));
+            assert!(table.len() <= capacity);
+        }
+        for i in 0..3 * capacity {
+            let mut alive = false;
+            table.for_each_attempt(address(i), |_| alive = true);
+            assert_eq!(alive, i >= 2 * capacity, "{i} of {capacity}");
+        }
+    }
+
+    #[test]
+    fn starting_anew_makes_an_attempt_young_again() {
+        let mut table = Table::new(64 << 10);
+        let address = |i: usize| IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + index(i)));
+        for i in 0..table.capacity() {
+            table.start(address(i), SequenceId(0), Time(0));
+        }
+        table.start(address(0), SequenceId(0), Time(1));
+        table.start(address(table.capacity()), SequenceId(0), Time(2));
+        let mut alive = [false; 2];
+        table.for_each_attempt(address(0), |_| alive[0] = true);
+        table.for_each_attempt(address(1), |_| alive[1] = true);
+        assert_eq!(alive, [true, false]);
+    }
+
+    #[test]
+    fn another_amount_of_memory_keeps_the_newest() {
+        let mut table = Table::new(128 << 10);
+        let address = |i: usize| IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + index(i)));
+        let count = table.capacity();
+        for i in 0..count {
+            table.start(address(i), SequenceId(7), Time(i as u64));
+        }
+        table.resize(64 << 10);
+        assert!(table.capacity() < count && table.len() == table.capacity());
+        let mut alive = Vec::new();
+        for i in [0, count - 1] {
+            table.for_each_attempt(address(i), |attempt| alive.push(attempt.started));
+        }
+        assert_eq!(alive, [Time(count as u64 - 1)]);
+    }
+}

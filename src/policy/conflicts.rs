@@ -1,0 +1,238 @@
+//! How gates and knocks get along with one another.
+
+use std::collections::HashMap;
+
+use ipnet::IpNet;
+
+use crate::model::{KnockPort, Proto};
+
+use super::gates::PlacedGate;
+use super::knocks::PlacedKnock;
+use super::reader::Reader;
+use super::{Gate, GateAddress, Knock, KnockAction};
+
+/// The first port that kernels hand out to clients by themselves (Linux's
+/// `net.ipv4.ip_local_port_range` begins at 32768).
+const EPHEMERAL: u16 = 32768;
+
+/// Ports that browsers refuse to open (WHATWG Fetch, section 2.10, "bad port"), sorted.
+const BROWSERS_BLOCK: [u16; 82] = [
+    1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102,
+    103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465,
+    512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993,
+    995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668,
+    6669, 6679, 6697, 10080,
+];
+
+/// Checks everything that takes more than one gate or knock to see, and what is unwise.
+pub(super) fn check(reader: &mut Reader, gates: &[PlacedGate], knocks: &[PlacedKnock]) {
+    for (index, gate) in gates.iter().enumerate() {
+        for earlier in &gates[..index] {
+            gates_overlap(reader, earlier, gate);
+        }
+    }
+    let whole: Vec<&PlacedKnock> = knocks.iter().filter(|k| !k.ports_at.is_empty()).collect();
+    sequences(reader, &whole);
+    for knock in &whole {
+        ports(reader, knock, gates);
+    }
+    for knock in knocks {
+        risks(reader, knock);
+    }
+}
+
+/// Whether two gates' places are the same, overlap, or have nothing in common.
+#[derive(PartialEq, Eq)]
+enum Places {
+    Same,
+    Overlapping,
+    Apart,
+}
+
+fn places(one: &Gate, other: &Gate) -> Places {
+    let hooks_meet =
+        (one.hook.input() && other.hook.input()) || (one.hook.forward() && other.hook.forward());
+    if !hooks_meet {
+        return Places::Apart;
+    }
+    match (&one.address, &other.address) {
+        (None, None) => Places::Same,
+        (Some(GateAddress::Net(a)), Some(GateAddress::Net(b))) if a == b => Places::Same,
+        (Some(GateAddress::Name(a)), Some(GateAddress::Name(b)))
+            if a.trim_end_matches('.')
+                .eq_ignore_ascii_case(b.trim_end_matches('.')) =>
+        {
+            Places::Same
+        }
+        (Some(GateAddress::Net(a)), Some(GateAddress::Net(b))) if !nets_meet(a, b) => Places::Apart,
+        (Some(GateAddress::Name(_)), Some(_)) | (Some(_), Some(GateAddress::Name(_))) => {
+            Places::Apart
+        }
+        _ => Places::Overlapping,
+    }
+}
+
+fn nets_meet(one: &IpNet, other: &IpNet) -> bool {
+    one.contains(other) || other.contains(one)
+}
+
+fn gates_overlap(reader: &mut Reader, earlier: &PlacedGate, gate: &PlacedGate) {
+    let places = places(&earlier.gate, &gate.gate);
+    if places == Places::Apart {
+        return;
+    }
+    for (range, at) in gate.gate.ports.iter().zip(&gate.ports_at) {
+        let Some(taken) = earlier
+            .gate
+            .ports
+            .iter()
+            .find(|taken| range.overlaps(**taken))
+        else {
+            continue;
+        };
+        let (name, line) = (&earlier.gate.name, earlier.at.line);
+        let found =
+            format!("{range}, where the gate `{name}` of line {line} guards {taken} already");
+        if places == Places::Same {
+            reader.error(
+                *at,
+                found,
+                "each port in one gate, unless their `hook` or `address` differ",
+            );
+        } else {
+            let help = "a packet that fits both gates meets the first of the file only";
+            reader.warn(*at, found, "gates that have no traffic in common", help);
+        }
+    }
+}
+
+/// Equal sequences and prefixes are errors, whatever their flags; other containment is a warning.
+///
+/// Every part of every sequence is looked up among the whole sequences, so a thousand knocks cost
+/// half a million look-ups rather than a million comparisons of comparisons.
+fn sequences(reader: &mut Reader, knocks: &[&PlacedKnock]) {
+    let mut whole: HashMap<&[KnockPort], &PlacedKnock> = HashMap::new();
+    for knock in knocks {
+        if let Some(earlier) = whole.get(knock.knock.sequence.as_slice()) {
+            let found = format!(
+                "the sequence of `{}` a second time (line {})",
+                earlier.knock.name, earlier.sequence_at.line
+            );
+            reader.error(
+                knock.sequence_at,
+                found,
+                "a sequence of its own for each knock",
+            );
+        } else {
+            whole.insert(&knock.knock.sequence, knock);
+        }
+    }
+    for knock in knocks {
+        let sequence = knock.knock.sequence.as_slice();
+        let mut warned: Vec<*const PlacedKnock> = Vec::new();
+        for start in 0..sequence.len() {
+            for end in start + 1..=sequence.len() {
+                if end - start == sequence.len() {
+                    continue;
+                }
+                let Some(part) = whole.get(&sequence[start..end]) else {
+                    continue;
+                };
+                let (name, line) = (&part.knock.name, part.sequence_at.line);
+                if start == 0 {
+                    let found = format!(
+                        "a sequence that begins with that of `{name}` (line {line}), which always fires first"
+                    );
+                    reader.error(
+                        knock.sequence_at,
+                        found,
+                        "no sequence to begin with another",
+                    );
+                } else if !warned.contains(&std::ptr::from_ref(*part)) {
+                    warned.push(*part);
+                    let found = format!("a sequence that contains that of `{name}` (line {line})");
+                    let help = format!("`{name}` fires on the way");
+                    reader.warn(
+                        knock.sequence_at,
+                        found,
+                        "sequences that do not contain another",
+                        help,
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn ports(reader: &mut Reader, knock: &PlacedKnock, gates: &[PlacedGate]) {
+    for (index, (port, at)) in knock.knock.sequence.iter().zip(&knock.ports_at).enumerate() {
+        if knock.knock.sequence[..index].contains(port) {
+            continue;
+        }
+        if let Some(gate) = gates
+            .iter()
+            .find(|gate| gate.gate.ports.iter().any(|range| range.contains(*port)))
+        {
+            let found = format!("{port}, a port of the gate `{}`", gate.gate.name);
+            reader.error(*at, found, "a port that no gate guards");
+            continue;
+        }
+        if port.port >= EPHEMERAL {
+            reader.warn(
+                *at,
+                format!("the ephemeral port {port}"),
+                "a port up to 32767",
+                "kernels give the ports above to clients, so that replies to this host may knock",
+            );
+        }
+        if port.proto == Proto::Tcp && BROWSERS_BLOCK.binary_search(&port.port).is_ok() {
+            reader.warn(
+                *at,
+                format!("the port {port}"),
+                "a port that browsers open",
+                "browsers block this one, so that nobody can knock with a link",
+            );
+        }
+    }
+}
+
+fn risks(reader: &mut Reader, knock: &PlacedKnock) {
+    let Knock {
+        name,
+        action,
+        sequence,
+        ..
+    } = &knock.knock;
+    let lets_in = matches!(
+        action,
+        KnockAction::Accept | KnockAction::Trust | KnockAction::Open
+    );
+    if *action == KnockAction::Trust {
+        reader.warn(
+            knock.action_at,
+            format!("`action: trust` for the knock `{name}`"),
+            "`accept`",
+            "who has seen the knock can send it again and is trusted until the daemon restarts",
+        );
+    }
+    if lets_in && sequence.len() == 1 {
+        reader.warn(
+            knock.sequence_at,
+            "a sequence of one port",
+            "two or more",
+            "a single scan of this port lets the scanner in",
+        );
+    }
+    let udp_only = sequence.iter().all(|port| port.proto == Proto::Udp);
+    if let Some(at) = knock.flags_at
+        && udp_only
+        && !sequence.is_empty()
+    {
+        reader.warn(
+            at,
+            "`tcpflags` for a sequence of UDP ports only",
+            "a TCP port or no `tcpflags`",
+            "a UDP datagram has no flags",
+        );
+    }
+}

@@ -1,0 +1,317 @@
+//! The `knocks` section, knock by knock; how they get along is `conflicts`' business.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::model::{GateName, KnockName, KnockPort, Lifetime, PortError};
+
+use super::flags;
+use super::node::{At, Node, Value};
+use super::problem::{did_you_mean, one_of, quote};
+use super::reader::{Fields, Reader};
+use super::{Knock, KnockAction, TcpFlags};
+
+pub(super) const MOST_KNOCKS: usize = 1024;
+pub(super) const LONGEST_SEQUENCE: usize = 32;
+pub(super) const SEQ_TIMEOUT: Duration = Duration::from_secs(15);
+
+const KEYS: [&str; 11] = [
+    "sequence",
+    "seq_timeout",
+    "tcpflags",
+    "action",
+    "gate",
+    "for",
+    "start",
+    "stop",
+    "start_6",
+    "stop_6",
+    "shell",
+];
+
+const SEQUENCE: &str = "a list of 1 to 32 ports such as `[1228, 1227]`";
+
+/// The words of `action`; `None` is known but not there yet.
+const ACTIONS: [(&str, Option<KnockAction>); 7] = [
+    ("accept", Some(KnockAction::Accept)),
+    ("drop", Some(KnockAction::Drop)),
+    ("trust", Some(KnockAction::Trust)),
+    ("flush", Some(KnockAction::Flush)),
+    ("open", Some(KnockAction::Open)),
+    ("close", Some(KnockAction::Close)),
+    ("run", None),
+];
+
+/// A knock with the places that later checks point at.
+pub(super) struct PlacedKnock {
+    pub(super) knock: Knock,
+    /// The place of each port; empty if the sequence could not be read whole.
+    pub(super) ports_at: Vec<At>,
+    pub(super) sequence_at: At,
+    pub(super) action_at: At,
+    /// Where `tcpflags` is, if it is given.
+    pub(super) flags_at: Option<At>,
+}
+
+/// Reads all knocks. `gates` are the names under `gates`, whether those gates are sound or not.
+pub(super) fn read(reader: &mut Reader, node: &Node, gates: &[GateName]) -> Vec<PlacedKnock> {
+    let Some(entries) = reader.entries(node, "a mapping of knock names to knocks") else {
+        return Vec::new();
+    };
+    if let Some((name, at, _)) = entries.get(MOST_KNOCKS) {
+        let found = format!("{} as the {}th knock", quote(name), MOST_KNOCKS + 1);
+        reader.error(*at, found, format!("at most {MOST_KNOCKS} knocks"));
+        return Vec::new();
+    }
+    let by_name: HashMap<&str, &GateName> =
+        gates.iter().map(|name| (name.as_str(), name)).collect();
+    let mut knocks = Vec::with_capacity(entries.len());
+    for (name, at, body) in entries {
+        let Ok(name) = KnockName::new(name) else {
+            let expected = "a knock name: 1 to 64 letters, digits, `_`, `-`, `.` or `:`";
+            reader.error(at, quote(name), expected);
+            continue;
+        };
+        let scope = Scope {
+            gates,
+            by_name: &by_name,
+        };
+        knocks.extend(knock(reader, name, at, body, &scope));
+    }
+    knocks
+}
+
+struct Scope<'a> {
+    gates: &'a [GateName],
+    by_name: &'a HashMap<&'a str, &'a GateName>,
+}
+
+fn knock(
+    reader: &mut Reader,
+    name: KnockName,
+    at: At,
+    body: &Node,
+    scope: &Scope<'_>,
+) -> Option<PlacedKnock> {
+    let fields = reader.fields(body, "a mapping with `sequence` and `action`", &KEYS)?;
+    let read = sequence(reader, &fields, &name, at);
+    let sequence_at = fields.get("sequence").map_or(at, |node| node.at);
+    let (sequence, ports_at) = read.unwrap_or_default();
+    let seq_timeout = fields
+        .get("seq_timeout")
+        .and_then(|node| reader.duration(node));
+    let flags = fields
+        .get("tcpflags")
+        .and_then(|node| flags::read(reader, node));
+    let action = action(reader, &fields, &name, at);
+    // What an unknown action would want is unknown too.
+    let (gates, lifetime) = match action {
+        Some(action) => (
+            knock_gates(reader, &fields, &name, at, action, scope),
+            lifetime(reader, &fields, action),
+        ),
+        None => (Vec::new(), None),
+    };
+    let knock = Knock {
+        name,
+        sequence,
+        seq_timeout: seq_timeout.unwrap_or(SEQ_TIMEOUT),
+        flags: flags.unwrap_or(TcpFlags::OPENING),
+        action: action?,
+        gates,
+        lifetime,
+    };
+    Some(PlacedKnock {
+        knock,
+        ports_at,
+        sequence_at,
+        action_at: fields.get("action").map_or(at, |node| node.at),
+        flags_at: fields.get("tcpflags").map(|node| node.at),
+    })
+}
+
+fn sequence(
+    reader: &mut Reader,
+    fields: &Fields<'_>,
+    name: &KnockName,
+    at: At,
+) -> Option<(Vec<KnockPort>, Vec<At>)> {
+    let Some(node) = fields.get("sequence") else {
+        reader.error(
+            at,
+            format!("the knock `{name}` without `sequence`"),
+            SEQUENCE,
+        );
+        return None;
+    };
+    let items = reader.items(node, SEQUENCE)?;
+    if items.is_empty() {
+        reader.error(node.at, "an empty sequence", SEQUENCE);
+        return None;
+    }
+    if items.len() > LONGEST_SEQUENCE {
+        reader.error(
+            node.at,
+            format!("a sequence of {} ports", items.len()),
+            SEQUENCE,
+        );
+        return None;
+    }
+    let ports: Vec<Option<KnockPort>> = items.iter().map(|item| port(reader, item)).collect();
+    let ports = ports.into_iter().collect::<Option<Vec<_>>>()?;
+    Some((ports, items.iter().map(|item| item.at).collect()))
+}
+
+fn port(reader: &mut Reader, item: &Node) -> Option<KnockPort> {
+    let expected = "a port from 1 to 65535, such as `1228`, `\"1228:udp\"` or `1228/udp`";
+    let word = reader.text(item, expected)?;
+    match word.parse() {
+        Ok(port) => Some(port),
+        Err(PortError::Proto(_)) => {
+            reader.error(item.at, item.shown(), "`tcp` or `udp` after the port");
+            None
+        }
+        Err(PortError::Number(_) | PortError::Empty(..)) => {
+            reader.wrong(item, expected);
+            None
+        }
+    }
+}
+
+fn action(
+    reader: &mut Reader,
+    fields: &Fields<'_>,
+    name: &KnockName,
+    at: At,
+) -> Option<KnockAction> {
+    let names = || one_of(ACTIONS.iter().map(|(word, _)| *word));
+    let Some(node) = fields.get("action") else {
+        reader.error(at, format!("the knock `{name}` without `action`"), names());
+        check_run_keys(reader, fields, false);
+        return None;
+    };
+    let action = reader.choice(node, &ACTIONS);
+    if action == Some(None) {
+        reader.error(
+            node.at,
+            "`action: run`, which is not in this version",
+            one_of(
+                ACTIONS
+                    .iter()
+                    .map(|(word, _)| *word)
+                    .filter(|word| *word != "run"),
+            ),
+        );
+    }
+    check_run_keys(reader, fields, action == Some(None));
+    action.flatten()
+}
+
+/// The keys of `run` are known, but belong to it alone.
+fn check_run_keys(reader: &mut Reader, fields: &Fields<'_>, run: bool) {
+    for key in ["start", "stop", "start_6", "stop_6"] {
+        let (Some(node), Some(at)) = (fields.get(key), fields.key_at(key)) else {
+            continue;
+        };
+        if run {
+            reader.text(node, "a command");
+        } else {
+            reader.error(at, format!("`{key}`"), "it only with `action: run`");
+        }
+    }
+    if let (Some(node), Some(at)) = (fields.get("shell"), fields.key_at("shell")) {
+        if run {
+            reader.boolean(node);
+        } else {
+            reader.error(at, "`shell`", "it only with `action: run`");
+        }
+    }
+}
+
+fn lifetime(reader: &mut Reader, fields: &Fields<'_>, action: KnockAction) -> Option<Lifetime> {
+    let node = fields.get("for")?;
+    let lifetime = reader.lifetime(node)?;
+    let word = match action {
+        KnockAction::Accept | KnockAction::Open => {
+            if lifetime == Lifetime::Never {
+                reader.warn(
+                    node.at,
+                    "`for: never`",
+                    "a time such as `300s`",
+                    "what the knock grants stays until somebody takes it back",
+                );
+            }
+            return Some(lifetime);
+        }
+        KnockAction::Drop => return Some(lifetime),
+        KnockAction::Trust => "trust",
+        KnockAction::Flush => "flush",
+        KnockAction::Close => "close",
+    };
+    let at = fields.key_at("for").unwrap_or(node.at);
+    reader.error(
+        at,
+        format!("`for` with `action: {word}`"),
+        "`for` only with `accept`, `drop` or `open`",
+    );
+    None
+}
+
+fn knock_gates(
+    reader: &mut Reader,
+    fields: &Fields<'_>,
+    name: &KnockName,
+    at: At,
+    action: KnockAction,
+    scope: &Scope<'_>,
+) -> Vec<GateName> {
+    // Without gates that much is wrong already.
+    if scope.gates.is_empty() {
+        return Vec::new();
+    }
+    let expected = || {
+        let names = scope.gates.iter().map(GateName::as_str).take(8);
+        one_of(names.chain(["all"]))
+    };
+    let Some(node) = fields.get("gate") else {
+        if scope.gates.len() > 1 && action != KnockAction::Drop {
+            let found = format!("the knock `{name}` without `gate` where there are several");
+            reader.error(at, found, format!("`gate` with {}", expected()));
+            return Vec::new();
+        }
+        return scope.gates.to_vec();
+    };
+    let items = match &node.value {
+        Value::List(items) => items.as_slice(),
+        _ if node.word() == Some("all") => return scope.gates.to_vec(),
+        _ => std::slice::from_ref(node),
+    };
+    if items.is_empty() {
+        reader.wrong(node, expected());
+    }
+    let mut gates: Vec<GateName> = Vec::new();
+    for item in items {
+        let known = item.word().and_then(|word| scope.by_name.get(word));
+        match known {
+            Some(gate) if gates.contains(gate) => {
+                reader.error(
+                    item.at,
+                    format!("the gate `{gate}` a second time"),
+                    "each gate once",
+                );
+            }
+            Some(gate) => gates.push((*gate).clone()),
+            None => {
+                let names = scope.gates.iter().map(GateName::as_str);
+                let help = item.word().and_then(|word| did_you_mean(word, names));
+                let found = match item.word() {
+                    Some("all") => String::from("`all` inside a list"),
+                    Some(_) => format!("the unknown gate {}", item.shown()),
+                    None => item.shown(),
+                };
+                reader.error_with(item.at, found, expected(), help);
+            }
+        }
+    }
+    gates
+}

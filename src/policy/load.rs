@@ -1,0 +1,80 @@
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::file::{Checked, MOST_BYTES, parse};
+use super::problem::PolicyErrors;
+
+/// Why there is no policy.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// No such file.
+    #[error("there is no policy at {0}: create it, or name another with -c")]
+    Missing(PathBuf),
+    /// The file or a directory on the way may not be read.
+    #[error("cannot read the policy {0}: permission denied (run as root)")]
+    Permission(PathBuf),
+    /// A directory.
+    #[error("cannot read the policy {0}: it is a directory; name the file in it")]
+    Directory(PathBuf),
+    /// Larger than any policy.
+    #[error("cannot read the policy {0}: it is larger than 1 MiB, which no policy is")]
+    TooBig(PathBuf),
+    /// Not text.
+    #[error("{file}:{line}:{column}: found a byte that is not UTF-8, expected text")]
+    NotUtf8 {
+        /// The file.
+        file: PathBuf,
+        /// From 1.
+        line: usize,
+        /// In characters, from 1.
+        column: usize,
+    },
+    /// Anything else that the system says.
+    #[error("cannot read the policy {file}: {source}")]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// The errno.
+        source: io::Error,
+    },
+    /// It was read, and is wrong.
+    #[error(transparent)]
+    Policy(#[from] PolicyErrors),
+}
+
+/// Reads and checks the policy in `file`.
+pub fn load(file: &Path) -> Result<Checked, LoadError> {
+    Ok(parse(&read(file)?, file)?)
+}
+
+/// The text of a policy file, at most 1 MiB of it.
+pub fn read(file: &Path) -> Result<String, LoadError> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => LoadError::Missing(file.to_owned()),
+        io::ErrorKind::PermissionDenied => LoadError::Permission(file.to_owned()),
+        io::ErrorKind::IsADirectory => LoadError::Directory(file.to_owned()),
+        _ => LoadError::Io {
+            file: file.to_owned(),
+            source,
+        },
+    };
+    let mut bytes = Vec::new();
+    // A limit on what is read, not on the size that is told: /dev/zero has none.
+    let limit = MOST_BYTES as u64 + 1;
+    let opened = fs::File::open(file).map_err(failed)?;
+    opened.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > MOST_BYTES {
+        return Err(LoadError::TooBig(file.to_owned()));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let before = String::from_utf8_lossy(&error.as_bytes()[..good]);
+        let last = before.rsplit('\n').next().unwrap_or_default();
+        LoadError::NotUtf8 {
+            file: file.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: last.chars().count() + 1,
+        }
+    })
+}

@@ -1,0 +1,216 @@
+//! The sections besides gates and knocks.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::model::{canonical_net, host_net};
+
+use super::node::{At, Node, Value};
+use super::reader::{Fields, Reader};
+use super::{BackendChoice, Firewall, Interfaces, OnStop, ScanAction, ScanGuard};
+
+const KIB: u64 = 1024;
+const MEMORY: u64 = 32 * KIB * KIB;
+const LEAST_MEMORY: u64 = 64 * KIB;
+const MOST_MEMORY: u64 = 4 * KIB * KIB * KIB;
+const MOST_INTERFACES: usize = 64;
+const SCAN_PORTS: u16 = 5;
+
+pub(super) fn interfaces(reader: &mut Reader, node: &Node) -> Interfaces {
+    let items = match &node.value {
+        Value::List(items) => items.as_slice(),
+        _ if node.word() == Some("any") => return Interfaces::Any,
+        _ => std::slice::from_ref(node),
+    };
+    if items.is_empty() || items.len() > MOST_INTERFACES {
+        let expected = format!("`any`, a name or a list of 1 to {MOST_INTERFACES} names");
+        reader.error(node.at, format!("{} interfaces", items.len()), expected);
+        return Interfaces::Any;
+    }
+    let mut names: Vec<String> = Vec::new();
+    for item in items {
+        if let Some(name) = interface(reader, item) {
+            if names.iter().any(|earlier| earlier == name) {
+                let found = format!("the interface {} a second time", item.shown());
+                reader.error(item.at, found, "each interface once");
+            } else {
+                names.push(name.to_owned());
+            }
+        }
+    }
+    Interfaces::Named(names)
+}
+
+/// What the kernel takes for a name (`dev_valid_name` in net/core/dev.c), and not loopback.
+fn interface<'n>(reader: &mut Reader, item: &'n Node) -> Option<&'n str> {
+    let expected = "an interface name: 1 to 15 bytes without `/`, `:` or white space";
+    let name = reader.text(item, expected)?;
+    match name {
+        "lo" => reader.error(
+            item.at,
+            "`lo`",
+            "an interface that others reach; loopback is never gated",
+        ),
+        "any" => reader.error(item.at, "`any` inside a list", "`any` by itself, or names"),
+        _ => {
+            let refused = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+            if name.len() <= 15 && name != "." && name != ".." && !name.contains(refused) {
+                return Some(name);
+            }
+            reader.wrong(item, expected);
+        }
+    }
+    None
+}
+
+pub(super) fn firewall(reader: &mut Reader, node: Option<&Node>) -> Firewall {
+    let mut firewall = Firewall {
+        backend: BackendChoice::Auto,
+        on_stop: OnStop::Keep,
+    };
+    let what = "a mapping with `backend` and `on_stop`";
+    let Some(fields) = node.and_then(|node| reader.fields(node, what, &["backend", "on_stop"]))
+    else {
+        return firewall;
+    };
+    if let Some(node) = fields.get("backend") {
+        let words = [
+            ("auto", BackendChoice::Auto),
+            ("iptables", BackendChoice::Iptables),
+            ("nftables", BackendChoice::Nftables),
+        ];
+        match reader.choice(node, &words) {
+            Some(BackendChoice::Iptables) => reader.error_with(
+                node.at,
+                "`backend: iptables`, which is not available in this version",
+                "`auto` or `nftables`",
+                Some("use auto or nftables".into()),
+            ),
+            Some(backend) => firewall.backend = backend,
+            None => {}
+        }
+    }
+    if let Some(node) = fields.get("on_stop") {
+        let words = [("keep", OnStop::Keep), ("closed", OnStop::Closed)];
+        firewall.on_stop = reader.choice(node, &words).unwrap_or(OnStop::Keep);
+    }
+    firewall
+}
+
+/// The whitelist's path, relative to the policy's directory.
+pub(super) fn trusted(reader: &mut Reader, node: Option<&Node>, file: &Path) -> PathBuf {
+    let written = match node {
+        None => "knockd.trusted",
+        Some(node) => match reader.text(node, "the path of the whitelist file") {
+            Some(text) if text.contains('\0') => {
+                reader.wrong(node, "a path without NUL");
+                ""
+            }
+            Some(text) => text,
+            None => "",
+        },
+    };
+    file.parent().unwrap_or(Path::new("")).join(written)
+}
+
+pub(super) fn never_ban(reader: &mut Reader, node: &Node) -> Vec<IpNet> {
+    let expected = "a list of addresses and networks such as `[192.0.2.0/24, 2001:db8::1]`";
+    let Some(items) = reader.items(node, expected) else {
+        return Vec::new();
+    };
+    let mut nets = Vec::with_capacity(items.len());
+    for item in items {
+        let word = item.word().unwrap_or_default();
+        let net = match word.parse::<IpAddr>() {
+            Ok(address) => host_net(address),
+            Err(_) => match word.parse::<IpNet>() {
+                Ok(net) => net,
+                Err(_) => {
+                    reader.wrong(item, "an address or a network such as `192.0.2.0/24`");
+                    continue;
+                }
+            },
+        };
+        if net != net.trunc() {
+            reader.warn(
+                item.at,
+                item.shown(),
+                format!("`{}`", net.trunc()),
+                "it is taken as that network",
+            );
+        }
+        if net.prefix_len() == 0 {
+            let help = "nobody of this family can be banned";
+            reader.warn(item.at, item.shown(), "a smaller network", help);
+        }
+        nets.push(canonical_net(net));
+    }
+    nets
+}
+
+/// `longest` is the longest `seq_timeout`.
+pub(super) fn scan_guard(reader: &mut Reader, node: Option<&Node>, longest: Duration) -> ScanGuard {
+    let what = "a mapping with `ports`, `within` and `action`";
+    let fields = node.and_then(|node| reader.fields(node, what, &["ports", "within", "action"]));
+    let get = |key| {
+        fields
+            .as_ref()
+            .and_then(|fields: &Fields<'_>| fields.get(key))
+    };
+    let ports = get("ports").and_then(|node| reader.integer(node, 1..=u16::MAX));
+    let ports = ports.unwrap_or(SCAN_PORTS);
+    let within = get("within").and_then(|node| reader.duration(node));
+    let words = [("none", ScanAction::None), ("drop", ScanAction::Drop)];
+    let action = get("action").and_then(|node| reader.choice(node, &words));
+    ScanGuard {
+        ports,
+        within: within.unwrap_or_else(|| longest.saturating_mul(u32::from(ports))),
+        action: action.unwrap_or(ScanAction::None),
+    }
+}
+
+/// Bytes, given in KiB, MiB or GiB.
+pub(super) fn memory(reader: &mut Reader, node: Option<&Node>) -> usize {
+    let bytes = node.and_then(|node| memory_of(reader, node));
+    usize::try_from(bytes.unwrap_or(MEMORY)).unwrap_or(usize::MAX)
+}
+
+fn memory_of(reader: &mut Reader, node: &Node) -> Option<u64> {
+    let expected = "a size from `64KiB` to `4GiB`";
+    let word = reader.text(node, expected)?;
+    let digits = word.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = word.split_at(digits);
+    let unit = match unit.trim_start() {
+        "KiB" => Some(KIB),
+        "MiB" => Some(KIB * KIB),
+        "GiB" => Some(KIB * KIB * KIB),
+        _ => None,
+    };
+    let bytes = unit.and_then(|unit| number.parse::<u64>().ok()?.checked_mul(unit));
+    let bytes = bytes.filter(|bytes| (LEAST_MEMORY..=MOST_MEMORY).contains(bytes));
+    if bytes.is_none() {
+        reader.error_with(node.at, node.shown(), expected, unit_help(word, number));
+    }
+    bytes
+}
+
+fn unit_help(word: &str, number: &str) -> Option<String> {
+    if number.is_empty() || number.len() > 9 {
+        return None;
+    }
+    let unit = match word[number.len()..].trim() {
+        "" | "M" | "m" | "MB" | "Mb" | "mb" | "mib" | "MIB" => "MiB",
+        "K" | "k" | "KB" | "kB" | "Kb" | "kb" | "kib" | "KIB" => "KiB",
+        "G" | "g" | "GB" | "Gb" | "gb" | "gib" | "GIB" => "GiB",
+        _ => return None,
+    };
+    Some(format!("did you mean `{number}{unit}`?"))
+}
+
+/// For a section that is missing altogether.
+pub(super) fn required(reader: &mut Reader, root: At, section: &str, expected: &str) {
+    reader.error(root, format!("a policy without `{section}`"), expected);
+}

@@ -1,0 +1,190 @@
+//! Which TCP sockets there are, as the kernel's socket diagnosis tells (`sock_diag(7)`,
+//! linux/inet_diag.h).
+#![forbid(unsafe_code)]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use netlink_sys::protocols::NETLINK_SOCK_DIAG;
+
+use crate::model::{KnockPort, PortRange, Proto};
+use crate::netlink::{DUMP, Netlink, NetlinkError, REQUEST};
+
+/// Why the sockets could not be listed.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot list {what} sockets: {source} (the kernel needs CONFIG_INET_DIAG, module inet_diag)"
+)]
+pub struct SessionError {
+    /// `TCP`, `UDP`.
+    pub what: Proto,
+    /// What went wrong.
+    #[source]
+    pub source: NetlinkError,
+}
+
+/// `SOCK_DIAG_BY_FAMILY`.
+const BY_FAMILY: u16 = 20;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+/// Bits of `TCP_ESTABLISHED`, `TCP_CLOSE` (which is what an unconnected UDP socket is in) and
+/// `TCP_LISTEN`.
+const ESTABLISHED: u32 = 1 << 1;
+const CLOSE: u32 = 1 << 7;
+const LISTEN: u32 = 1 << 10;
+
+/// Open TCP sessions with a local port in one of the ranges: local and peer address, both
+/// canonical.
+pub fn established(ports: &[PortRange]) -> Result<Vec<(SocketAddr, SocketAddr)>, SessionError> {
+    let all = sockets(Proto::Tcp, ESTABLISHED)?;
+    let wanted = |local: SocketAddr| {
+        let port = KnockPort::tcp(local.port());
+        ports.iter().any(|range| range.contains(port))
+    };
+    Ok(all
+        .into_iter()
+        .filter(|(local, _)| wanted(*local))
+        .collect())
+}
+
+/// The ports that something listens on (TCP) or waits at (UDP), ascending, each once.
+pub fn listening_ports() -> Result<Vec<KnockPort>, SessionError> {
+    let mut ports = Vec::new();
+    for (proto, states) in [(Proto::Tcp, LISTEN), (Proto::Udp, CLOSE)] {
+        let sockets = sockets(proto, states)?.into_iter();
+        ports.extend(sockets.map(|(local, _)| KnockPort {
+            port: local.port(),
+            proto,
+        }));
+    }
+    ports.sort_unstable();
+    ports.dedup();
+    Ok(ports)
+}
+
+/// Whether something listens on that port.
+pub fn listening(port: KnockPort) -> Result<bool, SessionError> {
+    let states = match port.proto {
+        Proto::Tcp => LISTEN,
+        Proto::Udp => CLOSE,
+    };
+    let sockets = sockets(port.proto, states)?;
+    Ok(sockets.iter().any(|(local, _)| local.port() == port.port))
+}
+
+fn sockets(proto: Proto, states: u32) -> Result<Vec<(SocketAddr, SocketAddr)>, SessionError> {
+    let failed = |source| SessionError {
+        what: proto,
+        source,
+    };
+    let mut netlink = Netlink::open(NETLINK_SOCK_DIAG).map_err(failed)?;
+    let mut found = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        let request = request(family, proto, states);
+        let dump = netlink.dump(request, |kind, payload, found| {
+            if kind == BY_FAMILY {
+                found.extend(socket(payload));
+            }
+        });
+        match dump {
+            Ok(sockets) => found.extend(sockets),
+            // A kernel without IPv6.
+            Err(error) if family == AF_INET6 && error.errno() == Some(libc::ENOENT) => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(found)
+}
+
+/// `struct nlmsghdr` and `struct inet_diag_req_v2` (56 bytes, of which the socket's identity,
+/// the last 48, is left at zero: any).
+fn request(family: u8, proto: Proto, states: u32) -> Vec<u8> {
+    const LENGTH: u32 = 16 + 56;
+    let mut bytes = Vec::with_capacity(LENGTH as usize);
+    bytes.extend_from_slice(&LENGTH.to_ne_bytes());
+    bytes.extend_from_slice(&BY_FAMILY.to_ne_bytes());
+    bytes.extend_from_slice(&(REQUEST | DUMP).to_ne_bytes());
+    bytes.extend_from_slice(&[0; 8]);
+    bytes.extend_from_slice(&[family, proto.number(), 0, 0]);
+    bytes.extend_from_slice(&states.to_ne_bytes());
+    bytes.resize(LENGTH as usize, 0);
+    bytes
+}
+
+/// Local and peer address in a `struct inet_diag_msg`: family, state, timer and retransmissions
+/// in a byte each, two ports, two addresses of 16 bytes each.
+fn socket(payload: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    let family = *payload.first()?;
+    let port = |at: usize| Some(u16::from_be_bytes(*payload.get(at..)?.first_chunk()?));
+    let address = |at: usize| -> Option<IpAddr> {
+        let bytes: &[u8; 16] = payload.get(at..)?.first_chunk()?;
+        match family {
+            AF_INET => Some(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]).into()),
+            AF_INET6 => Some(Ipv6Addr::from(*bytes).to_canonical()),
+            _ => None,
+        }
+    };
+    Some((
+        SocketAddr::new(address(8)?, port(4)?),
+        SocketAddr::new(address(24)?, port(6)?),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn only(port: u16) -> [PortRange; 1] {
+        [PortRange {
+            first: port,
+            last: port,
+            proto: Proto::Tcp,
+        }]
+    }
+
+    #[test]
+    fn a_session_is_found_by_its_local_port() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let (_server, peer) = listener.accept().unwrap();
+        assert_eq!(peer, client.local_addr().unwrap());
+        let found = established(&only(port)).unwrap();
+        assert_eq!(found, [(listener.local_addr().unwrap(), peer)]);
+    }
+
+    #[test]
+    fn a_mapped_session_is_an_ipv4_session() {
+        let listener = TcpListener::bind("[::]:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let _server = listener.accept().unwrap();
+        let found = established(&only(port)).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].1, client.local_addr().unwrap());
+    }
+
+    #[test]
+    fn listeners_are_found_while_they_listen() {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let udp = UdpSocket::bind("[::1]:0").unwrap();
+        let tcp_port = KnockPort::tcp(tcp.local_addr().unwrap().port());
+        let udp_port = KnockPort::udp(udp.local_addr().unwrap().port());
+        for port in [tcp_port, udp_port] {
+            assert!(listening(port).unwrap(), "{port}");
+            assert!(listening_ports().unwrap().contains(&port), "{port}");
+        }
+        drop(tcp);
+        assert!(!listening(tcp_port).unwrap());
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_a_socket_or_nothing(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            let _ = socket(&bytes);
+        }
+    }
+}

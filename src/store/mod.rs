@@ -1,0 +1,306 @@
+//! What outlives the daemon: the last good addresses of host names, and trust that lasts until
+//! reboot. A small `SQLite` database; every call blocks for a moment and belongs off the packet
+//! path. The daemon does without it where it fails.
+#![forbid(unsafe_code)]
+
+mod open;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ipnet::IpNet;
+use rusqlite::{Connection, params};
+
+use crate::engine::TrustEdit;
+use crate::model::{GateName, canonical, canonical_net};
+
+/// The database's name in the state directory.
+pub const FILE_NAME: &str = "knockd.db";
+
+/// How long the last good addresses of a name count.
+pub const NAMES_KEPT: Duration = Duration::from_secs(7 * 86_400);
+
+/// Why the store is of no use. The daemon can go on without.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The state directory or the file itself.
+    #[error("cannot {operation} {}: {source}{hint}", path.display())]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The errno.
+        source: io::Error,
+        /// ` (what to do)`, or nothing.
+        hint: &'static str,
+    },
+    /// `SQLite` refused.
+    #[error("cannot {operation} in {}: {source}{}", path.display(), hint(source))]
+    Database {
+        /// What was tried.
+        operation: &'static str,
+        /// Which database.
+        path: PathBuf,
+        /// Its reason.
+        source: rusqlite::Error,
+    },
+    /// A later release has written it.
+    #[error(
+        "{} is of version {found}, this knockd knows {known}: it was written by a later release; \
+         move it away to start with an empty one",
+        path.display()
+    )]
+    Newer {
+        /// Which database.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+}
+
+fn hint(error: &rusqlite::Error) -> &'static str {
+    use rusqlite::ErrorCode;
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => " (make room on the disk)",
+        Some(ErrorCode::ReadOnly) => " (make the state directory writable)",
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            " (another program holds it open)"
+        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            " (it is moved aside at the next start)"
+        }
+        _ => "",
+    }
+}
+
+/// The last good addresses of a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownName {
+    /// As it was remembered.
+    pub name: String,
+    /// In no particular order.
+    pub addresses: Vec<IpAddr>,
+    /// How long ago they were good.
+    pub age: Duration,
+}
+
+/// Trust that lasts until reboot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeTrust {
+    /// Where; `None` is everywhere.
+    pub gate: Option<GateName>,
+    /// Whom.
+    pub net: IpNet,
+    /// Who gave it.
+    pub reason: String,
+}
+
+/// The open database.
+#[derive(Debug)]
+pub struct Store {
+    database: Connection,
+    path: PathBuf,
+    boot_id: String,
+    moved_aside: Option<PathBuf>,
+}
+
+impl Store {
+    /// Opens `knockd.db` in `dir`, making both where they are missing (0600 in 0750). A file that
+    /// is no database, or a damaged one, is moved aside and an empty one takes its place:
+    /// [`Store::moved_aside`] says so.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        Self::open_as(dir, &open::boot_id()?)
+    }
+
+    /// Like [`Store::open`], as if this boot were `boot_id`.
+    pub fn open_as(dir: &Path, boot_id: &str) -> Result<Self, StoreError> {
+        let (database, path, moved_aside) = open::open(dir)?;
+        let store = Self {
+            database,
+            path,
+            boot_id: boot_id.to_owned(),
+            moved_aside,
+        };
+        store.forget_other_boots()?;
+        Ok(store)
+    }
+
+    /// Where a damaged database was moved when this one was opened.
+    pub fn moved_aside(&self) -> Option<&Path> {
+        self.moved_aside.as_deref()
+    }
+
+    /// Where the database is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Remembers that `name` has exactly these addresses at the moment `now`.
+    pub fn remember_name(
+        &mut self,
+        name: &str,
+        addresses: &[IpAddr],
+        now: SystemTime,
+    ) -> Result<(), StoreError> {
+        self.replace_name(name, addresses, unix_seconds(now))
+            .map_err(self.failed("remember a name"))
+    }
+
+    fn replace_name(&mut self, name: &str, addresses: &[IpAddr], now: i64) -> rusqlite::Result<()> {
+        let change = self.database.transaction()?;
+        change.execute("DELETE FROM names WHERE name = ?1", [name])?;
+        {
+            let mut insert = change.prepare_cached(
+                "INSERT OR REPLACE INTO names (name, address, seen_at) VALUES (?1, ?2, ?3)",
+            )?;
+            for address in addresses {
+                insert.execute(params![name, canonical(*address).to_string(), now])?;
+            }
+        }
+        change.commit()
+    }
+
+    /// The names that were good within the last seven days before `now`, by name. Where the wall
+    /// clock was set back since, they count as fresh.
+    pub fn names(&self, now: SystemTime) -> Result<Vec<KnownName>, StoreError> {
+        self.read_names(unix_seconds(now))
+            .map_err(self.failed("read the names"))
+    }
+
+    fn read_names(&self, now: i64) -> rusqlite::Result<Vec<KnownName>> {
+        let mut select = self
+            .database
+            .prepare_cached("SELECT name, address, seen_at FROM names WHERE seen_at >= ?1")?;
+        let oldest = now.saturating_sub_unsigned(NAMES_KEPT.as_secs());
+        let mut rows = select.query([oldest])?;
+        let mut names: BTreeMap<String, KnownName> = BTreeMap::new();
+        while let Some(row) = rows.next()? {
+            let name: String = row.get(0)?;
+            let address: String = row.get(1)?;
+            let seen_at: i64 = row.get(2)?;
+            let Ok(address) = address.parse::<IpAddr>() else {
+                continue;
+            };
+            let age = Duration::from_secs(u64::try_from(now.saturating_sub(seen_at)).unwrap_or(0));
+            let known = names.entry(name).or_insert_with_key(|name| KnownName {
+                name: name.clone(),
+                addresses: Vec::new(),
+                age,
+            });
+            known.addresses.push(canonical(address));
+            known.age = known.age.min(age);
+        }
+        Ok(names.into_values().collect())
+    }
+
+    /// Remembers trust until reboot; the reason of the last call counts.
+    pub fn add_trust(
+        &mut self,
+        gate: Option<&GateName>,
+        net: IpNet,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        let added = self.database.execute(
+            "INSERT INTO runtime_trust (gate, net, reason, boot_id) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (coalesce(gate, ''), net)
+             DO UPDATE SET reason = excluded.reason, boot_id = excluded.boot_id",
+            params![
+                gate.map(GateName::as_str),
+                canonical_net(net).to_string(),
+                reason,
+                self.boot_id
+            ],
+        );
+        added
+            .map(drop)
+            .map_err(self.failed("remember trust until reboot"))
+    }
+
+    /// Forgets it; what is not there is no error.
+    pub fn remove_trust(&mut self, gate: Option<&GateName>, net: IpNet) -> Result<(), StoreError> {
+        let removed = self.database.execute(
+            "DELETE FROM runtime_trust WHERE gate IS ?1 AND net = ?2",
+            params![gate.map(GateName::as_str), canonical_net(net).to_string()],
+        );
+        removed
+            .map(drop)
+            .map_err(self.failed("forget trust until reboot"))
+    }
+
+    /// Carries out what the engine asks for.
+    pub fn edit_trust(&mut self, edit: &TrustEdit) -> Result<(), StoreError> {
+        match edit {
+            TrustEdit::Add(gate, net, reason) => self.add_trust(gate.as_ref(), *net, reason),
+            TrustEdit::Remove(gate, net) => self.remove_trust(gate.as_ref(), *net),
+        }
+    }
+
+    /// All trust given since the machine was booted.
+    pub fn trust(&self) -> Result<Vec<RuntimeTrust>, StoreError> {
+        self.read_trust()
+            .map_err(self.failed("read the trust until reboot"))
+    }
+
+    fn read_trust(&self) -> rusqlite::Result<Vec<RuntimeTrust>> {
+        let mut select = self.database.prepare_cached(
+            "SELECT gate, net, reason FROM runtime_trust WHERE boot_id = ?1 ORDER BY gate, net",
+        )?;
+        let mut rows = select.query([&self.boot_id])?;
+        let mut trust = Vec::new();
+        while let Some(row) = rows.next()? {
+            let gate: Option<String> = row.get(0)?;
+            let net: String = row.get(1)?;
+            // A row that somebody edited into nonsense trusts nobody.
+            let Ok(net) = net.parse::<IpNet>() else {
+                continue;
+            };
+            let gate = match gate.as_deref().map(GateName::new) {
+                None => None,
+                Some(Ok(gate)) => Some(gate),
+                Some(Err(_)) => continue,
+            };
+            trust.push(RuntimeTrust {
+                gate,
+                net: canonical_net(net),
+                reason: row.get(2)?,
+            });
+        }
+        Ok(trust)
+    }
+
+    fn forget_other_boots(&self) -> Result<(), StoreError> {
+        self.database
+            .execute(
+                "DELETE FROM runtime_trust WHERE boot_id <> ?1",
+                [&self.boot_id],
+            )
+            .map(drop)
+            .map_err(self.failed("forget the trust of earlier boots"))
+    }
+
+    fn failed(
+        &self,
+        operation: &'static str,
+    ) -> impl FnOnce(rusqlite::Error) -> StoreError + use<> {
+        let path = self.path.clone();
+        move |source| StoreError::Database {
+            operation,
+            path,
+            source,
+        }
+    }
+}
+
+fn unix_seconds(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
+}

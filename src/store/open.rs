@@ -1,0 +1,184 @@
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::{FILE_NAME, StoreError};
+
+const VERSION: i64 = 1;
+
+/// A name that nobody has asked for in this time is of no use; shorter would let a clock that
+/// jumps ahead for a moment empty the table.
+const ROWS_KEPT_SECS: i64 = 90 * 86_400;
+
+const SCHEMA: &str = "
+    CREATE TABLE names (
+        name TEXT NOT NULL,
+        address TEXT NOT NULL,
+        seen_at INTEGER NOT NULL,
+        PRIMARY KEY (name, address)
+    ) WITHOUT ROWID;
+    CREATE TABLE runtime_trust (
+        gate TEXT,
+        net TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        boot_id TEXT NOT NULL
+    );
+    CREATE UNIQUE INDEX runtime_trust_key ON runtime_trust (coalesce(gate, ''), net);
+    PRAGMA user_version = 1;
+";
+
+/// Which boot this is (random(4)).
+pub(super) fn boot_id() -> Result<String, StoreError> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    fs::read_to_string(path)
+        .map(|id| id.trim().to_owned())
+        .map_err(failed("read the boot id from", path))
+}
+
+pub(super) fn open(dir: &Path) -> Result<(Connection, PathBuf, Option<PathBuf>), StoreError> {
+    let path = dir.join(FILE_NAME);
+    DirBuilder::new()
+        .mode(0o750)
+        .recursive(true)
+        .create(dir)
+        .map_err(failed("create the state directory", dir))?;
+    match open_file(&path) {
+        Err(StoreError::Database { source, .. }) if is_damage(&source) => {
+            let aside = move_aside(&path)?;
+            let database = open_file(&path)?;
+            Ok((database, path, Some(aside)))
+        }
+        opened => Ok((opened?, path, None)),
+    }
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+    )
+}
+
+fn open_file(path: &Path) -> Result<Connection, StoreError> {
+    // `SQLite` gives its other files the mode of this one.
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed("open", path))?;
+    file.set_permissions(fs::Permissions::from_mode(0o600))
+        .map_err(failed("set the mode of", path))?;
+    drop(file);
+    let database = |operation| {
+        move |source| StoreError::Database {
+            operation,
+            path: path.to_owned(),
+            source,
+        }
+    };
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection =
+        Connection::open_with_flags(path, flags).map_err(database("open the database"))?;
+    prepare(&connection).map_err(database("prepare the database"))?;
+    let found = version(&connection).map_err(database("read the version"))?;
+    if found > VERSION {
+        return Err(StoreError::Newer {
+            path: path.to_owned(),
+            found,
+            known: VERSION,
+        });
+    }
+    check(&connection).map_err(database("check the database"))?;
+    migrate(&mut connection, found).map_err(database("create the tables"))?;
+    Ok(connection)
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    // Nobody else writes; whoever looks in with another program must not hold us up.
+    connection.busy_timeout(Duration::from_millis(200))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "cache_size", -256)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "trusted_schema", false)
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+fn check(connection: &Connection) -> rusqlite::Result<()> {
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict == "ok" {
+        Ok(())
+    } else {
+        Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
+            Some(verdict),
+        ))
+    }
+}
+
+fn migrate(connection: &mut Connection, found: i64) -> rusqlite::Result<()> {
+    let change = connection.transaction()?;
+    if found == 0 {
+        change.execute_batch(SCHEMA)?;
+    }
+    change.execute(
+        "DELETE FROM names WHERE seen_at < CAST(strftime('%s', 'now') AS INTEGER) - ?1",
+        [ROWS_KEPT_SECS],
+    )?;
+    change.commit()
+}
+
+/// To the first free of `knockd.db.corrupt-1` and so on, with what belongs to it.
+fn move_aside(path: &Path) -> Result<PathBuf, StoreError> {
+    let beside = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let aside = (1..1000)
+        .map(|n| beside(&format!(".corrupt-{n}")))
+        .find(|candidate| matches!(fs::symlink_metadata(candidate), Err(e) if e.kind() == ErrorKind::NotFound))
+        .unwrap_or_else(|| beside(".corrupt-1000"));
+    fs::rename(path, &aside).map_err(failed("move the damaged database aside to", &aside))?;
+    // Left behind, they would be taken for the new database's.
+    for suffix in ["-wal", "-shm"] {
+        let mut to = aside.clone().into_os_string();
+        to.push(suffix);
+        match fs::rename(beside(suffix), to) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(failed("move aside", &beside(suffix))(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(aside)
+}
+
+fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
+    let path = path.to_owned();
+    move |source| {
+        let hint = match source.kind() {
+            ErrorKind::PermissionDenied => " (run as root, or name another state directory)",
+            ErrorKind::ReadOnlyFilesystem => " (name a state directory that can be written)",
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => " (make room on the disk)",
+            ErrorKind::NotADirectory => " (something else is in the state directory's place)",
+            _ => "",
+        };
+        StoreError::File {
+            operation,
+            path,
+            source,
+            hint,
+        }
+    }
+}
