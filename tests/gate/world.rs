@@ -48,7 +48,7 @@ pub(crate) const TRUSTED: &str =
 pub(crate) fn programs() -> Programs {
     Programs {
         knockd: Program::at(env!("CARGO_BIN_EXE_knockd")),
-        knockctl: Program::at(env!("CARGO_BIN_EXE_knockctl")),
+        knockctl: Some(Program::at(env!("CARGO_BIN_EXE_knockctl"))),
     }
 }
 
