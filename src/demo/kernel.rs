@@ -6,7 +6,9 @@ use serde::Deserialize;
 
 use super::stage::Stage;
 use super::{DemoError, humanly};
-use crate::firewall::{Backend, FirewallError};
+use crate::control::{Data, Request, Verb};
+use crate::firewall::Backend;
+use crate::firewall::nftables::Nftables;
 use crate::model::{Chain, Lifetime};
 
 /// A member of a chain, as `knockctl -o json list` has it.
@@ -23,29 +25,28 @@ struct List {
     entries: Vec<Entry>,
 }
 
-/// The members: from `knockctl` while the daemon lives, from the kernel itself otherwise.
+/// The members: from the daemon, as `knockctl list` has them, or with the daemon dead from the
+/// kernel itself.
 pub(super) fn members(stage: &Stage) -> Result<Vec<Entry>, DemoError> {
     if stage.daemon.pid().is_none() {
         return observed(stage);
     }
-    let reply = stage.daemon.ctl(&["-o", "json", "list"])?;
-    if reply.code != Some(0) {
-        let error = reply.stderr.trim();
-        return Err(DemoError::NotSo(format!("knockctl list: {error}")));
+    let everything: [String; 0] = [];
+    let request = Request::new(Verb::List, everything);
+    let answer = stage.daemon.ask(&request)?;
+    let strange = |what: &dyn std::fmt::Display| {
+        DemoError::NotSo(format!("the daemon's list is not understood: {what}"))
+    };
+    match answer.data {
+        Data::Json(value) => serde_json::from_value::<List>(value)
+            .map(|list| list.entries)
+            .map_err(|error| strange(&error)),
+        _ => Err(strange(&answer.refused.join(", "))),
     }
-    let list: List = serde_json::from_str(&reply.stdout)
-        .map_err(|error| DemoError::NotSo(format!("knockctl list: {error}")))?;
-    Ok(list.entries)
-}
-
-/// The backend that the shipped policy gets.
-#[expect(clippy::unnecessary_wraps, reason = "a real backend may fail to open")]
-fn backend() -> Result<Option<Box<dyn Backend>>, FirewallError> {
-    Ok(None)
 }
 
 fn observed(stage: &Stage) -> Result<Vec<Entry>, DemoError> {
-    let look = || backend()?.map_or(Ok(None), |mut backend| backend.observe());
+    let look = || Nftables::open()?.observe();
     let observed = stage
         .server
         .run(look)?

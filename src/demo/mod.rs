@@ -11,6 +11,7 @@ mod steps;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use crate::control::client::ClientError;
 use crate::lab::{Entered, LabError, enter};
 use paint::Paint;
 use stage::{ACCEPT_TIME, CAST, Stage};
@@ -29,6 +30,9 @@ enum DemoError {
     /// The stage itself failed.
     #[error(transparent)]
     Lab(#[from] LabError),
+    /// The daemon does not answer.
+    #[error(transparent)]
+    Control(#[from] ClientError),
     /// Something is not as the story has it.
     #[error("{0}")]
     NotSo(String),

@@ -87,7 +87,7 @@ impl Stage {
         let service = Guarded::start(&lab, &server)?;
         let programs = Programs {
             knockd: Program::this("knockd"),
-            knockctl: Program::this("knockctl"),
+            knockctl: None,
         };
         let trusted = format!("{TRUSTED}   a colleague's workstation\n");
         // Everybody gets in before the daemon is there: what comes next is its doing.

@@ -7,6 +7,7 @@ use super::stage::{
     ACCEPT_TIME, AT_ONCE, DECOY, GATE, GUEST, KNOCK, KNOCKER, KNOCKER6, PATIENCE, SCANNER, SERVER,
     Stage, TRUSTED,
 };
+use crate::control::{Request, Verb};
 use crate::lab::{Outcome, Session};
 
 /// A step: its check does it and returns what was seen, a line each.
@@ -138,15 +139,20 @@ fn the_trusted_gets_in(stage: &mut Stage) -> Result<Vec<String>, DemoError> {
 }
 
 fn the_kernel_goes_on(stage: &mut Stage) -> Result<Vec<String>, DemoError> {
-    let reply = stage.daemon.ctl(&["accept", GUEST, "--for", "10m"])?;
-    if reply.code != Some(0) {
-        let why = format!("knockctl accept {GUEST}: {}", reply.stderr.trim());
-        return Err(DemoError::NotSo(why));
+    let mut request = Request::new(Verb::Accept, [GUEST]);
+    request.lifetime = Some("10m".to_owned());
+    let answer = stage.daemon.ask(&request)?;
+    if answer.code != 0 {
+        let why = answer.refused.join(", ");
+        return Err(DemoError::NotSo(format!("the guest is not let in: {why}")));
     }
     stage.member("ssh_filter", GUEST)?;
     let knocked = Instant::now();
     stage.knocker_opens(KNOCKER)?;
     stage.daemon.kill_9();
+    // Read from the kernel from now on.
+    stage.member("ssh_filter", GUEST)?;
+    stage.member("ssh_banned", SCANNER)?;
     let lines = vec![
         format!("guest {GUEST} is let in for 10m, knocker {KNOCKER} knocks; then kill -9"),
         stage.let_in("guest", GUEST)?,

@@ -9,14 +9,16 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{Host, Lab, LabError, Program, await_some, run_bounded};
+use crate::control::client::{self, ClientError};
+use crate::control::{Request, Response, Verb};
 
 /// The programs under test.
 #[derive(Debug, Clone)]
 pub struct Programs {
     /// The daemon.
     pub knockd: Program,
-    /// Its control program.
-    pub knockctl: Program,
+    /// Its control program; not needed where [`Daemon::ask`] is enough.
+    pub knockctl: Option<Program>,
 }
 
 /// The daemon on a host, with directories and files of its own. Killed when dropped.
@@ -43,6 +45,8 @@ pub struct Reply {
 /// How long the daemon may take to answer, and `knockctl` to end. Far more than they need: the
 /// machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+const NOTHING: [String; 0] = [];
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -166,8 +170,8 @@ impl Daemon {
             if died.is_some() {
                 return Ok(Some(()));
             }
-            let answers = socket.exists() && self.ctl(&["ping"])?.code == Some(0);
-            Ok(answers.then_some(()))
+            let answer = client::ask(&socket, &Request::new(Verb::Ping, NOTHING));
+            Ok(answer.is_ok().then_some(()))
         });
         match (died, ready) {
             (Some(status), _) => Err(LabError::DaemonEnded {
@@ -206,12 +210,18 @@ impl Daemon {
 
     /// Runs `knockctl` with these arguments against this daemon.
     pub fn ctl(&self, arguments: &[&str]) -> Result<Reply, LabError> {
-        let mut command = self.programs.knockctl.on(&self.host)?;
+        let knockctl = self.programs.knockctl.as_ref();
+        let mut command = knockctl.ok_or(LabError::NoKnockctl)?.on(&self.host)?;
         command
             .arg("--socket")
             .arg(self.socket_path())
             .args(arguments);
         Ok(run_bounded(&mut command, &self.dir, PATIENCE)?.into())
+    }
+
+    /// Asks the daemon without `knockctl`.
+    pub fn ask(&self, request: &Request) -> Result<Response, ClientError> {
+        client::ask(&self.socket_path(), request)
     }
 
     /// The process, if it was started and not waited for.

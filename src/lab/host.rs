@@ -78,6 +78,13 @@ impl Host {
         Ok(command)
     }
 
+    /// The same, for a command without capabilities, though it runs as root.
+    pub fn powerless_command(&self, program: impl AsRef<OsStr>) -> Result<Command, LabError> {
+        let mut command = self.command(program)?;
+        ns::without_capabilities(&mut command);
+        Ok(command)
+    }
+
     /// A client on this host that speaks from this address, which the host must have.
     pub fn client(&self, source: &str) -> Result<Client, LabError> {
         let source = source.parse().map_err(|_| LabError::Malformed {

@@ -87,6 +87,9 @@ pub enum LabError {
         /// What is known instead, with its own punctuation.
         detail: String,
     },
+    /// The daemon was prepared without its control program.
+    #[error("no knockctl was given to control this daemon with")]
+    NoKnockctl,
     /// The daemon ended instead of running.
     #[error("knockd ended instead of running ({status}); its log:\n{log}")]
     DaemonEnded {

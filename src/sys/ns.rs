@@ -151,6 +151,22 @@ pub fn die_with_parent(command: &mut Command) {
     }
 }
 
+/// Makes `command` start without any capability, though it may be root, and not get them back.
+pub fn without_capabilities(command: &mut Command) {
+    let prepare = || {
+        // With this bit execve(2) gives root nothing for being root: capabilities(7).
+        let bits: libc::c_ulong = 1; // SECBIT_NOROOT
+        // SAFETY: PR_SET_SECUREBITS takes one integer and touches no memory of ours.
+        let done = unsafe { libc::prctl(libc::PR_SET_SECUREBITS, bits, 0, 0, 0) };
+        Errno::result(done).map(drop).map_err(io::Error::from)
+    };
+    // SAFETY: between fork and exec the closure makes one system call; it takes no lock and does
+    // not allocate.
+    unsafe {
+        command.pre_exec(prepare);
+    }
+}
+
 fn end_with(parent: u32) -> io::Result<()> {
     set_pdeathsig(Signal::SIGKILL)?;
     // The parent may have died before the call; nothing would kill us then.

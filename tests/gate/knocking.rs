@@ -1,0 +1,329 @@
+//! "What a knock is", as far as it shows from outside.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use portcullis::lab::run_bounded;
+
+use crate::scenarios;
+use crate::world::{
+    ACCEPT_TIME, AT_ONCE, Family, KNOCK, Member, POLICY, TRUSTED, Tried, World, goes_on,
+    long_policy, port_at,
+};
+
+scenarios![
+    the_gate_is_closed_to_strangers,
+    a_knock_opens_to_the_knocker_alone,
+    an_acceptance_ends_on_time_and_its_session_goes_on,
+    knocking_again_restores_the_full_time,
+    the_wrong_order_grants_nothing,
+    another_knock_port_voids_the_attempt_and_may_start_it_anew,
+    ports_that_are_no_knock_ports_do_not_disturb,
+    a_slow_knock_grants_nothing,
+    a_repeat_of_the_port_just_matched_is_ignored,
+    repeating_the_first_port_starts_the_time_again,
+    one_source_never_disturbs_another,
+    sequences_run_side_by_side,
+    udp_knocks_and_the_protocol_matters,
+    knock_ports_count_whoever_listens_on_them,
+    a_sequence_of_one_port,
+    a_knock_has_its_own_time,
+    flush_open_and_close_by_knock,
+    our_own_client_knocks,
+];
+
+fn the_gate_is_closed_to_strangers() -> Tried {
+    let world = World::new()?;
+    for person in world.people(10)? {
+        person.is_refused();
+        // Other ports are none of our business.
+        assert_eq!(person.finds(23), "refused");
+    }
+    Ok(())
+}
+
+fn a_knock_opens_to_the_knocker_alone() -> Tried {
+    let world = World::with(&long_policy(), TRUSTED)?;
+    for (person, other) in world.people(10)?.into_iter().zip(world.people(11)?) {
+        other.is_refused();
+        goes_on(&mut person.opens());
+        other.is_refused();
+        let member = world.await_member("ssh_filter", &person.address);
+        assert!(member.reason.contains("open"), "{member:?}");
+        assert_eq!(member.gate, "ssh");
+        assert!(
+            member
+                .left
+                .is_some_and(|left| (50.0..=60.0).contains(&left)),
+            "{member:?}"
+        );
+    }
+    assert_eq!(world.members("ssh_filter").len(), 2);
+    Ok(())
+}
+
+fn an_acceptance_ends_on_time_and_its_session_goes_on() -> Tried {
+    let world = World::new()?;
+    let people = world.people(10)?;
+    let knocked = Instant::now();
+    let mut sessions = [people[0].opens(), people[1].opens()];
+    for (person, session) in people.iter().zip(&mut sessions) {
+        person.is_refused_within(Duration::from_secs(4));
+        assert!(
+            knocked.elapsed() >= ACCEPT_TIME,
+            "{} lost time",
+            person.address
+        );
+        assert!(
+            knocked.elapsed() < ACCEPT_TIME * 2,
+            "{} gained time",
+            person.address
+        );
+        goes_on(session);
+    }
+    assert!(world.members("ssh_filter").is_empty());
+    Ok(())
+}
+
+fn knocking_again_restores_the_full_time() -> Tried {
+    let world = World::new()?;
+    let people = world.people(10)?;
+    for person in &people {
+        person.opens();
+    }
+    sleep(ACCEPT_TIME / 2);
+    for person in &people {
+        person.knocks(KNOCK);
+    }
+    world.all_is_handled()?;
+    sleep(ACCEPT_TIME * 6 / 10);
+    for person in &people {
+        person.gets_in();
+    }
+    Ok(())
+}
+
+fn the_wrong_order_grants_nothing() -> Tried {
+    let world = World::new()?;
+    let people = world.people(10)?;
+    for person in &people {
+        person.knocks(&["1227", "1228"]);
+    }
+    world.all_is_handled()?;
+    for person in &people {
+        person.is_refused();
+    }
+    // 1228 was the beginning of an attempt all the same.
+    for person in &people {
+        person.opens_with(&["1227"], 22);
+    }
+    Ok(())
+}
+
+fn another_knock_port_voids_the_attempt_and_may_start_it_anew() -> Tried {
+    let world = World::new()?;
+    let people = world.people(10)?;
+    for person in &people {
+        person.knocks(&["1228", "1220", "1227"]);
+    }
+    world.all_is_handled()?;
+    for person in &people {
+        person.is_refused();
+    }
+    for person in &people {
+        person.opens_with(&["1228", "1220", "1228", "1227"], 22);
+    }
+    Ok(())
+}
+
+fn ports_that_are_no_knock_ports_do_not_disturb() -> Tried {
+    let world = World::new()?;
+    for person in world.people(10)? {
+        person.opens_with(&["1228", "4000", "22", "1227"], 22);
+    }
+    Ok(())
+}
+
+fn a_slow_knock_grants_nothing() -> Tried {
+    let world = World::new()?;
+    let people = world.people(10)?;
+    for person in &people {
+        person.knocks(&["1228"]);
+    }
+    sleep(Duration::from_millis(1100));
+    for person in &people {
+        person.knocks(&["1227"]);
+    }
+    world.all_is_handled()?;
+    for person in &people {
+        person.is_refused();
+    }
+    Ok(())
+}
+
+fn a_repeat_of_the_port_just_matched_is_ignored() -> Tried {
+    let world = World::new()?;
+    for person in world.people(10)? {
+        // As browsers knock: every connection twice.
+        person.opens_with(&["1228", "1228", "1227", "1227"], 22);
+    }
+    Ok(())
+}
+
+fn repeating_the_first_port_starts_the_time_again() -> Tried {
+    let world = World::new()?;
+    let people = world.people(10)?;
+    for _ in 0..2 {
+        for person in &people {
+            person.knocks(&["1228"]);
+        }
+        sleep(Duration::from_millis(700));
+    }
+    for person in &people {
+        person.opens_with(&["1227"], 22);
+    }
+    Ok(())
+}
+
+fn one_source_never_disturbs_another() -> Tried {
+    let world = World::new()?;
+    for (person, other) in world.people(10)?.into_iter().zip(world.people(11)?) {
+        person.knocks(&["1228"]);
+        other.knocks(&["1227", "1220"]);
+        person.opens_with(&["1227"], 22);
+        world.all_is_handled()?;
+        other.is_refused();
+        assert!(world.member("ssh_banned", &other.address).is_none());
+    }
+    Ok(())
+}
+
+fn sequences_run_side_by_side() -> Tried {
+    let policy = format!(
+        "{POLICY}  long: {{ sequence: [1230, 1231, 1232], seq_timeout: 5s, action: accept }}\n"
+    );
+    let world = World::with(&policy, TRUSTED)?;
+    for person in world.people(10)? {
+        // The knock of one sequence is a foreign knock port to the other.
+        person.knocks(&["1230", "1231", "1228", "1232"]);
+        world.all_is_handled()?;
+        person.is_refused();
+        person.opens_with(&["1230", "1231", "1232"], 22);
+    }
+    Ok(())
+}
+
+fn udp_knocks_and_the_protocol_matters() -> Tried {
+    let policy = format!(
+        "{POLICY}  udp: {{ sequence: [2000/udp, \"2001:udp\", 2002], seq_timeout: 1s, action: accept }}\n"
+    );
+    let world = World::with(&policy, TRUSTED)?;
+    for person in world.people(10)? {
+        person.knocks(&["2000", "2001", "2002"]);
+        world.all_is_handled()?;
+        person.is_refused();
+        person.opens_with(&["2000/udp", "2001/udp", "2002"], 22);
+    }
+    Ok(())
+}
+
+fn knock_ports_count_whoever_listens_on_them() -> Tried {
+    let world = World::with_services(POLICY, TRUSTED, &[22, 1228])?;
+    for person in world.people(10)? {
+        drop(person.gets_in_at(1228));
+        person.opens_with(&["1227"], 22);
+    }
+    Ok(())
+}
+
+fn a_sequence_of_one_port() -> Tried {
+    let policy =
+        format!("{POLICY}  one: {{ sequence: [3000], seq_timeout: 1s, action: accept }}\n");
+    let world = World::with(&policy, TRUSTED)?;
+    for person in world.people(10)? {
+        person.is_refused();
+        person.opens_with(&["3000"], 22);
+    }
+    Ok(())
+}
+
+fn a_knock_has_its_own_time() -> Tried {
+    let policy = format!(
+        "{POLICY}  brief: {{ sequence: [3000, 3001], seq_timeout: 1s, action: accept, for: 1s }}
+  ever: {{ sequence: [3002, 3003], seq_timeout: 1s, action: accept, for: never }}\n"
+    );
+    let world = World::with(&policy, TRUSTED)?;
+    let [brief, ever] = [world.person(Family::V4, 10)?, world.person(Family::V4, 11)?];
+    let knocked = Instant::now();
+    brief.opens_with(&["3000", "3001"], 22);
+    ever.opens_with(&["3002", "3003"], 22);
+    assert!(
+        world
+            .await_member("ssh_filter", &ever.address)
+            .left
+            .is_none()
+    );
+    brief.is_refused_within(Duration::from_secs(3));
+    assert!(
+        knocked.elapsed() < ACCEPT_TIME,
+        "it lasted {:?}",
+        knocked.elapsed()
+    );
+    ever.gets_in();
+    Ok(())
+}
+
+fn flush_open_and_close_by_knock() -> Tried {
+    let policy = long_policy()
+        + "  flush: { sequence: [3000, 3001], seq_timeout: 1s, action: flush }
+  all: { sequence: [3002, 3003], seq_timeout: 1s, action: open }
+  end: { sequence: [3004, 3005], seq_timeout: 1s, action: close }\n";
+    let world = World::with(&policy, TRUSTED)?;
+    for family in Family::BOTH {
+        let [person, other] = [world.person(family, 10)?, world.person(family, 11)?];
+        person.opens();
+        other.opens();
+        person.knocks(&["3000", "3001"]);
+        person.is_refused_within(Duration::from_secs(3));
+        // Its own acceptance only.
+        other.gets_in();
+        let stranger = world.person(family, 12)?;
+        stranger.is_refused();
+        person.knocks(&["3002", "3003"]);
+        stranger.gets_in_soon(22);
+        person.knocks(&["3004", "3005"]);
+        stranger.is_refused_within(Duration::from_secs(3));
+        other.gets_in();
+    }
+    Ok(())
+}
+
+fn our_own_client_knocks() -> Tried {
+    let world = World::with(&long_policy(), TRUSTED)?;
+    for family in Family::BOTH {
+        let before = world.members("ssh_filter").len();
+        let mut command = world.clients.command(env!("CARGO_BIN_EXE_knock"))?;
+        command.arg(family.server()).args(KNOCK);
+        let finished = run_bounded(&mut command, world.lab.dir(), AT_ONCE)?;
+        assert!(finished.status.success(), "{finished:?}");
+        world.all_is_handled()?;
+        // The kernel chose the source address; it is nobody's but the knocker's. The witnesses'
+        // numbers begin at 100.
+        let members = world.members("ssh_filter");
+        assert_eq!(members.len(), before + 3, "{members:?}");
+        let own = |member: &&Member| {
+            let number = member.address.rsplit(['.', ':']).next();
+            let number = number.and_then(|text| text.parse::<u8>().ok());
+            let of_family = member.address.contains(':') == (family == Family::V6);
+            of_family && number.is_some_and(|number| number < 100)
+        };
+        let knocker = members
+            .iter()
+            .find(own)
+            .ok_or("the knocker is not accepted")?;
+        let gate = port_at(family.server(), 22);
+        let client = world.clients.client(&knocker.address)?;
+        assert!(client.connect(&gate, AT_ONCE)?.is_open());
+    }
+    Ok(())
+}
