@@ -91,7 +91,8 @@ pub(super) enum Task {
     /// through
     Check {
         /// The policy [default: that of -c]
-        policy: Option<PathBuf>,
+        #[arg(value_name = "POLICY")]
+        file: Option<PathBuf>,
     },
     /// Show the main job at work, in throw-away network namespaces
     Demo,

@@ -33,8 +33,8 @@ pub fn main() -> ExitCode {
     }
     let cli = Cli::parse();
     let result = match cli.task {
-        Some(Task::Check { policy }) => {
-            oneshot::check(&policy.unwrap_or_else(|| cli.options.policy_path()))
+        Some(Task::Check { file }) => {
+            oneshot::check(&file.unwrap_or_else(|| cli.options.policy_path()))
         }
         Some(Task::Demo) => return crate::demo::run(crate::demo::Options::default()),
         Some(Task::Setup) => privileged(&cli.options, |options, _| oneshot::setup(options)),
