@@ -88,8 +88,13 @@ impl Nftables {
     }
 
     fn install_once(&mut self, desired: &Desired, guarded: bool) -> Result<(), Failure> {
+        let mut state = self.kernel.state()?;
+        if state.table.is_some_and(|flags| flags != 0) {
+            // The kernel takes no chains in the transaction that wakes a table.
+            self.kernel.commit(&[&encode::new_table()], None)?;
+            state = self.kernel.state()?;
+        }
         let now = Instant::now();
-        let state = self.kernel.state()?;
         let sorted = Sorted::new(desired, now)?;
         let earlier = self.earlier(desired, &state)?;
         let gates: Vec<_> = desired.gates.iter().zip(earlier).collect();

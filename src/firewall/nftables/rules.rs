@@ -192,12 +192,12 @@ fn no_syn() -> [Expression; 3] {
 }
 
 /// `ip saddr . tcp sport @set`: one after the other in 32-bit registers, of which `Reg1` is
-/// the first four.
+/// the first four and `Reg2` the next.
 fn peer_in(set: &str, family: Family) -> Vec<Expression> {
     let mut expressions = source(family).to_vec();
     let after = match family {
         Family::V4 => Register::Reg32_01,
-        Family::V6 => Register::Reg32_04,
+        Family::V6 => Register::Reg2,
     };
     expressions.push(payload(after, TRANSPORT_HEADER, 0, 2));
     expressions.push(lookup(set));
