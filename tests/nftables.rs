@@ -486,8 +486,11 @@ fn foreign_objects_stay(backend: &mut Nftables) {
     assert!(backend.verify().unwrap().is_empty());
     assert_eq!(found().len(), mixed().len());
     backend.install(&desired(mixed())).unwrap();
-    // Making it anew would be refused if it were there: EXCL.
-    meddle(vec![(Msg::DeleteChain(chain("mine")), 0)]);
+    // They are still there to be deleted.
+    meddle(vec![
+        (Msg::DeleteChain(chain("mine")), 0),
+        (Msg::DeleteSet(set("mine", 7, 4)), 0),
+    ]);
 }
 
 fn an_open_gate(backend: &mut Nftables) {
@@ -575,7 +578,6 @@ fn earlier_sessions_only_at_first(backend: &mut Nftables) {
         (gate("ssh"), "[2001:db8::1]:40002".parse().unwrap()),
     ];
     backend.install(&wanted).unwrap();
-    // Their sets are there: making them anew is refused.
     let names = ["ssh_session4", "ssh_session6", "ssh_grace"];
     for name in names {
         assert!(has_set(name), "{name}");

@@ -22,7 +22,7 @@ use portcullis::netlink::Netlink;
 use portcullis::policy::{Hook, Verdict};
 
 /// Moves this process, which must have no threads yet, into new user and network namespaces.
-pub fn enter_namespace() {
+pub(crate) fn enter_namespace() {
     let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)
         .expect("cannot make user and network namespaces (unprivileged user namespaces are off?)");
@@ -31,11 +31,11 @@ pub fn enter_namespace() {
     std::fs::write("/proc/self/gid_map", format!("0 {gid} 1")).expect("gid_map");
 }
 
-pub fn gate(name: &str) -> GateName {
+pub(crate) fn gate(name: &str) -> GateName {
     GateName::new(name).unwrap()
 }
 
-pub fn rules(name: &str) -> GateRules {
+pub(crate) fn rules(name: &str) -> GateRules {
     GateRules {
         name: gate(name),
         ports: vec!["22".parse().unwrap()],
@@ -49,11 +49,11 @@ pub fn rules(name: &str) -> GateRules {
     }
 }
 
-pub fn secs(secs: u64) -> Lifetime {
+pub(crate) fn secs(secs: u64) -> Lifetime {
     Lifetime::For(Duration::from_secs(secs))
 }
 
-pub fn member(chain: Chain, net: &str, remaining: Lifetime, reason: &str) -> Member {
+pub(crate) fn member(chain: Chain, net: &str, remaining: Lifetime, reason: &str) -> Member {
     let net = net
         .parse::<IpNet>()
         .unwrap_or_else(|_| host_net(net.parse::<IpAddr>().unwrap()));
@@ -66,7 +66,7 @@ pub fn member(chain: Chain, net: &str, remaining: Lifetime, reason: &str) -> Mem
     }
 }
 
-pub fn desired(members: Vec<Member>) -> Desired {
+pub(crate) fn desired(members: Vec<Member>) -> Desired {
     Desired {
         gates: vec![rules("ssh")],
         members,
@@ -75,7 +75,7 @@ pub fn desired(members: Vec<Member>) -> Desired {
 }
 
 /// What a process that knows nothing finds in the kernel, sorted.
-pub fn found() -> Vec<Member> {
+pub(crate) fn found() -> Vec<Member> {
     let observed = Nftables::open().unwrap().observe().unwrap();
     let mut members = observed.expect("there is no table").members;
     members.sort_by_key(|m| (m.gate.clone(), m.chain, m.net));
@@ -83,14 +83,14 @@ pub fn found() -> Vec<Member> {
 }
 
 /// Without times: gate, chain, network and reason in a line each.
-pub fn lines(members: &[Member]) -> Vec<String> {
+pub(crate) fn lines(members: &[Member]) -> Vec<String> {
     members
         .iter()
         .map(|m| format!("{}_{} {} {}", m.gate, m.chain.suffix(), m.net, m.reason))
         .collect()
 }
 
-pub fn left(members: &[Member], net: &str) -> Lifetime {
+pub(crate) fn left(members: &[Member], net: &str) -> Lifetime {
     let net: IpNet = net.parse().unwrap();
     let member = members.iter().find(|m| m.net == net);
     member
@@ -99,7 +99,7 @@ pub fn left(members: &[Member], net: &str) -> Lifetime {
 }
 
 /// Asserts that about so much is left: at most two seconds less.
-pub fn assert_left(members: &[Member], net: &str, secs: u64) {
+pub(crate) fn assert_left(members: &[Member], net: &str, secs: u64) {
     let Lifetime::For(left) = left(members, net) else {
         panic!("{net} stays for ever");
     };
@@ -111,7 +111,7 @@ pub fn assert_left(members: &[Member], net: &str, secs: u64) {
 }
 
 /// Somebody else's changes, in one batch.
-pub fn meddle(messages: Vec<(NfTablesMessage, u16)>) {
+pub(crate) fn meddle(messages: Vec<(NfTablesMessage, u16)>) {
     let messages: Vec<Vec<u8>> = messages
         .into_iter()
         .map(|(message, flags)| {
@@ -134,13 +134,13 @@ pub fn meddle(messages: Vec<(NfTablesMessage, u16)>) {
         .unwrap();
 }
 
-pub fn table(flags: Option<TableFlags>) -> TableMessage {
+pub(crate) fn table(flags: Option<TableFlags>) -> TableMessage {
     let mut attributes = vec![TableAttribute::Name("knockd".to_owned())];
     attributes.extend(flags.map(TableAttribute::Flags));
     TableMessage { attributes }
 }
 
-pub fn chain(name: &str) -> ChainMessage {
+pub(crate) fn chain(name: &str) -> ChainMessage {
     ChainMessage {
         attributes: vec![
             ChainAttribute::Table("knockd".to_owned()),
@@ -149,7 +149,7 @@ pub fn chain(name: &str) -> ChainMessage {
     }
 }
 
-pub fn rules_of(chain: &str) -> RuleMessage {
+pub(crate) fn rules_of(chain: &str) -> RuleMessage {
     RuleMessage {
         attributes: vec![
             RuleAttribute::Table("knockd".to_owned()),
@@ -158,7 +158,7 @@ pub fn rules_of(chain: &str) -> RuleMessage {
     }
 }
 
-pub fn set(name: &str, key_type: u32, key_len: u32) -> SetMessage {
+pub(crate) fn set(name: &str, key_type: u32, key_len: u32) -> SetMessage {
     SetMessage {
         attributes: vec![
             SetAttribute::Table("knockd".to_owned()),
@@ -171,7 +171,7 @@ pub fn set(name: &str, key_type: u32, key_len: u32) -> SetMessage {
     }
 }
 
-pub fn elements_of(set: &str) -> SetElementMessage {
+pub(crate) fn elements_of(set: &str) -> SetElementMessage {
     SetElementMessage {
         attributes: vec![
             SetElementList::Table("knockd".to_owned()),
