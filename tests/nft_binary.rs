@@ -1,7 +1,8 @@
 //! What an administrator sees: Debian's `nft` on what the backend wrote. A missing `nft` is a
 //! failure.
 
-mod common_nft;
+#[path = "nftables/common.rs"]
+mod common;
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -9,7 +10,7 @@ use std::process::{Command, Stdio};
 use libtest_mimic::{Arguments, Trial};
 use serde_json::Value;
 
-use common_nft::{desired, enter_namespace, found, gate, lines, member, secs};
+use common::{desired, enter_namespace, found, gate, lines, member, secs};
 use portcullis::firewall::nftables::Nftables;
 use portcullis::firewall::{Backend, Desired};
 use portcullis::model::{Chain, Lifetime};

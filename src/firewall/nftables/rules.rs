@@ -220,9 +220,12 @@ pub(super) fn rules(gates: &[(&GateRules, Earlier)]) -> Vec<Rule> {
         policy_rules(gate, &mut rules);
     }
     for (chain, is_input) in [(INPUT, true), (FORWARD, false)] {
-        let hooked = |gate: &GateRules| match is_input {
-            true => gate.hook.input(),
-            false => gate.hook.forward(),
+        let hooked = |gate: &GateRules| {
+            if is_input {
+                gate.hook.input()
+            } else {
+                gate.hook.forward()
+            }
         };
         if is_input && gates.iter().any(|(gate, _)| hooked(gate)) {
             rules.push(loopback());
