@@ -105,8 +105,12 @@ pub(super) fn tell_ready() {
     }
 }
 
-/// Prepares the worker: it ends when its supervisor does.
+/// Prepares the worker: it hears signals again, which the supervisor blocks and a child inherits,
+/// and it ends when its supervisor does.
 pub(super) fn follow_supervisor() -> Result<(), StartError> {
+    SigSet::empty()
+        .thread_set_mask()
+        .map_err(|errno| failed("unblock signals")(errno.into()))?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)
         .map_err(|errno| failed("follow the supervisor")(errno.into()))?;
     // It may have died before that.
@@ -173,7 +177,7 @@ fn how(status: ExitStatus) -> String {
 struct Signals(SignalFd);
 
 impl Signals {
-    /// Blocks them for this process, so that they come here. `Command` unblocks them for children.
+    /// Blocks them for this process, so that they come here.
     fn take() -> Result<Self, StartError> {
         let failed = |errno: Errno| failed("take signals")(errno.into());
         let signals = SigSet::from_iter([
