@@ -4,7 +4,6 @@
 //! Each is this program started anew with a hidden role, so that no process is ever forked with
 //! threads in it.
 
-use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
@@ -47,7 +46,7 @@ fn again(role: &str) -> Result<Command, StartError> {
         if std::mem::take(&mut skip) {
             continue;
         }
-        if argument == OsString::from("--role") {
+        if argument == "--role" {
             skip = true;
             continue;
         }
