@@ -21,6 +21,8 @@ pub mod knock;
 #[cfg(target_os = "linux")]
 pub mod knockctl;
 #[cfg(target_os = "linux")]
+pub mod knockd;
+#[cfg(target_os = "linux")]
 pub mod lab;
 #[cfg(target_os = "linux")]
 pub mod links;

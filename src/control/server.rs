@@ -17,6 +17,8 @@ use crate::engine::Who;
 
 mod bind;
 mod connection;
+#[cfg(test)]
+mod tests;
 
 /// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +50,9 @@ pub struct Call {
     /// Where the answer goes. Nobody may be waiting for it any more.
     pub reply: oneshot::Sender<Response>,
 }
+
+/// How long a stopping daemon waits for clients to take their answers.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// How much of everything a client gets.
 #[derive(Debug, Clone, Copy)]
@@ -123,8 +128,10 @@ impl Server {
         self.file.path()
     }
 
-    /// Serves until the receiver of `calls` is gone; dropping the future ends every connection.
-    /// Must run within a tokio runtime with IO and time.
+    /// Serves until the receiver of `calls` is gone, and then until the answers that were given are
+    /// written, a second at most: a daemon that stops drops its receiver and waits for this.
+    /// Dropping the future ends every connection at once. Must run within a tokio runtime with IO
+    /// and time.
     pub async fn run(self, calls: mpsc::Sender<Call>) -> Result<(), ControlError> {
         let Self {
             listener,
@@ -149,7 +156,7 @@ impl Server {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 Some(_) = connections.join_next() => continue,
-                () = shared.calls.closed() => return Ok(()),
+                () = shared.calls.closed() => break,
             };
             let stream = match accepted {
                 Ok((stream, _)) => stream,
@@ -173,13 +180,17 @@ impl Server {
                 drop(permits);
             });
         }
+        drop((listener, file));
+        let finished = async { while connections.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(LAST_ANSWERS, finished).await;
+        Ok(())
     }
 }
 
-pub(super) type Permits = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+type Permits = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 
 /// A place among all, and among the readers for those who are that.
-pub(super) fn admit(peer: Peer, all: &Arc<Semaphore>, readers: &Arc<Semaphore>) -> Option<Permits> {
+fn admit(peer: Peer, all: &Arc<Semaphore>, readers: &Arc<Semaphore>) -> Option<Permits> {
     let reader = if peer.may_change() {
         None
     } else {

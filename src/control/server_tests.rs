@@ -1,21 +1,19 @@
 //! The server over a real socket, with clients of every kind.
 
-use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, poll};
 use tempfile::TempDir;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::client::{ClientError, ask};
-use super::peer::Peer;
 use super::protocol::{ListEntry, MAX_REQUEST};
-use super::server::{Limits, admit};
+use super::server::Limits;
 use super::*;
 use crate::model::{Chain, GateName};
 
@@ -289,8 +287,9 @@ async fn a_reader_that_does_not_read_blocks_nobody() {
     assert_eq!(second.await.unwrap().unwrap().code, 0);
     // What was begun is never finished.
     let text = spawn_blocking(move || {
-        std::thread::sleep(Duration::from_millis(600));
         let mut stuck = stuck;
+        let mut hung_up = [PollFd::new(stuck.as_fd(), PollFlags::empty())];
+        assert_eq!(poll(&mut hung_up, 10_000u16), Ok(1));
         read_all(&mut stuck)
     });
     let text = text.await.unwrap();
@@ -356,110 +355,54 @@ async fn a_daemon_that_is_busy_or_stopping_is_said_so() {
     assert!(told.starts_with("knockd is not running (no control socket at"));
 }
 
-#[test]
-fn readers_leave_places_for_root() {
-    let (all, readers) = (Arc::new(Semaphore::new(3)), Arc::new(Semaphore::new(2)));
-    let reader = || admit(Peer::with_uid(54_321), &all, &readers);
-    let root = || admit(Peer::with_uid(0), &all, &readers);
-    let held = (reader().unwrap(), reader().unwrap());
-    assert!(reader().is_none());
-    let last = root().unwrap();
-    assert!(root().is_none());
-    drop(held.0);
-    assert!(root().is_some());
-    drop((held.1, last));
-    let everything = [root().unwrap(), root().unwrap(), root().unwrap()];
-    assert!(root().is_none() && reader().is_none());
-    drop(everything);
-    assert_eq!(
-        (all.available_permits(), readers.available_permits()),
-        (3, 2)
-    );
+#[tokio::test]
+async fn a_daemon_that_stops_delivers_its_last_answer() {
+    let mut running = start_with(Limits::default());
+    let idle = client(&running.socket, |stream| stream).await;
+    let teardown = Request::new(Verb::Teardown, [""; 0]);
+    let teardown = tokio::spawn(asked_owned(running.socket.clone(), teardown));
+    let call = running.calls.recv().await.unwrap();
+    assert_eq!(call.asked, Asked::Teardown);
+    let last = Response::new(0, vec!["removed everything".to_owned()], vec![]);
+    call.reply.send(last.clone()).unwrap();
+    drop(running.calls);
+    let stopped = tokio::time::timeout(Duration::from_secs(20), running.server).await;
+    stopped.unwrap().unwrap().unwrap();
+    assert_eq!(teardown.await.unwrap().unwrap(), last);
+    drop(idle);
 }
 
-#[test]
-fn only_root_and_the_daemons_own_user_change_anything() {
-    let own = nix::unistd::geteuid().as_raw();
-    for verb in Verb::ALL {
-        assert!(Peer::with_uid(0).may(verb));
-        assert!(Peer::with_uid(own).may(verb));
-        assert_eq!(
-            Peer::with_uid(54_321).may(verb),
-            verb.only_reads(),
-            "{verb}"
-        );
-    }
+/// How often this thread has gone to sleep (proc(5)).
+fn sleeps() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
 }
 
 #[tokio::test]
-async fn who_is_named_by_user_and_process() {
-    let root = Peer::with_uid(0).who().await;
-    assert_eq!(root.0, "knockctl by root (pid 4711)");
-    let nobody = Peer::with_uid(54_321).who().await;
-    assert_eq!(nobody.0, "knockctl by uid 54321 (pid 4711)");
+async fn an_idle_server_and_resolver_do_not_wake_up() {
+    let running = start_with(Limits::default());
+    let (resolver, _events) = crate::resolver::Resolver::new();
+    assert_eq!(asked_once_refused(&running.socket).await, 2);
+    // One sleep to let them settle, one to watch.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let before = sleeps();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let after = sleeps();
+    assert!(after - before <= 2, "{}", after - before);
+    drop((running, resolver));
 }
 
-/// A stale socket, as a daemon that was killed leaves it.
-fn leave_stale(dir: &Path) {
-    drop(std::os::unix::net::UnixListener::bind(dir.join(SOCKET_NAME)).unwrap());
-}
-
-#[tokio::test]
-async fn a_stale_socket_is_replaced_and_ours_removed_at_the_end() {
-    let dir = tempfile::tempdir().unwrap();
-    leave_stale(dir.path());
-    fs::create_dir(dir.path().join(".new")).unwrap();
-    fs::write(dir.path().join(".new/s"), "left by a crash").unwrap();
-    let server = Server::bind(dir.path()).unwrap();
-    let names: Vec<_> = fs::read_dir(dir.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
-    assert_eq!(names, [SOCKET_NAME]);
-    drop(server);
-    assert!(!dir.path().join(SOCKET_NAME).exists());
-
-    // What a successor has put there stays.
-    let server = Server::bind(dir.path()).unwrap();
-    let successor = Server::bind(dir.path()).unwrap();
-    drop(server);
-    assert!(successor.path().exists());
-}
-
-#[tokio::test]
-async fn only_root_and_the_group_may_connect() {
-    let dir = tempfile::tempdir().unwrap();
-    let mode_of = |server: &Server| {
-        let found = fs::metadata(server.path()).unwrap();
-        assert!(found.file_type().is_socket());
-        (found.permissions().mode() & 0o777, found.gid())
-    };
-    let server = Server::bind_for_group(dir.path(), "no-such-group-here").unwrap();
-    assert_eq!(mode_of(&server).0, 0o600);
-    let gid = nix::unistd::getegid();
-    let own = nix::unistd::Group::from_gid(gid).unwrap().unwrap().name;
-    let server = Server::bind_for_group(dir.path(), &own).unwrap();
-    assert_eq!(mode_of(&server), (0o660, gid.as_raw()));
-}
-
-#[tokio::test]
-async fn places_where_no_socket_can_be_are_named() {
-    let dir = tempfile::tempdir().unwrap();
-    let missing = Server::bind(&dir.path().join("missing")).unwrap_err();
-    assert!(
-        missing.to_string().contains("create the runtime directory"),
-        "{missing}"
-    );
-    fs::write(dir.path().join(SOCKET_NAME), "").unwrap();
-    let occupied = Server::bind(dir.path()).unwrap_err();
-    assert!(
-        matches!(occupied, ControlError::NotASocket(_)),
-        "{occupied}"
-    );
-    let deep = dir.path().join("x".repeat(120));
-    fs::create_dir(&deep).unwrap();
-    let long = Server::bind(&deep).unwrap_err();
-    assert!(long.to_string().contains("107 bytes"), "{long}");
+/// A whole conversation that does not concern the daemon.
+async fn asked_once_refused(socket: &Path) -> u8 {
+    let text = client(socket, |mut stream| {
+        stream.write_all(b"garbage\n").unwrap();
+        read_all(&mut stream)
+    })
+    .await;
+    serde_json::from_str::<Response>(&text).unwrap().code
 }
 
 #[test]
@@ -468,7 +411,7 @@ fn the_client_tells_the_ways_of_failing_apart() {
     let socket = dir.path().join(SOCKET_NAME);
     let code = |error: ClientError| error.code();
     assert_eq!(code(ask(&socket, &ping()).unwrap_err()), 3);
-    leave_stale(dir.path());
+    drop(UnixListener::bind(&socket).unwrap());
     assert_eq!(code(ask(&socket, &ping()).unwrap_err()), 3);
     // Nobody is asked what makes no sense.
     let wrong = Request::new(Verb::Accept, ["999.1.1.1"]);

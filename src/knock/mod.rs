@@ -32,11 +32,12 @@ const MAX_DELAY: u64 = 3_600_000;
     override_usage = "knock [OPTIONS] HOST PORT[:tcp|:udp]...",
     after_help = "Every port is knocked on over all addresses of HOST, IPv4 and IPv6, before the \
 next one:\nwhichever the connection that follows takes has been knocked over. -4 or -6 limits \
-that.\n\nExamples:\n  knock ssh.example.org 1228 1227             two TCP knocks\n  knock -u \
+that.\n\nExamples:\n  knock ssh.example.org 1228 1227              two TCP knocks\n  knock -u \
 ssh.example.org 7000 8000 9000:tcp  UDP, but for the last\n  knock -d 200 ssh.example.org 1228 \
-1227      200 ms apart, where the way reorders packets\n\nExit status: 0 sent; 1 HOST is unknown \
+1227       200 ms apart, where the way reorders packets\n\nExit status: 0 sent; 1 HOST is unknown \
 or cannot be reached; 2 bad arguments."
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 struct Arguments {
     /// Ports without a protocol are UDP instead of TCP
     #[arg(short = 'u', long = "udp")]

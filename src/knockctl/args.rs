@@ -47,7 +47,7 @@ pub(super) enum Command {
         /// IPv4 or IPv6 addresses
         #[arg(required = true, value_name = "IP")]
         addresses: Vec<String>,
-        /// How long, such as 300s, 1h30m or never (default: the gate's accept_timeout)
+        /// How long, such as 300s, 1h30m or never (default: as long as after a knock)
         #[arg(long = "for", value_name = "TIME")]
         lifetime: Option<String>,
         /// Lift bans that are in the way
@@ -61,7 +61,7 @@ pub(super) enum Command {
         /// IPv4 or IPv6 addresses or networks
         #[arg(required = true, value_name = "IP")]
         addresses: Vec<String>,
-        /// How long, such as 300s, 7d or never (default: the gate's ban_timeout)
+        /// How long, such as 300s, 7d or never (default: as long as after a decoy)
         #[arg(long = "for", value_name = "TIME")]
         lifetime: Option<String>,
         /// Even the trusted and the protected
@@ -116,7 +116,7 @@ pub(super) enum Command {
     },
     /// Let everybody but the banned in
     Open {
-        /// How long, such as 60s (default: the gate's accept_timeout)
+        /// How long, such as 60s (default: as long as after a knock)
         #[arg(long = "for", value_name = "TIME")]
         lifetime: Option<String>,
         #[command(flatten)]

@@ -57,10 +57,9 @@ fn net(text: &str) -> Option<IpNet> {
 
 /// The answer to `list`; it was sorted before.
 pub(super) fn list(out: &mut impl Write, data: &Value, terminal: bool) -> io::Result<()> {
-    let entries = match data.get("entries").map(Vec::<Entry>::deserialize) {
-        Some(Ok(entries)) => entries,
+    let Some(Ok(entries)) = data.get("entries").map(Vec::<Entry>::deserialize) else {
         // From a daemon that says it in another way.
-        _ => return writeln!(out, "{data:#}"),
+        return writeln!(out, "{data:#}");
     };
     let mut table = new_table(terminal, ["GATE", "CHAIN", "ADDRESS", "EXPIRES", "REASON"]);
     for entry in entries {

@@ -1,1 +1,43 @@
+use clap::CommandFactory;
 
+use super::*;
+
+#[test]
+fn the_options_may_follow_the_verb() {
+    Arguments::command().debug_assert();
+    for words in [
+        &["knockctl", "--socket", "/s", "-o", "json", "list"][..],
+        &["knockctl", "list", "--socket", "/s", "-o", "json"],
+        &["knockctl", "-o", "json", "list", "--socket", "/s"],
+    ] {
+        let arguments = Arguments::try_parse_from(words).unwrap();
+        assert_eq!(arguments.socket.to_str(), Some("/s"));
+        assert_eq!(arguments.output, Output::Json);
+    }
+    let plain = Arguments::try_parse_from(["knockctl", "ping"]).unwrap();
+    assert_eq!(plain.socket.to_str(), Some("/run/knockd/control.sock"));
+    assert_eq!(plain.output, Output::Table);
+}
+
+#[test]
+fn what_cannot_be_shown_as_a_table_is_shown_as_it_is() {
+    for (verb, data) in [
+        (Verb::List, serde_json::json!({"entries": 5})),
+        (Verb::List, serde_json::json!([1])),
+        (Verb::Status, serde_json::json!("fine")),
+    ] {
+        let answer = Answer::of(verb, Response::with_data(0, Data::Json(data.clone())));
+        let mut out = Vec::new();
+        answer.write_table(&mut out, true).unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), data);
+    }
+}
+
+#[test]
+fn a_table_on_a_terminal_has_lines() {
+    let data = serde_json::json!({"entries": [{"gate": "ssh", "address": "192.0.2.1"}]});
+    let answer = Answer::of(Verb::List, Response::with_data(0, Data::Json(data)));
+    let mut out = Vec::new();
+    answer.write_table(&mut out, true).unwrap();
+    assert!(String::from_utf8(out).unwrap().contains('─'));
+}

@@ -216,6 +216,11 @@ impl Links {
         self.state.broadcast().contains(&address.to_canonical())
     }
 
+    /// The broadcast addresses of the networks that this host is in.
+    pub fn broadcast_addresses(&self) -> &BTreeSet<IpAddr> {
+        self.state.broadcast()
+    }
+
     /// The addresses of this host, canonical, those of the loopback interface included.
     pub fn own_addresses(&self) -> &BTreeSet<IpAddr> {
         self.state.own()

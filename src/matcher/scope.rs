@@ -10,6 +10,7 @@ use crate::policy::{GateAddress, Policy};
 #[derive(Debug, Default)]
 pub struct Scope {
     own: HashSet<IpAddr>,
+    broadcast: HashSet<IpAddr>,
     behind: NetMap<()>,
 }
 
@@ -17,6 +18,11 @@ impl Scope {
     /// Follows the host's addresses.
     pub fn set_own(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
         self.own = addresses.into_iter().map(canonical).collect();
+    }
+
+    /// Follows the broadcast addresses of the networks that the host is in.
+    pub fn set_broadcast(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        self.broadcast = addresses.into_iter().map(canonical).collect();
     }
 
     /// Follows the policy; `resolved` are the addresses of gates that are given by name.
@@ -42,6 +48,6 @@ impl Scope {
         let to_us = self.is_own(knock.destination)
             || (!self.behind.is_empty()
                 && self.behind.lookup(host_net(knock.destination)).is_some());
-        to_us && !self.is_own(knock.source)
+        to_us && !self.is_own(knock.source) && !self.broadcast.contains(&knock.source)
     }
 }

@@ -430,9 +430,11 @@ fn knocks_go_to_an_address_of_this_host_or_of_the_gate_when_forwarding() {
 }
 
 #[test]
-fn own_sources_never_knock() {
+fn own_and_broadcast_sources_never_knock() {
     let mut scope = Scope::default();
     scope.set_own([address("192.0.2.1")]);
+    scope.set_broadcast([address("192.0.2.255")]);
+    assert!(!scope.admits(&packet("192.0.2.255", "7000", 1)));
     assert!(!scope.admits(&packet("192.0.2.1", "7000", 1)));
     assert!(scope.admits(&packet(A, "7000", 1)));
 }

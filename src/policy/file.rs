@@ -36,7 +36,7 @@ pub struct Checked {
 /// path is relative to its directory. All errors in what it says are reported at once; one in the
 /// YAML itself hides what follows it.
 pub fn parse(text: &str, file: &Path) -> Result<Checked, PolicyErrors> {
-    let refuse = |problem| Err(PolicyErrors::new(file, vec![problem]));
+    let refuse = |problem| Err(PolicyErrors::new(file, vec![problem], 0));
     if let Some(problem) = not_yaml(text) {
         return refuse(problem);
     }
@@ -52,7 +52,7 @@ pub fn parse(text: &str, file: &Path) -> Result<Checked, PolicyErrors> {
             warnings.sort_by_key(|warning| (warning.line, warning.column));
             Ok(Checked { policy, warnings })
         }
-        _ => Err(PolicyErrors::new(file, reader.errors)),
+        _ => Err(PolicyErrors::new(file, reader.errors, reader.uncounted)),
     }
 }
 

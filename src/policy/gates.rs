@@ -198,7 +198,7 @@ fn port_range(reader: &mut Reader, item: &Node) -> Option<PortRange> {
             reader.error_with(item.at, item.shown(), "the smaller port first", help);
         }
         PortError::Proto(_) => {
-            reader.error(item.at, item.shown(), "`/tcp` or `/udp` after the port")
+            reader.error(item.at, item.shown(), "`/tcp` or `/udp` after the port");
         }
         PortError::Number(_) => {
             let help = word

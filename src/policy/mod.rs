@@ -28,3 +28,14 @@ pub use types::{
     Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
 };
 pub use words::{WhitelistSummary, check_report, describe};
+
+#[cfg(test)]
+mod conflicts_tests;
+#[cfg(test)]
+mod file_tests;
+#[cfg(test)]
+mod limits_tests;
+#[cfg(test)]
+mod malformed_tests;
+#[cfg(test)]
+mod tests;

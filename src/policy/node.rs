@@ -158,9 +158,10 @@ pub(super) fn read(text: &str) -> Result<Node, serde_saphyr::Error> {
             max_aliases: 1_000,
             max_anchors: 1_000,
             max_documents: 2,
+            flow_nesting_limit: 32,
         },
         alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: 100_000,
+            max_total_replayed_events: 20_000,
             max_replay_stack_depth: 12,
         },
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error,

@@ -2,7 +2,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The most problems that one report names.
-const MOST: usize = 100;
+pub(super) const MOST: usize = 100;
 
 /// Something in the policy that is wrong, or that works but is unwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,10 +69,11 @@ pub struct PolicyErrors {
 }
 
 impl PolicyErrors {
-    pub(super) fn new(file: &Path, mut problems: Vec<Problem>) -> Self {
+    /// `uncounted` are those that were not even written down.
+    pub(super) fn new(file: &Path, mut problems: Vec<Problem>, uncounted: usize) -> Self {
         problems.sort_by_key(|problem| (problem.line, problem.column));
         problems.dedup();
-        let omitted = problems.len().saturating_sub(MOST);
+        let omitted = problems.len().saturating_sub(MOST) + uncounted;
         problems.truncate(MOST);
         Self {
             file: file.to_owned(),
@@ -108,14 +109,20 @@ pub(super) fn quote(text: &str) -> String {
             shown.push('…');
             break;
         }
-        if c.is_control() {
-            shown.extend(c.escape_default());
+        if c.is_control() || is_invisible(c) {
+            shown.extend(c.escape_unicode());
         } else {
             shown.push(c);
         }
     }
     shown.push('`');
     shown
+}
+
+/// Characters that change how a terminal shows what stands around them (Unicode's `Bidi_Control` and
+/// zero-width characters).
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// The word that was probably meant, if one is near.

@@ -6,16 +6,21 @@ use std::time::Duration;
 use crate::model::{DurationError, Lifetime, parse_duration};
 
 use super::node::{At, Node, Value};
-use super::problem::{Problem, did_you_mean, one_of, quote};
+use super::problem::{MOST, Problem, did_you_mean, one_of, quote};
 
 pub(super) const A_DURATION: &str = "a duration such as `300s`, `5m` or `1h30m`";
 const A_LIFETIME: &str = "a duration such as `300s`, `5m`, `1h30m` or `never`";
+
+/// More problems than this are not kept while reading; the report shows fewer still.
+const MOST_KEPT: usize = 10_000;
 
 /// Collects problems, so that all are reported at once.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     pub(super) errors: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
+    /// Errors that were only counted.
+    pub(super) uncounted: usize,
 }
 
 fn problem(at: At, found: String, expected: String, help: Option<String>) -> Problem {
@@ -30,8 +35,7 @@ fn problem(at: At, found: String, expected: String, help: Option<String>) -> Pro
 
 impl Reader {
     pub(super) fn error(&mut self, at: At, found: impl Into<String>, expected: impl Into<String>) {
-        self.errors
-            .push(problem(at, found.into(), expected.into(), None));
+        self.error_with(at, found, expected, None);
     }
 
     pub(super) fn error_with(
@@ -41,10 +45,15 @@ impl Reader {
         expected: impl Into<String>,
         help: Option<String>,
     ) {
-        self.errors
-            .push(problem(at, found.into(), expected.into(), help));
+        if self.errors.len() < MOST_KEPT {
+            self.errors
+                .push(problem(at, found.into(), expected.into(), help));
+        } else {
+            self.uncounted += 1;
+        }
     }
 
+    /// Nothing wrong, but unwise; `help` says why.
     pub(super) fn warn(
         &mut self,
         at: At,
@@ -52,12 +61,11 @@ impl Reader {
         expected: impl Into<String>,
         help: impl Into<String>,
     ) {
-        self.warnings.push(problem(
-            at,
-            found.into(),
-            expected.into(),
-            Some(help.into()),
-        ));
+        if self.warnings.len() < MOST_KEPT {
+            let help = Some(help.into());
+            self.warnings
+                .push(problem(at, found.into(), expected.into(), help));
+        }
     }
 
     /// A node that is not what it should be.
@@ -74,10 +82,15 @@ impl Reader {
     ) -> Option<Fields<'n>> {
         let entries = self.entries(node, what)?;
         let mut fields = Fields(Vec::new());
+        let mut unknown = 0;
         for (key, at, value) in entries {
             if known.contains(&key) {
                 fields.0.push((key, at, value));
+            } else if unknown >= MOST {
+                // A megabyte of them is not worth a megabyte of advice.
+                self.uncounted += 1;
             } else {
+                unknown += 1;
                 self.error_with(
                     at,
                     format!("the unknown key {}", quote(key)),

@@ -83,11 +83,10 @@ pub(super) fn firewall(reader: &mut Reader, node: Option<&Node>) -> Firewall {
             ("nftables", BackendChoice::Nftables),
         ];
         match reader.choice(node, &words) {
-            Some(BackendChoice::Iptables) => reader.error_with(
+            Some(BackendChoice::Iptables) => reader.error(
                 node.at,
                 "`backend: iptables`, which is not available in this version",
                 "`auto` or `nftables`",
-                Some("use auto or nftables".into()),
             ),
             Some(backend) => firewall.backend = backend,
             None => {}
@@ -124,15 +123,10 @@ pub(super) fn never_ban(reader: &mut Reader, node: &Node) -> Vec<IpNet> {
     let mut nets = Vec::with_capacity(items.len());
     for item in items {
         let word = item.word().unwrap_or_default();
-        let net = match word.parse::<IpAddr>() {
-            Ok(address) => host_net(address),
-            Err(_) => match word.parse::<IpNet>() {
-                Ok(net) => net,
-                Err(_) => {
-                    reader.wrong(item, "an address or a network such as `192.0.2.0/24`");
-                    continue;
-                }
-            },
+        let address = word.parse::<IpAddr>().ok().map(host_net);
+        let Some(net) = address.or_else(|| word.parse::<IpNet>().ok()) else {
+            reader.wrong(item, "an address or a network such as `192.0.2.0/24`");
+            continue;
         };
         if net != net.trunc() {
             reader.warn(

@@ -78,7 +78,7 @@ async fn ask(config: &Config, text: &str, last: &[IpAddr]) -> Result<Found, Reso
 /// A name with a dot is meant as it is; only a bare one is looked for in the search domains
 /// (resolv.conf(5)), so that a wildcard of one's own domain never stands in for a foreign name
 /// that is gone.
-fn candidates(name: &Name, search: &[Name]) -> Vec<Name> {
+pub(super) fn candidates(name: &Name, search: &[Name]) -> Vec<Name> {
     let mut absolute = name.clone();
     absolute.set_fqdn(true);
     if name.is_fqdn() || name.num_labels() > 1 {

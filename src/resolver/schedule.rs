@@ -59,12 +59,11 @@ pub(super) async fn run(
             }
             () = until(next) => schedule.ask(Instant::now()),
             Some(ended) = schedule.running.join_next() => {
-                let event = match ended {
-                    Ok((name, result)) => schedule.learn(name, result, Instant::now()),
-                    Err(_) => {
-                        schedule.start_over(Instant::now());
-                        None
-                    }
+                let event = if let Ok((name, result)) = ended {
+                    schedule.learn(name, result, Instant::now())
+                } else {
+                    schedule.start_over(Instant::now());
+                    None
                 };
                 if let Some(event) = event
                     && events.send(event).await.is_err()

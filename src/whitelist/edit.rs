@@ -191,3 +191,7 @@ fn covered(bytes: &[u8], host: &Host) -> Option<Covered> {
             _ => None,
         })
 }
+
+#[cfg(test)]
+#[path = "edit_tests.rs"]
+mod tests;

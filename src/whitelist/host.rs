@@ -59,14 +59,12 @@ impl FromStr for Host {
 
 /// A network by prefix length or, as the original's files have it, by IPv4 netmask.
 fn network(text: &str, address: &str, length: &str) -> Option<Host> {
-    let net = match text.parse::<IpNet>() {
-        Ok(net) => net,
-        Err(_) => {
-            let mask: Ipv4Addr = length.parse().ok()?;
-            Ipv4Net::with_netmask(address.parse().ok()?, mask)
-                .ok()?
-                .into()
-        }
+    let net = if let Ok(net) = text.parse() {
+        net
+    } else {
+        let mask: Ipv4Addr = length.parse().ok()?;
+        let net = Ipv4Net::with_netmask(address.parse().ok()?, mask).ok()?;
+        IpNet::V4(net)
     };
     Some(Host::Net(canonical_net(net)))
 }

@@ -22,7 +22,10 @@ enum Frame {
 pub(super) async fn serve(mut stream: UnixStream, peer: Peer, shared: &Shared) {
     let mut buffer = Vec::new();
     loop {
-        let frame = timeout(shared.limits.request, read_frame(&mut stream, &mut buffer)).await;
+        let frame = tokio::select! {
+            frame = timeout(shared.limits.request, read_frame(&mut stream, &mut buffer)) => frame,
+            () = shared.calls.closed() => return,
+        };
         let line = match frame {
             Ok(Ok(Frame::Line(line))) => line,
             Ok(Ok(Frame::Bad(refusal))) => return say_and_close(stream, &refusal, shared).await,

@@ -1,0 +1,194 @@
+//! What `list` shows: the kernel's members, with the reasons that only the engine knows.
+
+use ipnet::IpNet;
+
+use crate::control::protocol::ListEntry;
+use crate::engine::{Engine, FOUND_IN_KERNEL};
+use crate::firewall::Member;
+use crate::model::{Chain, GateName, NetMap, Time};
+
+/// The entries for what the kernel holds.
+///
+/// Networks may come back from the kernel in other pieces than they were decided in, since
+/// overlapping ones are written as one. They are shown as decided where the kernel covers them,
+/// and as found where nobody decided them.
+pub(super) fn entries(
+    engine: &Engine,
+    held: Vec<Member>,
+    wanted: impl Fn(&GateName, Chain) -> bool,
+    now: Time,
+) -> Vec<ListEntry> {
+    let mut entries = Vec::new();
+    let mut pieces = Vec::new();
+    for member in held {
+        if !wanted(&member.gate, member.chain) {
+            continue;
+        }
+        match engine.reason(&member.gate, member.chain, member.net) {
+            Some(reason) => entries.push(entry(member, reason)),
+            None if is_host(member.net) => {
+                let reason = found(&member.reason);
+                entries.push(entry(member, reason));
+            }
+            None => pieces.push(member),
+        }
+    }
+    if !pieces.is_empty() {
+        entries.extend(put_together(engine, pieces, &wanted, now));
+    }
+    entries.sort_unstable_by(|a, b| (&a.gate, a.chain, a.net).cmp(&(&b.gate, b.chain, b.net)));
+    entries.dedup_by(|a, b| (&a.gate, a.chain, a.net) == (&b.gate, b.chain, b.net));
+    entries
+}
+
+fn put_together(
+    engine: &Engine,
+    pieces: Vec<Member>,
+    wanted: &impl Fn(&GateName, Chain) -> bool,
+    now: Time,
+) -> Vec<ListEntry> {
+    let mut entries = Vec::new();
+    let mut decided = Vec::new();
+    for member in engine.desired(now).members {
+        if wanted(&member.gate, member.chain) && !is_host(member.net) {
+            decided.push(member);
+        }
+    }
+    for member in &decided {
+        let mut parts = NetMap::new();
+        let same = |piece: &&Member| piece.gate == member.gate && piece.chain == member.chain;
+        for piece in pieces.iter().filter(same) {
+            parts.insert(piece.net, ());
+        }
+        if covered(&parts, member.net) {
+            entries.push(entry(member.clone(), member.reason.clone()));
+        }
+    }
+    for piece in pieces {
+        let known = decided.iter().any(|member| {
+            member.gate == piece.gate
+                && member.chain == piece.chain
+                && (member.net.contains(&piece.net) || piece.net.contains(&member.net))
+        });
+        if !known {
+            let reason = found(&piece.reason);
+            entries.push(entry(piece, reason));
+        }
+    }
+    entries
+}
+
+/// Whether the parts, which do not overlap, make up the whole network.
+fn covered(parts: &NetMap<()>, net: IpNet) -> bool {
+    if parts.lookup(net).is_some() {
+        return true;
+    }
+    let bits = |net: IpNet| u32::from(net.max_prefix_len() - net.prefix_len());
+    let size = |net: IpNet| 1u128.checked_shl(bits(net)).unwrap_or(u128::MAX);
+    let held = parts
+        .within(net)
+        .fold(0u128, |sum, (part, ())| sum.saturating_add(size(part)));
+    held >= size(net)
+}
+
+fn is_host(net: IpNet) -> bool {
+    net.prefix_len() == net.max_prefix_len()
+}
+
+fn found(reason: &str) -> String {
+    if reason.is_empty() {
+        FOUND_IN_KERNEL.to_owned()
+    } else {
+        reason.to_owned()
+    }
+}
+
+fn entry(member: Member, reason: String) -> ListEntry {
+    ListEntry {
+        gate: member.gate,
+        chain: member.chain,
+        net: member.net,
+        expires_in_s: member.remaining.as_secs(),
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Command, Event, Who};
+    use crate::fixtures::appliance;
+    use crate::model::Lifetime;
+
+    fn member(chain: Chain, net: &str, reason: &str) -> Member {
+        Member {
+            gate: GateName::new("ssh").unwrap(),
+            chain,
+            net: net.parse().unwrap(),
+            remaining: Lifetime::Never,
+            reason: reason.to_owned(),
+        }
+    }
+
+    fn shown(engine: &Engine, held: Vec<Member>) -> Vec<(String, String)> {
+        let entries = entries(engine, held, |_, _| true, Time(0));
+        entries
+            .into_iter()
+            .map(|e| (e.net.to_string(), e.reason))
+            .collect()
+    }
+
+    #[test]
+    fn networks_are_shown_as_decided_where_the_kernel_covers_them() {
+        let mut engine = Engine::new(appliance());
+        for net in ["10.0.0.0/24", "10.0.0.0/16"] {
+            let nets = vec![net.parse().unwrap()];
+            let command = Command::Drop {
+                nets,
+                gates: vec![],
+                lifetime: None,
+                force: false,
+            };
+            engine.handle(
+                Event::Command {
+                    who: Who("root".into()),
+                    command,
+                },
+                Time(0),
+            );
+        }
+        let both = [
+            ("10.0.0.0/16".into(), "root".into()),
+            ("10.0.0.0/24".into(), "root".into()),
+        ];
+        assert_eq!(
+            shown(&engine, vec![member(Chain::Banned, "10.0.0.0/16", "root")])[..1],
+            both[..1]
+        );
+        let halves = vec![
+            member(Chain::Banned, "10.0.0.0/17", "root"),
+            member(Chain::Banned, "10.0.128.0/17", "root"),
+        ];
+        assert_eq!(shown(&engine, halves), both);
+        let half = vec![member(Chain::Banned, "10.0.0.0/17", "root")];
+        assert_eq!(
+            shown(&engine, half),
+            both[1..],
+            "the whole of it is not there"
+        );
+    }
+
+    #[test]
+    fn what_nobody_decided_is_shown_as_found() {
+        let engine = Engine::new(appliance());
+        let held = vec![
+            member(Chain::Banned, "10.0.0.0/8", ""),
+            member(Chain::Filter, "192.0.2.1/32", ""),
+        ];
+        let found: Vec<_> = shown(&engine, held)
+            .into_iter()
+            .map(|(_, reason)| reason)
+            .collect();
+        assert_eq!(found, [FOUND_IN_KERNEL, FOUND_IN_KERNEL]);
+    }
+}

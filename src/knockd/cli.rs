@@ -1,0 +1,146 @@
+//! The command line. The short flags mean what they do in the classic daemon.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Where the policy is, unless `-c` says otherwise: the first of these that exists.
+const POLICIES: [&str; 2] = ["/etc/knockd/knockd.yaml", "/etc/knockd.conf"];
+
+/// Keeps an SSH host's port shut to everyone but whitelisted machines and addresses that have
+/// just knocked, and shuts out whoever steps on a decoy.
+///
+/// Without a subcommand it runs in the foreground until it is told to stop (SIGTERM, SIGINT).
+/// SIGHUP reads the policy and the whitelist again and reopens the log.
+#[derive(Debug, Parser)]
+#[command(
+    name = "knockd",
+    version,
+    disable_version_flag = true,
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage or bad input, 3 daemon not running, \
+                  4 refused by a safety rule, 5 degraded."
+)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) options: Options,
+    #[command(subcommand)]
+    pub(super) task: Option<Task>,
+    /// Print the version
+    #[arg(short = 'V', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
+}
+
+/// What every subcommand takes too.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Options {
+    /// The policy [default: /etc/knockd/knockd.yaml, else /etc/knockd.conf]
+    #[arg(short = 'c', long = "config", value_name = "POLICY", global = true)]
+    policy: Option<PathBuf>,
+    /// Listen on this interface, whatever the policy says
+    #[arg(short, long, value_name = "IFACE", global = true)]
+    pub(super) interface: Option<String>,
+    /// Run in the background, supervised
+    #[arg(short, long, global = true)]
+    pub(super) daemon: bool,
+    /// Log everything, for finding faults
+    #[arg(short = 'D', long, global = true)]
+    pub(super) debug: bool,
+    /// Log more
+    #[arg(short, long, global = true)]
+    pub(super) verbose: bool,
+    /// Take knocks over IPv4 only; gates are shut over IPv6 all the same
+    #[arg(short = '4', long, global = true)]
+    pub(super) only_ipv4: bool,
+    /// Look up the host names of those who knock, for the log
+    #[arg(short, long, global = true)]
+    pub(super) lookup: bool,
+    /// The pid file [default: knockd.pid in the runtime directory]
+    #[arg(short, long, value_name = "PIDFILE", global = true)]
+    pub(super) pidfile: Option<PathBuf>,
+    /// Log to this file
+    #[arg(short = 'g', long = "logfile", value_name = "LOGFILE", global = true)]
+    pub(super) logfile: Option<PathBuf>,
+    /// What outlives the daemon is kept here
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/lib/knockd",
+        global = true
+    )]
+    pub(super) state_dir: PathBuf,
+    /// The control socket and the pid file are here
+    #[arg(long, value_name = "DIR", default_value = "/run/knockd", global = true)]
+    pub(super) runtime_dir: PathBuf,
+    /// The part that this process plays for a daemon in the background
+    #[arg(long, hide = true, global = true)]
+    pub(super) role: Option<Role>,
+}
+
+/// The processes of a daemon in the background.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Role {
+    /// Starts the worker, and starts it again when it dies.
+    Supervisor,
+    /// Does the work.
+    Worker,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Task {
+    /// Check a policy, and say in words what it does and which ports the site's border must let
+    /// through
+    Check {
+        /// The policy [default: that of -c]
+        #[arg(value_name = "POLICY")]
+        file: Option<PathBuf>,
+    },
+    /// Show the main job at work, in throw-away network namespaces
+    Demo,
+    /// Install the rules and end; does nothing while a daemon runs
+    Setup,
+    /// Remove every rule of ours; a running daemon does it, and ends
+    Teardown,
+}
+
+impl Options {
+    /// The policy's path.
+    pub(super) fn policy_path(&self) -> PathBuf {
+        self.policy.clone().unwrap_or_else(|| {
+            let mut known = POLICIES.iter().map(PathBuf::from);
+            known
+                .find(|path| path.exists())
+                .unwrap_or_else(|| POLICIES[0].into())
+        })
+    }
+
+    /// The pid file's path.
+    pub(super) fn pid_path(&self) -> PathBuf {
+        self.pidfile
+            .clone()
+            .unwrap_or_else(|| self.runtime_dir.join("knockd.pid"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_classic_flags_are_understood_before_and_after_a_subcommand() {
+        let cli = Cli::parse_from("knockd -c a.yaml -i eth0 -d -D -v -4 -l -p x -g y".split(' '));
+        let options = cli.options;
+        assert!(options.daemon && options.debug && options.verbose);
+        assert!(options.only_ipv4 && options.lookup);
+        assert_eq!(options.pid_path(), PathBuf::from("x"));
+        let cli = Cli::parse_from("knockd setup -c a.yaml --runtime-dir /tmp/r".split(' '));
+        assert_eq!(cli.options.policy_path(), PathBuf::from("a.yaml"));
+        assert_eq!(cli.options.pid_path(), PathBuf::from("/tmp/r/knockd.pid"));
+    }
+}

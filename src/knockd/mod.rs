@@ -1,0 +1,74 @@
+//! `knockd`, the daemon: where everything else is put together.
+#![forbid(unsafe_code)]
+
+mod answers;
+mod cli;
+mod daemon;
+mod lock;
+mod logging;
+mod memory;
+mod oneshot;
+mod requests;
+mod roster;
+mod run;
+mod start;
+mod supervisor;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Options, Role, Task};
+use lock::Lock;
+use logging::Log;
+use start::StartError;
+
+/// The program.
+pub fn main() -> ExitCode {
+    // The demo has no other program than this one at hand, and calls it by the other's name.
+    let name = std::env::args_os().next().unwrap_or_default();
+    if Path::new(&name).file_name() == Some("knockctl".as_ref()) {
+        return crate::knockctl::main();
+    }
+    let cli = Cli::parse();
+    let result = match cli.task {
+        Some(Task::Check { file }) => {
+            oneshot::check(&file.unwrap_or_else(|| cli.options.policy_path()))
+        }
+        Some(Task::Demo) => return crate::demo::run(crate::demo::Options::default()),
+        Some(Task::Setup) => privileged(&cli.options, |options, _| oneshot::setup(options)),
+        Some(Task::Teardown) => privileged(&cli.options, |options, _| oneshot::teardown(options)),
+        None => serve(&cli.options),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("knockd: {error}");
+        ExitCode::from(error.code())
+    })
+}
+
+fn privileged(
+    options: &Options,
+    task: impl FnOnce(&Options, &Log) -> Result<ExitCode, StartError>,
+) -> Result<ExitCode, StartError> {
+    start::check_privileges()?;
+    let log = Log::set_up(options)?;
+    task(options, &log)
+}
+
+/// Runs as a daemon: in the foreground, or one of the processes of one in the background.
+fn serve(options: &Options) -> Result<ExitCode, StartError> {
+    match options.role {
+        Some(Role::Supervisor) => privileged(options, |options, _| supervisor::supervise(options)),
+        Some(Role::Worker) => {
+            supervisor::follow_supervisor()?;
+            privileged(options, run::run)
+        }
+        None if options.daemon => supervisor::launch(),
+        None => privileged(options, |options, log| {
+            let mut lock = Lock::take(&options.runtime_dir, &options.pid_path())?;
+            lock.write_pid(&options.pid_path())?;
+            run::run(options, log)
+        }),
+    }
+}

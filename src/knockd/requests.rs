@@ -1,0 +1,301 @@
+//! What is asked on the control socket.
+
+use crate::control::protocol::{Data, GateStatus, Status};
+use crate::control::{Asked, Entry, Response};
+use crate::engine::{Command, Event, Outcome, Who};
+use crate::model::{Chain, GateName, Lifetime};
+use crate::policy;
+use crate::whitelist::edit::{self, Edit};
+use crate::whitelist::{Host, WhitelistError};
+
+use super::answers;
+use super::daemon::{Daemon, now};
+
+impl Daemon {
+    /// Carries out a request and answers it. `Teardown` is the loop's to finish.
+    pub(super) fn answer(&mut self, asked: Asked, who: &Who) -> Response {
+        match asked {
+            Asked::Engine(command) => self.command(who, command),
+            Asked::Trust {
+                entries,
+                runtime: true,
+                gates,
+                ..
+            } => self.command(
+                who,
+                Command::Trust {
+                    nets: nets(&entries),
+                    gates,
+                },
+            ),
+            Asked::Trust {
+                entries,
+                comment,
+                force,
+                ..
+            } => self.trust(&entries, comment.as_deref(), force, who),
+            Asked::Untrust {
+                entries,
+                runtime: true,
+                gates,
+            } => self.command(
+                who,
+                Command::Untrust {
+                    nets: nets(&entries),
+                    gates,
+                },
+            ),
+            Asked::Untrust { entries, .. } => self.untrust(&entries, who),
+            Asked::Status => self.status(),
+            Asked::List { chains, gates } => self.list(&chains, &gates),
+            Asked::Ping => Response::new(0, vec!["knockd is running".into()], Vec::new()),
+            Asked::Reload => self.reload(),
+            Asked::Teardown => match self.teardown() {
+                Ok(()) => {
+                    Response::new(0, vec!["every rule of ours is removed".into()], Vec::new())
+                }
+                Err(error) => Response::refused(1, error.to_string()),
+            },
+        }
+    }
+
+    fn command(&mut self, who: &Who, command: Command) -> Response {
+        let outcome = self.handle(Event::Command {
+            who: who.clone(),
+            command,
+        });
+        let Some(Outcome {
+            code,
+            done,
+            refused,
+        }) = outcome
+        else {
+            return Response::refused(1, "the daemon gave no answer; its log may say why");
+        };
+        Response::new(code, done, refused)
+    }
+
+    /// Puts entries into the whitelist file, then into force.
+    fn trust(&mut self, entries: &[Entry], note: Option<&str>, force: bool, who: &Who) -> Response {
+        let Some(file) = self.roster.file().map(ToOwned::to_owned) else {
+            return Response::refused(1, "the policy names no whitelist file; use --runtime");
+        };
+        let mut note = note.map_or_else(|| who.0.clone(), ToOwned::to_owned);
+        if force {
+            note = format!("--force {note}");
+        }
+        let (mut done, mut refused) = (Vec::new(), Vec::new());
+        for entry in entries {
+            let host = host(entry);
+            let said = match edit::add(&file, &host, &note) {
+                Ok(Edit::AlreadyThere { line }) => {
+                    format!("{entry} is in {} already, on line {line}", file.display())
+                }
+                Ok(_) => format!("{entry} trusted, and added to {}", file.display()),
+                Err(error) => {
+                    refused.push(error.to_string());
+                    continue;
+                }
+            };
+            self.roster.add(host, &note);
+            done.push(said);
+        }
+        self.whitelist_changed(who, &done);
+        self.handle(Event::Relisted(nets(entries)));
+        self.answer_edit(done, refused)
+    }
+
+    /// Takes entries out of the whitelist file and out of force, and what was trusted until
+    /// reboot with them.
+    fn untrust(&mut self, entries: &[Entry], who: &Who) -> Response {
+        let (mut done, mut refused) = (Vec::new(), Vec::new());
+        if let Some(file) = self.roster.file().map(ToOwned::to_owned) {
+            for entry in entries {
+                let host = host(entry);
+                match edit::remove(&file, &host) {
+                    Ok(Edit::Removed { covered, .. }) => {
+                        done.push(format!("{entry} taken out of {}", file.display()));
+                        done.extend(covered.map(|c| {
+                            format!(
+                                "{entry} is still trusted as part of {} (line {})",
+                                c.by, c.line
+                            )
+                        }));
+                        self.roster.remove(&host);
+                    }
+                    Ok(Edit::NotThere {
+                        covered: Some(covered),
+                    }) => {
+                        refused.push(format!(
+                            "{entry} has no line of its own in {}: it is trusted as part of {} \
+                             (line {})",
+                            file.display(),
+                            covered.by,
+                            covered.line
+                        ));
+                    }
+                    Ok(_) | Err(WhitelistError::Missing(_)) => {}
+                    Err(error) => refused.push(error.to_string()),
+                }
+            }
+        }
+        self.whitelist_changed(who, &done);
+        let command = Command::Untrust {
+            nets: nets(entries),
+            gates: Vec::new(),
+        };
+        let outcome = self.handle(Event::Command {
+            who: who.clone(),
+            command,
+        });
+        if let Some(outcome) = outcome
+            && outcome.code == 0
+            && outcome.done != ["nothing to do"]
+        {
+            done.extend(outcome.done);
+        }
+        self.answer_edit(done, refused)
+    }
+
+    fn whitelist_changed(&mut self, who: &Who, done: &[String]) {
+        if done.is_empty() {
+            return;
+        }
+        for line in done {
+            tracing::info!("{who}: {line}");
+        }
+        self.handle(Event::Whitelist(self.roster.trusted()));
+        self.follow_names();
+    }
+
+    fn answer_edit(&self, mut done: Vec<String>, mut refused: Vec<String>) -> Response {
+        if let Some(problem) = self.problems.get("firewall") {
+            refused.push(problem.to_owned());
+        }
+        if done.is_empty() && refused.is_empty() {
+            done.push("nothing to do".to_owned());
+        }
+        Response::new(u8::from(!refused.is_empty()), done, refused)
+    }
+
+    fn list(&mut self, chains: &[Chain], gates: &[GateName]) -> Response {
+        if let Some(unknown) = gates
+            .iter()
+            .find(|name| self.engine.policy().gate(name).is_none())
+        {
+            return Response::refused(2, format!("there is no gate `{unknown}`"));
+        }
+        let held = match self.firewall.observe() {
+            Ok(held) => held.unwrap_or_default().members,
+            Err(error) => return Response::refused(1, error.to_string()),
+        };
+        let wanted = |gate: &GateName, chain| {
+            (chains.is_empty() || chains.contains(&chain))
+                && (gates.is_empty() || gates.contains(gate))
+        };
+        let entries = answers::entries(&self.engine, held, wanted, now());
+        Response::with_data(0, Data::List { entries })
+    }
+
+    fn status(&mut self) -> Response {
+        let rules = match self.firewall.verify() {
+            Ok(faults) if faults.is_empty() => None,
+            Ok(faults) => Some(format!(
+                "rules are missing or altered: {}",
+                faults.join(", ")
+            )),
+            Err(error) => Some(error.to_string()),
+        };
+        self.problems.set("rules", rules);
+        self.problems.set("state", self.memory.problem());
+        let problems: Vec<String> = self.problems.lines().map(ToOwned::to_owned).collect();
+        let degraded = !problems.is_empty();
+        let now = now();
+        let gates = self.engine.gates(now).into_iter().map(|view| GateStatus {
+            ports: self
+                .engine
+                .policy()
+                .gate(&view.name)
+                .map(|gate| gate.ports.iter().map(ToString::to_string).collect())
+                .unwrap_or_default(),
+            name: view.name.to_string(),
+            accepted: view.accepted as u64,
+            banned: view.banned as u64,
+            trusted: view.trusted as u64,
+            open: view.open.is_some(),
+            open_expires_in_s: view.open.and_then(Lifetime::as_secs),
+        });
+        let status = Status {
+            gates: gates.collect(),
+            backend: self.firewall.kind().to_string(),
+            backend_reason: self.backend_reason.clone(),
+            state: if degraded { "degraded" } else { "running" }.to_owned(),
+            problems,
+            uptime_s: now.since(self.started).as_secs(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            policy: self.policy_path.display().to_string(),
+            ..Status::default()
+        };
+        Response::with_data(if degraded { 5 } else { 0 }, Data::Status(Box::new(status)))
+    }
+
+    /// Reads policy and whitelist again; all of it is taken, or nothing.
+    pub(super) fn reload(&mut self) -> Response {
+        let refused = |code, text: String| {
+            tracing::error!("reload refused, everything stays as it was: {text}");
+            Response::refused(code, text)
+        };
+        let checked = match policy::load(&self.policy_path) {
+            Ok(checked) => checked,
+            Err(error) => return refused(2, error.to_string()),
+        };
+        let roster = match self.roster.reloaded(checked.policy.trusted.as_deref()) {
+            Ok(roster) => roster,
+            Err(error) => return refused(2, error.to_string()),
+        };
+        let old_policy = self.engine.policy().clone();
+        let old_roster = std::mem::replace(&mut self.roster, roster);
+        if let Err(error) = self.put_into_force(checked.policy) {
+            self.roster = old_roster;
+            let back = self.put_into_force(old_policy).err();
+            self.problems
+                .set("firewall", back.map(|error| error.to_string()));
+            return refused(1, error.to_string());
+        }
+        self.problems.set("firewall", None);
+        self.matcher.reload(self.engine.policy());
+        self.follow_interfaces();
+        self.follow_names();
+        tracing::info!("policy and whitelist read again");
+        let warnings = checked.warnings.iter();
+        let mut done = vec!["policy and whitelist read again".to_owned()];
+        done.extend(warnings.map(|w| format!("warning: {}", w.in_file(&self.policy_path))));
+        Response::new(0, done, Vec::new())
+    }
+
+    /// Gives the engine a policy and the roster, and the kernel what follows from both, at once.
+    fn put_into_force(
+        &mut self,
+        policy: policy::Policy,
+    ) -> Result<(), crate::firewall::FirewallError> {
+        self.engine.handle(Event::Policy(Box::new(policy)), now());
+        self.engine
+            .handle(Event::Whitelist(self.roster.trusted()), now());
+        self.install()
+    }
+}
+
+fn host(entry: &Entry) -> Host {
+    match entry {
+        Entry::Net(net) => Host::Net(*net),
+        Entry::Name(name) => Host::Name(name.clone()),
+    }
+}
+
+fn nets(entries: &[Entry]) -> Vec<ipnet::IpNet> {
+    let net = |entry: &Entry| match entry {
+        Entry::Net(net) => Some(*net),
+        Entry::Name(_) => None,
+    };
+    entries.iter().filter_map(net).collect()
+}

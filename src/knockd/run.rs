@@ -1,0 +1,167 @@
+//! The event loop. Packets come first: nothing else is looked at while there are any, but for a
+//! turn now and then.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{error, info};
+
+use crate::capture::Drained;
+use crate::control::{Asked, Call, Server};
+use crate::engine::Event;
+use crate::sys::ready::Ready;
+
+use super::cli::Options;
+use super::daemon::Daemon;
+use super::logging::Log;
+use super::start::{self, StartError};
+use super::supervisor;
+
+/// Requests that wait at a time; more wait in their connections.
+const REQUESTS: usize = 16;
+
+/// Runs until told to stop.
+pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> {
+    let policy = start::load_policy(&options.policy_path())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(|source| StartError::Io {
+            operation: "start the event loop",
+            source,
+        })?;
+    let basis = start::install(policy, &options.state_dir)?;
+    runtime.block_on(async {
+        let (mut daemon, names) = start::listen(basis, options)?;
+        let server = Server::bind(&options.runtime_dir)?;
+        let (calls, requests) = mpsc::channel(REQUESTS);
+        let mut server = tokio::spawn(server.run(calls));
+        let sources = Sources::new(&daemon, names, requests)?;
+        announce(options);
+        let end = events(&mut daemon, sources, &mut server, log).await;
+        server.abort();
+        let _ = server.await;
+        end
+    })
+}
+
+/// Tells whoever started us that everything is in place.
+fn announce(options: &Options) {
+    info!("knockd {} is listening", env!("CARGO_PKG_VERSION"));
+    // Not being started by systemd is no fault.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    if options.role.is_some() {
+        supervisor::tell_ready();
+    }
+}
+
+struct Sources {
+    packets: crate::capture::Watch,
+    links: Ready,
+    names: mpsc::Receiver<crate::resolver::Event>,
+    requests: mpsc::Receiver<Call>,
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Sources {
+    fn new(
+        daemon: &Daemon,
+        names: mpsc::Receiver<crate::resolver::Event>,
+        requests: mpsc::Receiver<Call>,
+    ) -> Result<Self, StartError> {
+        let failed = |operation| move |source| StartError::Io { operation, source };
+        let listen = |kind| signal(kind).map_err(failed("listen for signals"));
+        Ok(Self {
+            packets: daemon.capture.watch()?,
+            links: Ready::new(daemon.links.fd()).map_err(failed("wait for interface changes"))?,
+            names,
+            requests,
+            hangup: listen(SignalKind::hangup())?,
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+}
+
+async fn events(
+    daemon: &mut Daemon,
+    mut sources: Sources,
+    server: &mut tokio::task::JoinHandle<Result<(), crate::control::ControlError>>,
+    log: &Log,
+) -> Result<ExitCode, StartError> {
+    let mut more = false;
+    loop {
+        let due = daemon.due_in();
+        tokio::select! {
+            () = async {}, if more => {
+                more = daemon.take_packets() == Drained::More;
+                // The others get their turn, however fast packets come.
+                tokio::task::yield_now().await;
+                if let Ok(call) = sources.requests.try_recv()
+                    && serve(daemon, call)
+                {
+                    return Ok(ExitCode::SUCCESS);
+                }
+            }
+            ready = sources.packets.readable() => {
+                ready.map_err(|source| StartError::Io { operation: "wait for packets", source })?;
+                more = daemon.take_packets() == Drained::More;
+            }
+            Some(call) = sources.requests.recv() => {
+                if serve(daemon, call) {
+                    return Ok(ExitCode::SUCCESS);
+                }
+            }
+            Some(event) = sources.names.recv() => daemon.name_changed(event),
+            ready = sources.links.readable() => {
+                ready.map_err(|source| StartError::Io { operation: "wait for interfaces", source })?;
+                daemon.links_changed();
+            }
+            () = sleep(due) => drop(daemon.handle(Event::Tick)),
+            Some(()) = sources.hangup.recv() => {
+                if let Err(error) = log.reopen() {
+                    error!("{error}");
+                }
+                daemon.reload();
+            }
+            Some(()) = sources.terminate.recv() => {
+                daemon.stop();
+                return Ok(ExitCode::SUCCESS);
+            }
+            Some(()) = sources.interrupt.recv() => {
+                daemon.stop();
+                return Ok(ExitCode::SUCCESS);
+            }
+            ended = &mut *server => {
+                if let Ok(Err(error)) = ended {
+                    return Err(error.into());
+                }
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
+}
+
+/// Answers a request; whether it was the last one.
+fn serve(daemon: &mut Daemon, call: Call) -> bool {
+    let last = call.asked == Asked::Teardown;
+    let response = daemon.answer(call.asked, &call.who);
+    let over = last && response.code == 0;
+    // Whoever asked may have gone away meanwhile.
+    let _ = call.reply.send(response);
+    over
+}
+
+/// Until the next deadline, or for ever.
+async fn sleep(due: Option<Duration>) {
+    match due {
+        // A millisecond later, so that the deadline has passed for certain.
+        Some(due) => tokio::time::sleep(due + Duration::from_millis(1)).await,
+        None => std::future::pending().await,
+    }
+}

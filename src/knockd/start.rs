@@ -1,0 +1,273 @@
+//! From nothing to a running daemon: what the kernel holds, what the store remembers and what the
+//! files say, put together and installed in one transaction.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use tracing::{info, warn};
+
+use crate::capture::CaptureError;
+use crate::engine::{Engine, Event};
+use crate::firewall::nftables::Nftables;
+use crate::firewall::{Backend, FirewallError, Observed};
+use crate::links::{Links, LinksError};
+use crate::matcher::{Matcher, Scope};
+use crate::policy::{self, Checked, LoadError, Policy};
+use crate::resolver::{self, Known, Resolver};
+use crate::sessions;
+use crate::store::{KnownName, RuntimeTrust, Store};
+
+use super::cli::Options;
+use super::daemon::{self, Daemon, Packets, Problems, now};
+use super::lock::LockError;
+use super::logging::LogError;
+use super::memory::Memory;
+use super::roster::Roster;
+
+/// Why the daemon does not run.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    /// No CAP_NET_ADMIN or no CAP_NET_RAW.
+    #[error("needs CAP_NET_ADMIN and CAP_NET_RAW: run as root")]
+    Privileges,
+    /// The policy.
+    #[error(transparent)]
+    Policy(#[from] LoadError),
+    /// The runtime directory.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The kernel's rules.
+    #[error(transparent)]
+    Firewall(#[from] FirewallError),
+    /// The packet sockets.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// Interfaces and addresses.
+    #[error(transparent)]
+    Links(#[from] LinksError),
+    /// The control socket.
+    #[error(transparent)]
+    Control(#[from] crate::control::ControlError),
+    /// Anything else that the system says.
+    #[error("cannot {operation}: {source}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// The errno.
+        source: std::io::Error,
+    },
+}
+
+impl StartError {
+    /// The exit code: a bad policy is bad input.
+    pub(super) fn code(&self) -> u8 {
+        if matches!(self, StartError::Policy(_)) {
+            2
+        } else {
+            1
+        }
+    }
+}
+
+/// Bits of `CapEff` in /proc/PID/status (capabilities(7), linux/capability.h).
+const CAP_NET_ADMIN: u64 = 1 << 12;
+const CAP_NET_RAW: u64 = 1 << 13;
+
+/// Fails unless this process may change the firewall and read packets.
+pub(super) fn check_privileges() -> Result<(), StartError> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    // Without /proc nobody knows; what fails later says so.
+    let needed = CAP_NET_ADMIN | CAP_NET_RAW;
+    match effective {
+        Some(held) if held & needed != needed => Err(StartError::Privileges),
+        _ => Ok(()),
+    }
+}
+
+/// Reads the policy, and says in the log what is doubtful about it.
+pub(super) fn load_policy(path: &Path) -> Result<Policy, StartError> {
+    let Checked {
+        policy, warnings, ..
+    } = policy::load(path)?;
+    for warning in warnings {
+        warn!("{}", warning.in_file(path));
+    }
+    Ok(policy)
+}
+
+/// What is known before anything is decided.
+pub(super) struct Basis {
+    pub(super) engine: Engine,
+    pub(super) firewall: Box<dyn Backend>,
+    pub(super) links: Links,
+    pub(super) roster: Roster,
+    pub(super) memory: Memory,
+    known: Vec<KnownName>,
+    problems: Problems,
+}
+
+/// Puts together what kernel, store and files hold, and installs it in one transaction.
+pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartError> {
+    let mut firewall: Box<dyn Backend> = Box::new(Nftables::open()?);
+    let links = Links::open()?;
+    let mut problems = Problems::default();
+    let (store, known, trust) = recall(state_dir);
+    let memory = Memory::start(store);
+    problems.set("state", memory.problem());
+
+    let (mut roster, complaints) = Roster::at_start(policy.trusted.as_deref());
+    for complaint in complaints {
+        warn!("{complaint}");
+    }
+    for name in &known {
+        roster.resolved(&name.name, name.addresses.clone());
+    }
+    let held = firewall.observe()?;
+    let first = held.is_none();
+    let mut engine = Engine::new(policy);
+    let gates = daemon::gate_addresses(engine.policy(), &roster);
+    let trust = trust
+        .into_iter()
+        .map(|t| (t.gate, t.net, t.reason))
+        .collect();
+    let Observed { members, .. } = held.unwrap_or_default();
+    let found = members.len();
+    for event in [
+        Event::OwnAddresses(links.own_addresses().iter().copied().collect()),
+        Event::GateAddresses(gates),
+        Event::Whitelist(roster.trusted()),
+        Event::RuntimeTrust(trust),
+        Event::Adopt(members),
+    ] {
+        // One installation follows, so that only what the engine believes matters.
+        drop(engine.handle(event, now()));
+    }
+    let mut desired = engine.desired(now());
+    if first {
+        desired.sessions = open_sessions(engine.policy());
+    }
+    firewall.install(&desired)?;
+    let how = if first {
+        "installed".to_owned()
+    } else {
+        format!("found {found} members")
+    };
+    info!(
+        "{}: {how}; {} members hold",
+        firewall.kind(),
+        desired.members.len()
+    );
+    Ok(Basis {
+        engine,
+        firewall,
+        links,
+        roster,
+        memory,
+        known,
+        problems,
+    })
+}
+
+/// Sessions that are open before the first rule is: connection tracking does not know them yet.
+fn open_sessions(policy: &Policy) -> Vec<(crate::model::GateName, std::net::SocketAddr)> {
+    let mut open = Vec::new();
+    for gate in policy.gates.iter().filter(|gate| gate.hook.input()) {
+        match sessions::established(&gate.ports) {
+            Ok(found) => {
+                open.extend(found.into_iter().map(|(_, peer)| (gate.name.clone(), peer)));
+            }
+            Err(error) => warn!("{error}: sessions that are open now may be cut"),
+        }
+    }
+    open
+}
+
+type Recalled = (
+    Result<Store, crate::store::StoreError>,
+    Vec<KnownName>,
+    Vec<RuntimeTrust>,
+);
+
+/// What the store remembers; a store that cannot be read is a store without memories.
+fn recall(state_dir: &Path) -> Recalled {
+    let store = match Store::open(state_dir) {
+        Ok(store) => store,
+        Err(error) => return (Err(error), Vec::new(), Vec::new()),
+    };
+    if let Some(aside) = store.moved_aside() {
+        warn!(
+            "the state was damaged and is moved aside, to {}",
+            aside.display()
+        );
+    }
+    let mut complain = |error: crate::store::StoreError| warn!("{error}");
+    let names = store
+        .names(SystemTime::now())
+        .map_err(&mut complain)
+        .unwrap_or_default();
+    let trust = store.trust().map_err(&mut complain).unwrap_or_default();
+    (Ok(store), names, trust)
+}
+
+/// Starts listening. Must be called within a tokio runtime.
+pub(super) fn listen(
+    basis: Basis,
+    options: &Options,
+) -> Result<(Daemon, tokio::sync::mpsc::Receiver<resolver::Event>), StartError> {
+    let Basis {
+        engine,
+        firewall,
+        links,
+        roster,
+        memory,
+        known,
+        problems,
+    } = basis;
+    let capture = daemon::open_capture(engine.policy(), options.interface.as_deref(), &links)?;
+    let known = known
+        .into_iter()
+        .map(
+            |KnownName {
+                 name,
+                 addresses,
+                 age,
+             }| Known {
+                name,
+                addresses,
+                age,
+            },
+        )
+        .collect();
+    let (resolver, names) = Resolver::start(resolver::Config::default(), known);
+    let mut daemon = Daemon {
+        policy_path: options.policy_path(),
+        interface: options.interface.clone(),
+        only_ipv4: options.only_ipv4,
+        matcher: Matcher::new(engine.policy()),
+        engine,
+        scope: Scope::default(),
+        backend_reason: "the only one in this version".to_owned(),
+        firewall,
+        capture,
+        links,
+        resolver,
+        roster,
+        memory,
+        problems,
+        started: now(),
+        packets: Packets::default(),
+        missing: Vec::new(),
+        fired: Vec::new(),
+    };
+    daemon.follow_addresses();
+    daemon.follow_interfaces();
+    daemon.follow_names();
+    Ok((daemon, names))
+}
