@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tracing::{debug, error, info, warn};
@@ -209,9 +208,20 @@ impl Daemon {
         Ok(())
     }
 
-    /// How long until something is due.
-    pub(super) fn due_in(&self) -> Option<Duration> {
-        self.engine.next_deadline().map(|at| at.since(now()))
+    /// Compares the kernel's rules with what was written; whether the kernel answered.
+    pub(super) fn verify_rules(&mut self) -> bool {
+        let verified = self.firewall.verify();
+        let answered = verified.is_ok();
+        let rules = match verified {
+            Ok(faults) if faults.is_empty() => None,
+            Ok(faults) => Some(format!(
+                "rules are missing or altered: {}",
+                faults.join(", ")
+            )),
+            Err(error) => Some(error.to_string()),
+        };
+        self.problems.set("rules", rules);
+        answered
     }
 
     /// Follows interfaces and addresses that came or went.

@@ -200,15 +200,7 @@ impl Daemon {
     }
 
     fn status(&mut self) -> Response {
-        let rules = match self.firewall.verify() {
-            Ok(faults) if faults.is_empty() => None,
-            Ok(faults) => Some(format!(
-                "rules are missing or altered: {}",
-                faults.join(", ")
-            )),
-            Err(error) => Some(error.to_string()),
-        };
-        self.problems.set("rules", rules);
+        self.verify_rules();
         self.problems.set("state", self.memory.problem());
         let problems: Vec<String> = self.problems.lines().map(ToOwned::to_owned).collect();
         let degraded = !problems.is_empty();
