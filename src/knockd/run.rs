@@ -193,3 +193,33 @@ impl Alarm {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_rings_however_much_else_there_is_to_do() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let started = Instant::now();
+            let deadline = now().after(Duration::from_millis(20));
+            let mut alarm = Alarm::default();
+            loop {
+                alarm.set(Some(deadline));
+                tokio::select! {
+                    () = alarm.rings() => break,
+                    () = tokio::task::yield_now() => {}
+                }
+                assert!(
+                    started.elapsed() < Duration::from_secs(10),
+                    "it never rings"
+                );
+            }
+            assert!(now() >= deadline, "too early");
+        });
+    }
+}
