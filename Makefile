@@ -66,7 +66,7 @@ unit:
 
 # With programs that we did not write.
 system: programs
-	$(CARGO) test --locked --features system-tests --test system $(AS_ROOT)
+	$(CARGO) test --locked --features system-tests --test system --test nft_binary $(AS_ROOT)
 
 # What takes too long for every day: many more random cases, and every scenario often.
 test-long: test

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::firewall::{Change, Member};
-use crate::model::{GateName, KnockName, Lifetime};
+use crate::model::{Chain, GateName, KnockName, Lifetime};
 use crate::policy::Policy;
 
 /// Something that happened.
@@ -33,6 +33,9 @@ pub enum Event {
     RuntimeTrust(Vec<(Option<GateName>, IpNet, String)>),
     /// Members found in the kernel at start.
     Adopt(Vec<Member>),
+    /// Members that the kernel holds now: acceptances at gates with `once` that are not among
+    /// them have been used up.
+    Held(Vec<(GateName, Chain, IpNet)>),
     /// The addresses of this host, whole.
     OwnAddresses(Vec<IpAddr>),
     /// The addresses that gates with a host name for `address` stand for, whole.

@@ -89,6 +89,7 @@ impl Engine {
             Event::Relisted(nets) => self.relisted(&nets, &mut out),
             Event::RuntimeTrust(entries) => self.restore_runtime(entries, &mut out),
             Event::Adopt(members) => self.adopt(members, &mut out),
+            Event::Held(members) => self.forget_used_up(&members),
             Event::OwnAddresses(addresses) => self.set_own(addresses, &mut out),
             Event::GateAddresses(addresses) => {
                 let addresses = addresses.into_iter().collect();
@@ -196,6 +197,23 @@ impl Engine {
             }
         }
         out.install();
+    }
+
+    fn forget_used_up(&mut self, held: &[(GateName, Chain, IpNet)]) {
+        for (gate, ledger) in self.policy.gates.iter().zip(&mut self.ledgers) {
+            if !gate.once {
+                continue;
+            }
+            let at_gate = |(name, chain, _): &&(GateName, Chain, IpNet)| {
+                *name == gate.name && *chain == Chain::Filter
+            };
+            let held: BTreeSet<IpNet> =
+                held.iter().filter(at_gate).map(|member| member.2).collect();
+            let used: Vec<IpNet> = ledger.accepted().iter().map(|(net, _)| net).collect();
+            for net in used.into_iter().filter(|net| !held.contains(net)) {
+                ledger.withdraw(net);
+            }
+        }
     }
 
     /// Goes on under another policy: gates that stay keep their members and deadlines, gates that

@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tracing::{debug, error, info, warn};
 
 use crate::capture::{self, Capture, CaptureError, Drained, FlagMask, Spec};
@@ -28,6 +30,8 @@ pub(super) struct Daemon {
     /// From the command line, in place of the policy's.
     pub(super) interface: Option<String>,
     pub(super) only_ipv4: bool,
+    /// Look-ups for the log that may run at a time; none if nobody asked for them.
+    pub(super) lookups: Option<Arc<Semaphore>>,
     pub(super) engine: Engine,
     pub(super) matcher: Matcher,
     pub(super) scope: Scope,
@@ -41,8 +45,6 @@ pub(super) struct Daemon {
     pub(super) problems: Problems,
     pub(super) started: Time,
     pub(super) packets: Packets,
-    /// Interfaces of the policy that do not exist, as last reported.
-    pub(super) missing: Vec<String>,
     /// Completions of the packets at hand; kept to spare an allocation.
     pub(super) fired: Vec<(IpAddr, SequenceId)>,
 }
@@ -113,8 +115,24 @@ impl Daemon {
         for (source, id) in std::mem::take(&mut self.fired) {
             let knock = self.matcher.name(id).clone();
             self.handle(Event::Knocked { source, knock });
+            self.look_up(source);
         }
         drained
+    }
+
+    /// Logs the name of an address, when it is known; whoever knocked need not wait for that.
+    fn look_up(&self, source: IpAddr) {
+        let Some(lookups) = &self.lookups else { return };
+        // When too many knock at once, some stay nameless.
+        let Ok(permit) = lookups.clone().try_acquire_owned() else {
+            return;
+        };
+        tokio::spawn(async move {
+            if let Some(name) = resolver::name_of(&resolver::Config::default(), source).await {
+                info!("{source} is {name}");
+            }
+            drop(permit);
+        });
     }
 
     /// Lets the engine decide and carries out what it decides; a command's outcome is returned.
@@ -170,8 +188,25 @@ impl Daemon {
 
     /// Makes the kernel hold all that is decided.
     pub(super) fn install(&mut self) -> Result<(), FirewallError> {
+        self.notice_used_up()?;
         let desired: Desired = self.engine.desired(now());
         self.firewall.install(&desired)
+    }
+
+    /// A gate with `once` lets the kernel take a member out: what is used up must not come back.
+    fn notice_used_up(&mut self) -> Result<(), FirewallError> {
+        if self.engine.policy().gates.iter().all(|gate| !gate.once) {
+            return Ok(());
+        }
+        // Where the whole table is gone nothing says what was used up.
+        if let Some(held) = self.firewall.observe()? {
+            let held = held
+                .members
+                .into_iter()
+                .map(|member| (member.gate, member.chain, member.net));
+            self.engine.handle(Event::Held(held.collect()), now());
+        }
+        Ok(())
     }
 
     /// How long until something is due.
@@ -211,18 +246,10 @@ impl Daemon {
         let result = self.capture.set_filter(&spec);
         self.problems
             .set("capture", result.err().map(|error| error.to_string()));
-        let waiting = |names: &[String]| names.join(", ");
-        if missing != self.missing {
-            if !missing.is_empty() {
-                warn!(
-                    "waiting for interface {}: no knocks are heard there",
-                    waiting(&missing)
-                );
-            } else if !self.missing.is_empty() {
-                info!("interface {} is there now", waiting(&self.missing));
-            }
-            self.missing = missing;
-        }
+        let names = missing.join(", ");
+        let waiting = format!("waiting for interface {names}: no knocks are heard there");
+        self.problems
+            .set("knocks", (!missing.is_empty()).then_some(waiting));
     }
 
     /// What the kernel's filter is to let through, and which interfaces do not exist.

@@ -1,9 +1,11 @@
 //! What is asked on the control socket.
 
-use crate::control::protocol::{Data, GateStatus, Status};
+use crate::control::protocol::{
+    AttemptStatus, Data, GateStatus, KnockStatus, PacketStatus, PortStatus, Status,
+};
 use crate::control::{Asked, Entry, Response};
-use crate::engine::{Command, Event, Outcome, Who};
-use crate::model::{Chain, GateName, Lifetime};
+use crate::engine::{Command, Event, KnockView, Outcome, Who};
+use crate::model::{Chain, GateName, KnockPort, Lifetime};
 use crate::policy;
 use crate::whitelist::edit::{self, Edit};
 use crate::whitelist::{Host, WhitelistError};
@@ -234,9 +236,37 @@ impl Daemon {
             uptime_s: now.since(self.started).as_secs(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             policy: self.policy_path.display().to_string(),
-            ..Status::default()
+            knocks: self.engine.knocks().iter().map(knock_status).collect(),
+            ports: self.matcher.arrivals().map(port_status).collect(),
+            packets: self.packet_status(),
+            attempts: self.attempt_status(),
         };
         Response::with_data(if degraded { 5 } else { 0 }, Data::Status(Box::new(status)))
+    }
+
+    fn packet_status(&mut self) -> PacketStatus {
+        let counted = self.capture.statistics();
+        self.problems.set(
+            "statistics",
+            counted.as_ref().err().map(ToString::to_string),
+        );
+        let counted = counted.unwrap_or_default();
+        PacketStatus {
+            seen: counted.seen,
+            dropped: counted.dropped,
+            knocks: self.packets.knocks,
+            not_for_us: self.packets.not_for_us,
+            refused: self.packets.refused,
+            refused_bans: self.engine.refused_bans(),
+        }
+    }
+
+    fn attempt_status(&self) -> AttemptStatus {
+        let (used, capacity) = self.matcher.occupancy();
+        AttemptStatus {
+            used: used as u64,
+            capacity: capacity as u64,
+        }
     }
 
     /// Reads policy and whitelist again; all of it is taken, or nothing.
@@ -282,6 +312,20 @@ impl Daemon {
         self.engine
             .handle(Event::Whitelist(self.roster.trusted()), now());
         self.install()
+    }
+}
+
+fn knock_status(view: &KnockView) -> KnockStatus {
+    KnockStatus {
+        name: view.name.to_string(),
+        completed: view.completed,
+    }
+}
+
+fn port_status((port, arrived): (KnockPort, u64)) -> PortStatus {
+    PortStatus {
+        port: port.to_string(),
+        arrived,
     }
 }
 
