@@ -58,7 +58,7 @@ deny:
 	fi
 
 docs:
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
 # What needs nothing but the kernel.
 unit:
