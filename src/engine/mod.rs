@@ -34,6 +34,9 @@ use out::Out;
 use trust::Runtime;
 pub use views::{GateView, KnockView};
 
+/// The reason of a ban for sweeping ports.
+pub const SCAN_GUARD: &str = "scan_guard";
+
 /// The reason of a member that nobody remembers.
 pub const FOUND_IN_KERNEL: &str = "found in kernel";
 
@@ -84,6 +87,7 @@ impl Engine {
         self.expire(&mut out);
         match event {
             Event::Knocked { source, knock } => self.knocked(source, &knock, &mut out),
+            Event::Swept { source } => self.swept(source, &mut out),
             Event::Command { who, command } => self.command(&who, command, &mut out),
             Event::Whitelist(entries) => self.set_whitelist(entries, &mut out),
             Event::Relisted(nets) => self.relisted(&nets, &mut out),
@@ -185,7 +189,8 @@ impl Engine {
                     }
                 }
                 Chain::Banned => {
-                    let by_knock = self.policy.knocks.iter().any(|k| k.name.as_str() == reason);
+                    let by_knock = reason == SCAN_GUARD
+                        || self.policy.knocks.iter().any(|k| k.name.as_str() == reason);
                     let grant = Grant {
                         deadline,
                         reason: reason.to_owned(),

@@ -15,13 +15,14 @@ use crate::engine::{Action, Engine, Event, LogLevel, Outcome};
 use crate::firewall::{Backend, Change, Desired, FirewallError};
 use crate::links::Links;
 use crate::matcher::{Matcher, Scope, SequenceId};
-use crate::model::{GateName, Proto, Time};
+use crate::model::{GateName, KnockPort, Proto, Time};
 use crate::packet;
-use crate::policy::{GateAddress, Interfaces, Policy};
+use crate::policy::{GateAddress, Interfaces, Policy, TcpFlags};
 use crate::resolver::{self, Resolver};
+use crate::sessions;
 use crate::sys::clock;
 
-use super::memory::Memory;
+use super::memory::{Memory, Written};
 use super::roster::Roster;
 
 /// Everything that runs.
@@ -45,8 +46,21 @@ pub(super) struct Daemon {
     pub(super) problems: Problems,
     pub(super) started: Time,
     pub(super) packets: Packets,
-    /// Completions of the packets at hand; kept to spare an allocation.
-    pub(super) fired: Vec<(IpAddr, SequenceId)>,
+    /// What the command at hand asked to remember.
+    pub(super) unwritten: Vec<Written>,
+    /// What the packets at hand brought about.
+    pub(super) fired: Vec<(IpAddr, Fired)>,
+    /// TCP ports that something listens on, as of the last look.
+    pub(super) listening: Vec<u16>,
+}
+
+/// What a packet brought about.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fired {
+    /// A sequence is complete.
+    Knock(SequenceId),
+    /// Its source turned out to sweep ports.
+    Sweep,
 }
 
 /// What is not as it should be, by topic; `status` shows it.
@@ -105,17 +119,29 @@ impl Daemon {
         let drained = capture.drain(|frame| match packet::parse(frame.bytes) {
             Ok(knock) if scope.admits(&knock) && !(*only_ipv4 && knock.source.is_ipv6()) => {
                 packets.knocks += 1;
-                for id in matcher.handle(&knock, frame.at) {
-                    fired.push((knock.source, id));
+                let heard = matcher.handle(&knock, frame.at);
+                fired.extend(
+                    heard
+                        .completed
+                        .into_iter()
+                        .map(|id| (knock.source, Fired::Knock(id))),
+                );
+                if heard.swept {
+                    fired.push((knock.source, Fired::Sweep));
                 }
             }
             Ok(_) => packets.not_for_us += 1,
             Err(_) => packets.refused += 1,
         });
-        for (source, id) in std::mem::take(&mut self.fired) {
-            let knock = self.matcher.name(id).clone();
-            self.handle(Event::Knocked { source, knock });
-            self.look_up(source);
+        for (source, what) in std::mem::take(&mut self.fired) {
+            match what {
+                Fired::Knock(id) => {
+                    let knock = self.matcher.name(id).clone();
+                    self.handle(Event::Knocked { source, knock });
+                    self.look_up(source);
+                }
+                Fired::Sweep => drop(self.handle(Event::Swept { source })),
+            }
         }
         drained
     }
@@ -168,7 +194,7 @@ impl Daemon {
         };
         for action in rest {
             match action {
-                Action::Store(edit) => self.memory.trust(edit),
+                Action::Store(edit) => self.unwritten.push(self.memory.trust(edit)),
                 Action::Log(log) if log.level == LogLevel::Warning => warn!("{}", log.text),
                 Action::Log(log) => info!("{}", log.text),
                 _ => {}
@@ -242,7 +268,14 @@ impl Daemon {
 
     /// Tells the kernel's filter what is wanted, and says which interfaces are waited for.
     pub(super) fn follow_interfaces(&mut self) {
-        let (spec, missing) = self.spec();
+        let neutral = neutral(self.engine.policy(), &self.listening);
+        self.matcher.set_neutral(neutral.iter().copied());
+        let (spec, missing) = spec(
+            self.engine.policy(),
+            self.interface.as_deref(),
+            &neutral,
+            &self.links,
+        );
         let result = self.capture.set_filter(&spec);
         self.problems
             .set("capture", result.err().map(|error| error.to_string()));
@@ -252,9 +285,21 @@ impl Daemon {
             .set("knocks", (!missing.is_empty()).then_some(waiting));
     }
 
-    /// What the kernel's filter is to let through, and which interfaces do not exist.
-    fn spec(&self) -> (Spec, Vec<String>) {
-        spec(self.engine.policy(), self.interface.as_deref(), &self.links)
+    /// Looks which ports are listened on; those are not foreign to whoever connects to them.
+    pub(super) fn look_for_listeners(&mut self) {
+        match sessions::listening_ports() {
+            Ok(ports) => {
+                let tcp = ports.into_iter().filter(|port| port.proto == Proto::Tcp);
+                let tcp: Vec<u16> = tcp.map(|port| port.port).collect();
+                self.problems.set("listeners", None);
+                if tcp != self.listening {
+                    debug!("listening: {tcp:?}");
+                    self.listening = tcp;
+                    self.follow_interfaces();
+                }
+            }
+            Err(error) => self.problems.set("listeners", Some(error.to_string())),
+        }
     }
 
     /// Looks after exactly the names that whitelist and policy have, and tells the engine what
@@ -331,8 +376,27 @@ pub(super) fn now() -> Time {
     Time(clock::boottime())
 }
 
-/// What the kernel's filter is to let through, and which interfaces do not exist.
-pub(super) fn spec(policy: &Policy, only: Option<&str>, links: &Links) -> (Spec, Vec<String>) {
+/// TCP ports of gates, and those that something listens on: nobody is a scanner for these.
+pub(super) fn neutral(policy: &Policy, listening: &[u16]) -> Vec<u16> {
+    let gates = policy.gates.iter().flat_map(|gate| &gate.ports);
+    let gates = gates.filter(|range| range.proto == Proto::Tcp);
+    let mut ports: Vec<u16> = gates
+        .flat_map(|range| range.first..=range.last)
+        .chain(listening.iter().copied())
+        .collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+/// What the kernel's filter is to let through, and which interfaces do not exist: knocks, and
+/// connections to ports that nobody has a reason to connect to.
+pub(super) fn spec(
+    policy: &Policy,
+    only: Option<&str>,
+    neutral: &[u16],
+    links: &Links,
+) -> (Spec, Vec<String>) {
     let mut spec = Spec {
         ports: policy
             .knocks
@@ -343,13 +407,19 @@ pub(super) fn spec(policy: &Policy, only: Option<&str>, links: &Links) -> (Spec,
             .knocks
             .iter()
             .filter(|knock| knock.sequence.iter().any(|port| port.proto == Proto::Tcp))
-            .map(|knock| FlagMask {
-                set: knock.flags.set,
-                clear: knock.flags.clear,
+            .map(|knock| knock.flags)
+            .chain([TcpFlags::OPENING])
+            .map(|flags| FlagMask {
+                set: flags.set,
+                clear: flags.clear,
             })
             .collect(),
         interfaces: capture::Interfaces::Any,
     };
+    if !policy.knocks.is_empty() {
+        let foreign = (1..=u16::MAX).filter(|port| neutral.binary_search(port).is_err());
+        spec.ports.extend(foreign.map(KnockPort::tcp));
+    }
     spec.ports.sort_unstable();
     spec.ports.dedup();
     spec.flags
@@ -389,5 +459,5 @@ pub(super) fn open_capture(
     only: Option<&str>,
     links: &Links,
 ) -> Result<Capture, CaptureError> {
-    Capture::open(&spec(policy, only, links).0)
+    Capture::open(&spec(policy, only, &neutral(policy, &[]), links).0)
 }

@@ -294,6 +294,7 @@ impl Daemon {
         }
         self.problems.set("firewall", None);
         self.matcher.reload(self.engine.policy());
+        self.look_for_listeners();
         self.follow_interfaces();
         self.follow_names();
         tracing::info!("policy and whitelist read again");

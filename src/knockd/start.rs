@@ -269,9 +269,12 @@ pub(super) fn listen(
         problems,
         started: now(),
         packets: Packets::default(),
+        unwritten: Vec::new(),
         fired: Vec::new(),
+        listening: Vec::new(),
     };
     daemon.follow_addresses();
+    daemon.look_for_listeners();
     daemon.follow_interfaces();
     daemon.follow_names();
     Ok((daemon, names))
