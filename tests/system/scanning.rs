@@ -7,6 +7,7 @@ cases![
     nmap_sees_22_filtered,
     nmap_sees_nothing_else_of_the_gate,
     a_sweep_in_order_bans_the_sweeper,
+    a_sweep_downwards_opens_nothing,
 ];
 
 /// The states of ports as `22/filtered/tcp` and so on.
@@ -65,6 +66,25 @@ fn a_sweep_in_order_bans_the_sweeper() -> Tried {
         );
         world.soon_in("ssh_banned", &world.scanner.address(family));
         assert_eq!(world.scanner.finds(family, 22), "silent");
+    }
+    Ok(())
+}
+
+/// Downwards, 1228 and 1227 come after one another, as the knock wants them. Whoever has touched
+/// that many other ports is no knocker.
+fn a_sweep_downwards_opens_nothing() -> Tried {
+    let world = World::new()?;
+    for family in Family::BOTH {
+        for port in (1200..=1240).rev() {
+            world.scanner.finds(family, port);
+        }
+        // Everything until now is handled when somebody else's later knock is.
+        let knock = [family.flag(), family.server(), "1228", "1227"];
+        world.succeeds(&world.knocker.host, "knock", &knock);
+        world.knocker.soon_finds(family, "open");
+        let address = world.scanner.address(family);
+        let found = world.scanner.finds(family, 22);
+        assert_eq!(found, "silent", "{:?}", world.listed(&address));
     }
     Ok(())
 }
