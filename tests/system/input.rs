@@ -257,7 +257,9 @@ fn a_second_daemon_is_refused() -> Tried {
 
 fn an_interface_that_is_not_there_yet_is_waited_for() -> Tried {
     let world = World::with(&SHIPPED.replace("interface: any", "interface: ppp7"))?;
-    world.daemon.await_log("waiting for interface ppp7", 1)?;
+    let status = world.expect(5, &["status"]);
+    let expected = "waiting for interface ppp7";
+    assert!(status.stdout.contains(expected), "{status:?}");
     let knock = ["-4", Family::V4.server(), "1228", "1227"];
     world.succeeds(&world.knocker.host, "knock", &knock);
     assert_eq!(world.knocker.finds(Family::V4, 22), "silent");
@@ -268,11 +270,11 @@ fn an_interface_that_is_not_there_yet_is_waited_for() -> Tried {
         &["link", "set", "eth0", "name", "ppp7"],
     );
     world.succeeds(&world.server, "ip", &["link", "set", "ppp7", "up"]);
-    world.daemon.await_log("interface ppp7 is there now", 1)?;
     let started = std::time::Instant::now();
     while world.knocker.finds(Family::V4, 22) != "open" {
         assert!(started.elapsed() < crate::world::AT_ONCE);
         world.succeeds(&world.knocker.host, "knock", &knock);
     }
+    world.expect(0, &["status"]);
     Ok(())
 }

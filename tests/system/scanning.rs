@@ -6,7 +6,8 @@ use crate::world::{Family, Person, Tried, World};
 cases![
     nmap_sees_22_filtered,
     nmap_sees_nothing_else_of_the_gate,
-    a_sweep_in_order_bans_the_sweeper,
+    a_short_sweep_in_order_steps_on_a_decoy,
+    a_long_sweep_in_order_opens_nothing,
     a_sweep_downwards_opens_nothing,
 ];
 
@@ -55,16 +56,31 @@ fn nmap_sees_nothing_else_of_the_gate() -> Tried {
     Ok(())
 }
 
-fn a_sweep_in_order_bans_the_sweeper() -> Tried {
+/// Too short for the guard against sweeps, and long enough for a decoy.
+fn a_short_sweep_in_order_steps_on_a_decoy() -> Tried {
     let world = World::new()?;
     for family in Family::BOTH {
-        nmap(
-            &world,
-            &world.scanner,
-            family,
-            &["-r", "-sS", "-p", "1200-1240"],
-        );
+        let sweep = ["-r", "-sS", "-p", "1218-1230"];
+        nmap(&world, &world.scanner, family, &sweep);
         world.soon_in("ssh_banned", &world.scanner.address(family));
+        assert_eq!(world.scanner.finds(family, 22), "silent");
+    }
+    Ok(())
+}
+
+fn a_long_sweep_in_order_opens_nothing() -> Tried {
+    let world = World::new()?;
+    for family in Family::BOTH {
+        let sweep = ["-r", "-sS", "-p", "1-3000"];
+        nmap(&world, &world.scanner, family, &sweep);
+        let knock = [family.flag(), family.server(), "1228", "1227"];
+        world.succeeds(&world.knocker.host, "knock", &knock);
+        world.knocker.soon_finds(family, "open");
+        assert_eq!(world.scanner.finds(family, 22), "silent");
+        // Nor does the knock itself, right after the sweep.
+        world.succeeds(&world.scanner.host, "knock", &knock);
+        world.succeeds(&world.stranger.host, "knock", &knock);
+        world.stranger.soon_finds(family, "open");
         assert_eq!(world.scanner.finds(family, 22), "silent");
     }
     Ok(())
