@@ -54,6 +54,9 @@ pub(super) struct Daemon {
     pub(super) listening: Vec<u16>,
 }
 
+/// The topic of problems with writing to the kernel.
+pub(super) const FIREWALL: &str = "firewall";
+
 /// What a packet brought about.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Fired {
@@ -181,6 +184,8 @@ impl Daemon {
                 Action::Store(_) | Action::Log(_) => rest.push(action),
             }
         }
+        // What could not be written before is made up for now.
+        install |= self.problems.get(FIREWALL).is_some() && !changes.is_empty();
         let written = if install {
             self.install()
         } else if changes.is_empty() {
@@ -195,9 +200,7 @@ impl Daemon {
         for action in rest {
             match action {
                 Action::Store(edit) => self.unwritten.push(self.memory.trust(edit)),
-                Action::Log(log) if log.level == LogLevel::Warning => warn!("{}", log.text),
-                Action::Log(log) => info!("{}", log.text),
-                _ => {}
+                action => log(&action),
             }
         }
         let problem = written.err().map(|error| error.to_string());
@@ -207,7 +210,7 @@ impl Daemon {
             outcome.code = 1;
         }
         if install || !changes.is_empty() {
-            self.problems.set("firewall", problem);
+            self.problems.set(FIREWALL, problem);
         }
         reply
     }
@@ -368,6 +371,15 @@ impl Daemon {
             Err(error) => error!("{error}"),
         }
         result
+    }
+}
+
+/// Says what the engine has to say, if it is that.
+pub(super) fn log(action: &Action) {
+    match action {
+        Action::Log(log) if log.level == LogLevel::Warning => warn!("{}", log.text),
+        Action::Log(log) => info!("{}", log.text),
+        _ => {}
     }
 }
 
