@@ -2,7 +2,7 @@
 //! nftables nor iptables, neither files nor sockets nor clocks.
 //!
 //! The rules are those of "What the engine decides" and "Start, reload, stop" in the design. For
-//! each gate there is a [`ledger::Ledger`] of acceptances and bans; the whitelist and trust given at
+//! each gate there is a `Ledger` of acceptances and bans; the whitelist and trust given at
 //! run time lie above them. Precedence is the kernel's: banned, trusted, filter; but no ban is
 //! ever written for a trusted address, so that trust wins wherever it is known.
 #![forbid(unsafe_code)]
