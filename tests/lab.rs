@@ -199,8 +199,7 @@ fn a_client_notices_an_opening() -> Tried {
         Service::start(&server, 22)
     });
     let mut opened = client.await_open("192.0.2.1:22", SOON)?;
-    assert!(opened.after >= Duration::from_millis(25), "{opened:?}");
-    assert!(opened.unanswered > 0);
+    assert!(opened.unanswered > 0, "{opened:?}");
     assert_eq!(opened.session.banner()?, BANNER.trim_end());
     opening.join().map_err(|_| "the opener panicked")??;
     Ok(())

@@ -268,6 +268,62 @@ pub struct Status {
     pub policy: String,
     /// Each gate, in the order of the policy.
     pub gates: Vec<GateStatus>,
+    /// Each knock, in the order of the policy.
+    pub knocks: Vec<KnockStatus>,
+    /// Each knock port, in ascending order.
+    pub ports: Vec<PortStatus>,
+    /// What came in, since the daemon started.
+    pub packets: PacketStatus,
+    /// Records of what sources have knocked.
+    pub attempts: AttemptStatus,
+}
+
+/// How often a knock was completed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KnockStatus {
+    /// Its name in the policy.
+    pub name: String,
+    /// How often, since the daemon started.
+    pub completed: u64,
+}
+
+/// What arrived at a knock port.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PortStatus {
+    /// `1228/tcp`.
+    pub port: String,
+    /// Packets with fitting flags, retransmissions included, since the daemon started.
+    pub arrived: u64,
+}
+
+/// What came in, since the daemon started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PacketStatus {
+    /// Passed the kernel's filter.
+    pub seen: u64,
+    /// Of these, lost because they came faster than they were looked at.
+    pub dropped: u64,
+    /// Knocks to this host or a gate behind it.
+    pub knocks: u64,
+    /// To or from addresses that do not count.
+    pub not_for_us: u64,
+    /// Malformed, fragments, impossible sources.
+    pub refused: u64,
+    /// Bans by knock that were not written because there were too many at once.
+    pub refused_bans: u64,
+}
+
+/// Records of what sources have knocked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AttemptStatus {
+    /// In use.
+    pub used: u64,
+    /// There may be; the oldest goes first.
+    pub capacity: u64,
 }
 
 /// How a gate is.

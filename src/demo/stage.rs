@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::kernel::{self, Entry};
 use super::service::Guarded;
 use super::{DemoError, UNKNOWN_POLICY};
+use crate::control::{Request, Verb};
 use crate::lab::{Client, Daemon, Host, Lab, LabError, Opened, Program, Programs, Session};
 
 /// The policy as it is shipped.
@@ -138,13 +139,28 @@ impl Stage {
         }
     }
 
-    /// Knocks as the knocker and waits for the gate. Knocks are counted in the order in which
-    /// they arrive, so when this returns all earlier ones have had their effect.
+    /// Knocks as the knocker and waits for the gate. What it still had is withdrawn first, so it is
+    /// this knock that opens; and as knocks are counted in the order in which they arrive, all
+    /// earlier ones of the family have had their effect when this returns.
     pub(super) fn knocker_opens(&self, address: &str) -> Result<Opened, DemoError> {
+        self.asks(&Request::new(Verb::Flush, [address]))?;
         let opened = self
             .client(address)?
             .knock_until_open(gate_for(address), &KNOCK, AT_ONCE)?;
         Ok(opened)
+    }
+
+    /// Asks the daemon for something that it must not refuse.
+    pub(super) fn asks(&self, request: &Request) -> Result<(), DemoError> {
+        let answer = self.daemon.ask(request)?;
+        if answer.code == 0 {
+            return Ok(());
+        }
+        let why = answer.refused.join(", ");
+        Err(DemoError::NotSo(format!(
+            "{} is refused: {why}",
+            request.verb
+        )))
     }
 
     /// Waits until the knocker is shut out again, and checks that it was neither sooner nor

@@ -141,11 +141,7 @@ fn the_trusted_gets_in(stage: &mut Stage) -> Result<Vec<String>, DemoError> {
 fn the_kernel_goes_on(stage: &mut Stage) -> Result<Vec<String>, DemoError> {
     let mut request = Request::new(Verb::Accept, [GUEST]);
     request.lifetime = Some("10m".to_owned());
-    let answer = stage.daemon.ask(&request)?;
-    if answer.code != 0 {
-        let why = answer.refused.join(", ");
-        return Err(DemoError::NotSo(format!("the guest is not let in: {why}")));
-    }
+    stage.asks(&request)?;
     stage.member("ssh_filter", GUEST)?;
     let knocked = Instant::now();
     stage.knocker_opens(KNOCKER)?;

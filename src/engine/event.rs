@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::firewall::{Change, Member};
-use crate::model::{GateName, KnockName, Lifetime};
+use crate::model::{Chain, GateName, KnockName, Lifetime};
 use crate::policy::Policy;
 
 /// Something that happened.
@@ -16,6 +16,11 @@ pub enum Event {
         source: IpAddr,
         /// Which sequence.
         knock: KnockName,
+    },
+    /// A source turned out to sweep ports.
+    Swept {
+        /// Canonical.
+        source: IpAddr,
     },
     /// Somebody asked for something on the control socket.
     Command {
@@ -33,6 +38,9 @@ pub enum Event {
     RuntimeTrust(Vec<(Option<GateName>, IpNet, String)>),
     /// Members found in the kernel at start.
     Adopt(Vec<Member>),
+    /// Members that the kernel holds now: acceptances at gates with `once` that are not among
+    /// them have been used up.
+    Held(Vec<(GateName, Chain, IpNet)>),
     /// The addresses of this host, whole.
     OwnAddresses(Vec<IpAddr>),
     /// The addresses that gates with a host name for `address` stand for, whole.

@@ -34,6 +34,9 @@ use out::Out;
 use trust::Runtime;
 pub use views::{GateView, KnockView};
 
+/// The reason of a ban for sweeping ports.
+pub const SCAN_GUARD: &str = "scan_guard";
+
 /// The reason of a member that nobody remembers.
 pub const FOUND_IN_KERNEL: &str = "found in kernel";
 
@@ -84,11 +87,13 @@ impl Engine {
         self.expire(&mut out);
         match event {
             Event::Knocked { source, knock } => self.knocked(source, &knock, &mut out),
+            Event::Swept { source } => self.swept(source, &mut out),
             Event::Command { who, command } => self.command(&who, command, &mut out),
             Event::Whitelist(entries) => self.set_whitelist(entries, &mut out),
             Event::Relisted(nets) => self.relisted(&nets, &mut out),
             Event::RuntimeTrust(entries) => self.restore_runtime(entries, &mut out),
             Event::Adopt(members) => self.adopt(members, &mut out),
+            Event::Held(members) => self.forget_used_up(&members),
             Event::OwnAddresses(addresses) => self.set_own(addresses, &mut out),
             Event::GateAddresses(addresses) => {
                 let addresses = addresses.into_iter().collect();
@@ -184,7 +189,8 @@ impl Engine {
                     }
                 }
                 Chain::Banned => {
-                    let by_knock = self.policy.knocks.iter().any(|k| k.name.as_str() == reason);
+                    let by_knock = reason == SCAN_GUARD
+                        || self.policy.knocks.iter().any(|k| k.name.as_str() == reason);
                     let grant = Grant {
                         deadline,
                         reason: reason.to_owned(),
@@ -196,6 +202,23 @@ impl Engine {
             }
         }
         out.install();
+    }
+
+    fn forget_used_up(&mut self, held: &[(GateName, Chain, IpNet)]) {
+        for (gate, ledger) in self.policy.gates.iter().zip(&mut self.ledgers) {
+            if !gate.once {
+                continue;
+            }
+            let at_gate = |(name, chain, _): &&(GateName, Chain, IpNet)| {
+                *name == gate.name && *chain == Chain::Filter
+            };
+            let held: BTreeSet<IpNet> =
+                held.iter().filter(at_gate).map(|member| member.2).collect();
+            let used: Vec<IpNet> = ledger.accepted().iter().map(|(net, _)| net).collect();
+            for net in used.into_iter().filter(|net| !held.contains(net)) {
+                ledger.withdraw(net);
+            }
+        }
     }
 
     /// Goes on under another policy: gates that stay keep their members and deadlines, gates that

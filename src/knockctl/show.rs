@@ -114,7 +114,30 @@ pub(super) fn status(out: &mut impl Write, data: &Value, terminal: bool) -> io::
         ]);
     }
     align_right(&mut table, &[2, 3, 4]);
-    print(out, &table)
+    print(out, &table)?;
+    if status.knocks.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    let mut table = new_table(terminal, ["KNOCK", "COMPLETED"]);
+    for knock in &status.knocks {
+        table.add_row([clean(&knock.name), knock.completed.to_string()]);
+    }
+    align_right(&mut table, &[1]);
+    print(out, &table)?;
+    writeln!(out)?;
+    let mut table = new_table(terminal, ["KNOCK PORT", "ARRIVED"]);
+    for port in &status.ports {
+        table.add_row([clean(&port.port), port.arrived.to_string()]);
+    }
+    align_right(&mut table, &[1]);
+    print(out, &table)?;
+    let packets = &status.packets;
+    writeln!(
+        out,
+        "\npackets  {} seen, {} lost, {} knocks, {} not for us, {} malformed",
+        packets.seen, packets.dropped, packets.knocks, packets.not_for_us, packets.refused
+    )
 }
 
 /// `4m59s`, or `never`.

@@ -32,6 +32,10 @@ pub(super) struct Cli {
 
 /// What every subcommand takes too.
 #[derive(Debug, Clone, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub(super) struct Options {
     /// The policy [default: /etc/knockd/knockd.yaml, else /etc/knockd.conf]
     #[arg(short = 'c', long = "config", value_name = "POLICY", global = true)]

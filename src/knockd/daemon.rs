@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tracing::{debug, error, info, warn};
 
 use crate::capture::{self, Capture, CaptureError, Drained, FlagMask, Spec};
@@ -13,13 +15,14 @@ use crate::engine::{Action, Engine, Event, LogLevel, Outcome};
 use crate::firewall::{Backend, Change, Desired, FirewallError};
 use crate::links::Links;
 use crate::matcher::{Matcher, Scope, SequenceId};
-use crate::model::{GateName, Proto, Time};
+use crate::model::{GateName, KnockPort, Proto, Time};
 use crate::packet;
-use crate::policy::{GateAddress, Interfaces, Policy};
+use crate::policy::{GateAddress, Interfaces, Policy, TcpFlags};
 use crate::resolver::{self, Resolver};
+use crate::sessions;
 use crate::sys::clock;
 
-use super::memory::Memory;
+use super::memory::{Memory, Written};
 use super::roster::Roster;
 
 /// Everything that runs.
@@ -28,6 +31,8 @@ pub(super) struct Daemon {
     /// From the command line, in place of the policy's.
     pub(super) interface: Option<String>,
     pub(super) only_ipv4: bool,
+    /// Look-ups for the log that may run at a time; none if nobody asked for them.
+    pub(super) lookups: Option<Arc<Semaphore>>,
     pub(super) engine: Engine,
     pub(super) matcher: Matcher,
     pub(super) scope: Scope,
@@ -41,10 +46,24 @@ pub(super) struct Daemon {
     pub(super) problems: Problems,
     pub(super) started: Time,
     pub(super) packets: Packets,
-    /// Interfaces of the policy that do not exist, as last reported.
-    pub(super) missing: Vec<String>,
-    /// Completions of the packets at hand; kept to spare an allocation.
-    pub(super) fired: Vec<(IpAddr, SequenceId)>,
+    /// What the command at hand asked to remember.
+    pub(super) unwritten: Vec<Written>,
+    /// What the packets at hand brought about.
+    pub(super) fired: Vec<(IpAddr, Fired)>,
+    /// TCP ports that something listens on, as of the last look.
+    pub(super) listening: Vec<u16>,
+}
+
+/// The topic of problems with writing to the kernel.
+pub(super) const FIREWALL: &str = "firewall";
+
+/// What a packet brought about.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fired {
+    /// A sequence is complete.
+    Knock(SequenceId),
+    /// Its source turned out to sweep ports.
+    Sweep,
 }
 
 /// What is not as it should be, by topic; `status` shows it.
@@ -103,18 +122,46 @@ impl Daemon {
         let drained = capture.drain(|frame| match packet::parse(frame.bytes) {
             Ok(knock) if scope.admits(&knock) && !(*only_ipv4 && knock.source.is_ipv6()) => {
                 packets.knocks += 1;
-                for id in matcher.handle(&knock, frame.at) {
-                    fired.push((knock.source, id));
+                let heard = matcher.handle(&knock, frame.at);
+                fired.extend(
+                    heard
+                        .completed
+                        .into_iter()
+                        .map(|id| (knock.source, Fired::Knock(id))),
+                );
+                if heard.swept {
+                    fired.push((knock.source, Fired::Sweep));
                 }
             }
             Ok(_) => packets.not_for_us += 1,
             Err(_) => packets.refused += 1,
         });
-        for (source, id) in std::mem::take(&mut self.fired) {
-            let knock = self.matcher.name(id).clone();
-            self.handle(Event::Knocked { source, knock });
+        for (source, what) in std::mem::take(&mut self.fired) {
+            match what {
+                Fired::Knock(id) => {
+                    let knock = self.matcher.name(id).clone();
+                    self.handle(Event::Knocked { source, knock });
+                    self.look_up(source);
+                }
+                Fired::Sweep => drop(self.handle(Event::Swept { source })),
+            }
         }
         drained
+    }
+
+    /// Logs the name of an address, when it is known; whoever knocked need not wait for that.
+    fn look_up(&self, source: IpAddr) {
+        let Some(lookups) = &self.lookups else { return };
+        // When too many knock at once, some stay nameless.
+        let Ok(permit) = lookups.clone().try_acquire_owned() else {
+            return;
+        };
+        tokio::spawn(async move {
+            if let Some(name) = resolver::name_of(&resolver::Config::default(), source).await {
+                info!("{source} is {name}");
+            }
+            drop(permit);
+        });
     }
 
     /// Lets the engine decide and carries out what it decides; a command's outcome is returned.
@@ -137,6 +184,8 @@ impl Daemon {
                 Action::Store(_) | Action::Log(_) => rest.push(action),
             }
         }
+        // What could not be written before is made up for now.
+        install |= self.problems.get(FIREWALL).is_some() && !changes.is_empty();
         let written = if install {
             self.install()
         } else if changes.is_empty() {
@@ -150,10 +199,8 @@ impl Daemon {
         };
         for action in rest {
             match action {
-                Action::Store(edit) => self.memory.trust(edit),
-                Action::Log(log) if log.level == LogLevel::Warning => warn!("{}", log.text),
-                Action::Log(log) => info!("{}", log.text),
-                _ => {}
+                Action::Store(edit) => self.unwritten.push(self.memory.trust(edit)),
+                action => log(&action),
             }
         }
         let problem = written.err().map(|error| error.to_string());
@@ -163,15 +210,32 @@ impl Daemon {
             outcome.code = 1;
         }
         if install || !changes.is_empty() {
-            self.problems.set("firewall", problem);
+            self.problems.set(FIREWALL, problem);
         }
         reply
     }
 
     /// Makes the kernel hold all that is decided.
     pub(super) fn install(&mut self) -> Result<(), FirewallError> {
+        self.notice_used_up()?;
         let desired: Desired = self.engine.desired(now());
         self.firewall.install(&desired)
+    }
+
+    /// A gate with `once` lets the kernel take a member out: what is used up must not come back.
+    fn notice_used_up(&mut self) -> Result<(), FirewallError> {
+        if self.engine.policy().gates.iter().all(|gate| !gate.once) {
+            return Ok(());
+        }
+        // Where the whole table is gone nothing says what was used up.
+        if let Some(held) = self.firewall.observe()? {
+            let held = held
+                .members
+                .into_iter()
+                .map(|member| (member.gate, member.chain, member.net));
+            self.engine.handle(Event::Held(held.collect()), now());
+        }
+        Ok(())
     }
 
     /// How long until something is due.
@@ -207,27 +271,38 @@ impl Daemon {
 
     /// Tells the kernel's filter what is wanted, and says which interfaces are waited for.
     pub(super) fn follow_interfaces(&mut self) {
-        let (spec, missing) = self.spec();
+        let neutral = neutral(self.engine.policy(), &self.listening);
+        self.matcher.set_neutral(neutral.iter().copied());
+        let (spec, missing) = spec(
+            self.engine.policy(),
+            self.interface.as_deref(),
+            &neutral,
+            &self.links,
+        );
         let result = self.capture.set_filter(&spec);
         self.problems
             .set("capture", result.err().map(|error| error.to_string()));
-        let waiting = |names: &[String]| names.join(", ");
-        if missing != self.missing {
-            if !missing.is_empty() {
-                warn!(
-                    "waiting for interface {}: no knocks are heard there",
-                    waiting(&missing)
-                );
-            } else if !self.missing.is_empty() {
-                info!("interface {} is there now", waiting(&self.missing));
-            }
-            self.missing = missing;
-        }
+        let names = missing.join(", ");
+        let waiting = format!("waiting for interface {names}: no knocks are heard there");
+        self.problems
+            .set("knocks", (!missing.is_empty()).then_some(waiting));
     }
 
-    /// What the kernel's filter is to let through, and which interfaces do not exist.
-    fn spec(&self) -> (Spec, Vec<String>) {
-        spec(self.engine.policy(), self.interface.as_deref(), &self.links)
+    /// Looks which ports are listened on; those are not foreign to whoever connects to them.
+    pub(super) fn look_for_listeners(&mut self) {
+        match sessions::listening_ports() {
+            Ok(ports) => {
+                let tcp = ports.into_iter().filter(|port| port.proto == Proto::Tcp);
+                let tcp: Vec<u16> = tcp.map(|port| port.port).collect();
+                self.problems.set("listeners", None);
+                if tcp != self.listening {
+                    debug!("listening: {tcp:?}");
+                    self.listening = tcp;
+                    self.follow_interfaces();
+                }
+            }
+            Err(error) => self.problems.set("listeners", Some(error.to_string())),
+        }
     }
 
     /// Looks after exactly the names that whitelist and policy have, and tells the engine what
@@ -299,13 +374,41 @@ impl Daemon {
     }
 }
 
+/// Says what the engine has to say, if it is that.
+pub(super) fn log(action: &Action) {
+    match action {
+        Action::Log(log) if log.level == LogLevel::Warning => warn!("{}", log.text),
+        Action::Log(log) => info!("{}", log.text),
+        _ => {}
+    }
+}
+
 /// The time.
 pub(super) fn now() -> Time {
     Time(clock::boottime())
 }
 
-/// What the kernel's filter is to let through, and which interfaces do not exist.
-pub(super) fn spec(policy: &Policy, only: Option<&str>, links: &Links) -> (Spec, Vec<String>) {
+/// TCP ports of gates, and those that something listens on: nobody is a scanner for these.
+pub(super) fn neutral(policy: &Policy, listening: &[u16]) -> Vec<u16> {
+    let gates = policy.gates.iter().flat_map(|gate| &gate.ports);
+    let gates = gates.filter(|range| range.proto == Proto::Tcp);
+    let mut ports: Vec<u16> = gates
+        .flat_map(|range| range.first..=range.last)
+        .chain(listening.iter().copied())
+        .collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+/// What the kernel's filter is to let through, and which interfaces do not exist: knocks, and
+/// connections to ports that nobody has a reason to connect to.
+pub(super) fn spec(
+    policy: &Policy,
+    only: Option<&str>,
+    neutral: &[u16],
+    links: &Links,
+) -> (Spec, Vec<String>) {
     let mut spec = Spec {
         ports: policy
             .knocks
@@ -316,13 +419,19 @@ pub(super) fn spec(policy: &Policy, only: Option<&str>, links: &Links) -> (Spec,
             .knocks
             .iter()
             .filter(|knock| knock.sequence.iter().any(|port| port.proto == Proto::Tcp))
-            .map(|knock| FlagMask {
-                set: knock.flags.set,
-                clear: knock.flags.clear,
+            .map(|knock| knock.flags)
+            .chain([TcpFlags::OPENING])
+            .map(|flags| FlagMask {
+                set: flags.set,
+                clear: flags.clear,
             })
             .collect(),
         interfaces: capture::Interfaces::Any,
     };
+    if !policy.knocks.is_empty() {
+        let foreign = (1..=u16::MAX).filter(|port| neutral.binary_search(port).is_err());
+        spec.ports.extend(foreign.map(KnockPort::tcp));
+    }
     spec.ports.sort_unstable();
     spec.ports.dedup();
     spec.flags
@@ -362,5 +471,5 @@ pub(super) fn open_capture(
     only: Option<&str>,
     links: &Links,
 ) -> Result<Capture, CaptureError> {
-    Capture::open(&spec(policy, only, links).0)
+    Capture::open(&spec(policy, only, &neutral(policy, &[]), links).0)
 }

@@ -13,7 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LockError {
     /// Somebody else has it.
-    #[error("knockd is already running{} with the runtime directory {}", of(.pid), .dir.display())]
+    #[error("knockd is already running{} with the runtime directory {}", of(.pid.as_ref()), .dir.display())]
     Taken {
         /// Which process, if its pid file says so.
         pid: Option<String>,
@@ -32,9 +32,8 @@ pub(super) enum LockError {
     },
 }
 
-fn of(pid: &Option<String>) -> String {
-    pid.as_ref()
-        .map(|pid| format!(" (process {pid})"))
+fn of(pid: Option<&String>) -> String {
+    pid.map(|pid| format!(" (process {pid})"))
         .unwrap_or_default()
 }
 

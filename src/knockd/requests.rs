@@ -1,15 +1,17 @@
 //! What is asked on the control socket.
 
-use crate::control::protocol::{Data, GateStatus, Status};
+use crate::control::protocol::{
+    AttemptStatus, Data, GateStatus, KnockStatus, PacketStatus, PortStatus, Status,
+};
 use crate::control::{Asked, Entry, Response};
-use crate::engine::{Command, Event, Outcome, Who};
-use crate::model::{Chain, GateName, Lifetime};
+use crate::engine::{Command, Event, KnockView, Outcome, Who};
+use crate::model::{Chain, GateName, KnockPort, Lifetime};
 use crate::policy;
 use crate::whitelist::edit::{self, Edit};
 use crate::whitelist::{Host, WhitelistError};
 
 use super::answers;
-use super::daemon::{Daemon, now};
+use super::daemon::{Daemon, FIREWALL, log, now};
 
 impl Daemon {
     /// Carries out a request and answers it. `Teardown` is the loop's to finish.
@@ -169,7 +171,7 @@ impl Daemon {
     }
 
     fn answer_edit(&self, mut done: Vec<String>, mut refused: Vec<String>) -> Response {
-        if let Some(problem) = self.problems.get("firewall") {
+        if let Some(problem) = self.problems.get(FIREWALL) {
             refused.push(problem.to_owned());
         }
         if done.is_empty() && refused.is_empty() {
@@ -234,9 +236,37 @@ impl Daemon {
             uptime_s: now.since(self.started).as_secs(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             policy: self.policy_path.display().to_string(),
-            ..Status::default()
+            knocks: self.engine.knocks().iter().map(knock_status).collect(),
+            ports: self.matcher.arrivals().map(port_status).collect(),
+            packets: self.packet_status(),
+            attempts: self.attempt_status(),
         };
         Response::with_data(if degraded { 5 } else { 0 }, Data::Status(Box::new(status)))
+    }
+
+    fn packet_status(&mut self) -> PacketStatus {
+        let counted = self.capture.statistics();
+        self.problems.set(
+            "statistics",
+            counted.as_ref().err().map(ToString::to_string),
+        );
+        let counted = counted.unwrap_or_default();
+        PacketStatus {
+            seen: counted.seen,
+            dropped: counted.dropped,
+            knocks: self.packets.knocks,
+            not_for_us: self.packets.not_for_us,
+            refused: self.packets.refused,
+            refused_bans: self.engine.refused_bans(),
+        }
+    }
+
+    fn attempt_status(&self) -> AttemptStatus {
+        let (used, capacity) = self.matcher.occupancy();
+        AttemptStatus {
+            used: used as u64,
+            capacity: capacity as u64,
+        }
     }
 
     /// Reads policy and whitelist again; all of it is taken, or nothing.
@@ -259,11 +289,12 @@ impl Daemon {
             self.roster = old_roster;
             let back = self.put_into_force(old_policy).err();
             self.problems
-                .set("firewall", back.map(|error| error.to_string()));
+                .set(FIREWALL, back.map(|error| error.to_string()));
             return refused(1, error.to_string());
         }
-        self.problems.set("firewall", None);
+        self.problems.set(FIREWALL, None);
         self.matcher.reload(self.engine.policy());
+        self.look_for_listeners();
         self.follow_interfaces();
         self.follow_names();
         tracing::info!("policy and whitelist read again");
@@ -278,10 +309,28 @@ impl Daemon {
         &mut self,
         policy: policy::Policy,
     ) -> Result<(), crate::firewall::FirewallError> {
-        self.engine.handle(Event::Policy(Box::new(policy)), now());
-        self.engine
-            .handle(Event::Whitelist(self.roster.trusted()), now());
+        for event in [
+            Event::Policy(Box::new(policy)),
+            Event::Whitelist(self.roster.trusted()),
+        ] {
+            // One installation follows, so that of all actions only what is said matters.
+            self.engine.handle(event, now()).iter().for_each(log);
+        }
         self.install()
+    }
+}
+
+fn knock_status(view: &KnockView) -> KnockStatus {
+    KnockStatus {
+        name: view.name.to_string(),
+        completed: view.completed,
+    }
+}
+
+fn port_status((port, arrived): (KnockPort, u64)) -> PortStatus {
+    PortStatus {
+        port: port.to_string(),
+        arrived,
     }
 }
 

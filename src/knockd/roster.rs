@@ -42,7 +42,7 @@ pub(super) enum RosterError {
 }
 
 fn listed(bad: &[String]) -> String {
-    bad.iter().map(|line| format!("\n  {line}")).collect()
+    format!("\n  {}", bad.join("\n  "))
 }
 
 impl Roster {

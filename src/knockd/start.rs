@@ -2,8 +2,10 @@
 //! files say, put together and installed in one transaction.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
 use crate::capture::CaptureError;
@@ -23,6 +25,9 @@ use super::lock::LockError;
 use super::logging::LogError;
 use super::memory::Memory;
 use super::roster::Roster;
+
+/// Look-ups for the log at a time.
+const LOOKUPS: usize = 8;
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -250,6 +255,7 @@ pub(super) fn listen(
         policy_path: options.policy_path(),
         interface: options.interface.clone(),
         only_ipv4: options.only_ipv4,
+        lookups: options.lookup.then(|| Arc::new(Semaphore::new(LOOKUPS))),
         matcher: Matcher::new(engine.policy()),
         engine,
         scope: Scope::default(),
@@ -263,10 +269,12 @@ pub(super) fn listen(
         problems,
         started: now(),
         packets: Packets::default(),
-        missing: Vec::new(),
+        unwritten: Vec::new(),
         fired: Vec::new(),
+        listening: Vec::new(),
     };
     daemon.follow_addresses();
+    daemon.look_for_listeners();
     daemon.follow_interfaces();
     daemon.follow_names();
     Ok((daemon, names))

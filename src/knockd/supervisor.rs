@@ -4,7 +4,6 @@
 //! Each is this program started anew with a hidden role, so that no process is ever forked with
 //! threads in it.
 
-use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
@@ -47,7 +46,7 @@ fn again(role: &str) -> Result<Command, StartError> {
         if std::mem::take(&mut skip) {
             continue;
         }
-        if argument == OsString::from("--role") {
+        if argument == "--role" {
             skip = true;
             continue;
         }
@@ -105,8 +104,12 @@ pub(super) fn tell_ready() {
     }
 }
 
-/// Prepares the worker: it ends when its supervisor does.
+/// Prepares the worker: it hears signals again, which the supervisor blocks and a child inherits,
+/// and it ends when its supervisor does.
 pub(super) fn follow_supervisor() -> Result<(), StartError> {
+    SigSet::empty()
+        .thread_set_mask()
+        .map_err(|errno| failed("unblock signals")(errno.into()))?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)
         .map_err(|errno| failed("follow the supervisor")(errno.into()))?;
     // It may have died before that.
@@ -173,7 +176,7 @@ fn how(status: ExitStatus) -> String {
 struct Signals(SignalFd);
 
 impl Signals {
-    /// Blocks them for this process, so that they come here. `Command` unblocks them for children.
+    /// Blocks them for this process, so that they come here.
     fn take() -> Result<Self, StartError> {
         let failed = |errno: Errno| failed("take signals")(errno.into());
         let signals = SigSet::from_iter([

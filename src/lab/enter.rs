@@ -1,8 +1,11 @@
 use std::env;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
+
+use nix::unistd::geteuid;
 
 use super::LabError;
 use crate::sys::ns;
@@ -28,16 +31,24 @@ pub fn enter() -> Result<Entered, LabError> {
         return Ok(Entered::Inside);
     }
     let origin = netns_inode()?;
-    let mut args = env::args_os();
-    let mut command = Command::new("/proc/self/exe");
-    if let Some(name) = args.next() {
-        std::os::unix::process::CommandExt::arg0(&mut command, name);
-    }
-    command.args(args).env(ORIGIN, origin.to_string());
-    ns::enter_namespaces(&mut command);
-    let status = command
-        .status()
-        .map_err(|source| ns::explain("this program", source))?;
+    let start = |with_user_namespace| {
+        let mut args = env::args_os();
+        let mut command = Command::new("/proc/self/exe");
+        if let Some(name) = args.next() {
+            command.arg0(name);
+        }
+        command.args(args).env(ORIGIN, origin.to_string());
+        ns::enter_namespaces(&mut command, with_user_namespace);
+        command.status()
+    };
+    // Root needs no user namespace, and some things do not work in one; but root in a container
+    // may be root without the capability.
+    let is_root = geteuid().is_root();
+    let status = match start(!is_root) {
+        Err(error) if is_root && error.kind() == ErrorKind::PermissionDenied => start(true),
+        outcome => outcome,
+    };
+    let status = status.map_err(|source| ns::explain("this program", source))?;
     let code = status
         .code()
         .or_else(|| status.signal().map(|signal| 128 + signal))

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -13,7 +14,8 @@ use super::{Client, LabError, await_some, rtnl};
 use crate::sys::ns;
 
 /// A host: a network namespace with its own interfaces, addresses and firewall. Handles can be
-/// cloned and sent to threads; the host is gone when the last one and the last process in it are.
+/// cloned and sent to threads; the host is gone when its laboratory, the last handle and the last
+/// process in it are.
 #[derive(Debug, Clone)]
 pub struct Host(Arc<Inner>);
 
@@ -116,11 +118,15 @@ impl Host {
         self.with("add route to", net, || rtnl::add_route(to, gateway))
     }
 
-    /// Adds addresses, such as `192.0.2.1/24` and `2001:db8::1/64`, to an interface.
+    /// Adds addresses, such as `192.0.2.1/24` and `2001:db8::1/64`, to an interface. Where that
+    /// is up they can be used when this returns.
     pub fn add_addresses(&self, interface: &str, addresses: &[&str]) -> Result<(), LabError> {
         for address in addresses {
             let net = parse_net(address)?;
             self.with("add address", address, || rtnl::add_address(interface, net))?;
+        }
+        if self.with("look at", interface, || rtnl::is_running(interface))? {
+            self.await_link(interface)?;
         }
         Ok(())
     }
@@ -145,11 +151,14 @@ impl Host {
         })
     }
 
+    /// Waits until packets get through and all addresses are in use.
     pub(super) fn await_link(&self, interface: &str) -> Result<(), LabError> {
         let what = format!("{} on {} coming up", interface, self.name());
         await_some(&what, Duration::from_secs(5), || {
-            let running = self.with("look at", interface, || rtnl::is_running(interface))?;
-            Ok(running.then_some(()))
+            let ready = self.with("look at", interface, || {
+                Ok(rtnl::is_running(interface)? && !is_unsettled(interface)?)
+            })?;
+            Ok(ready.then_some(()))
         })
     }
 
@@ -163,6 +172,42 @@ impl Host {
         self.run(work)?
             .map_err(LabError::system(operation, object()))
     }
+}
+
+/// Whether an IPv6 address of this interface cannot be used yet, on this thread's host. Even without
+/// duplicate address detection the kernel takes its time, on a busy machine many milliseconds: first
+/// the interface listens to neighbour solicitations for the address, then that is no longer
+/// tentative, and last there is a local route to it. What is lost until then is repeated after a
+/// second.
+fn is_unsettled(interface: &str) -> io::Result<bool> {
+    // Lines: address, index, prefix length, scope, flags, name; all but the last hexadecimal.
+    let addresses = fs::read_to_string("/proc/thread-self/net/if_inet6")?;
+    // Lines: destination, prefix length, […], flags, interface.
+    let routes = fs::read_to_string("/proc/thread-self/net/ipv6_route")?;
+    let local: HashSet<&str> = routes
+        .lines()
+        .filter(|line| has_flag(line, 8, RTF_LOCAL))
+        .filter_map(|line| line.split_ascii_whitespace().next())
+        .collect();
+    Ok(addresses
+        .lines()
+        .filter(|line| line.split_ascii_whitespace().nth(5) == Some(interface))
+        .any(|line| {
+            let address = line.split_ascii_whitespace().next().unwrap_or_default();
+            has_flag(line, 4, IFA_F_TENTATIVE) || !local.contains(address)
+        }))
+}
+
+/// `linux/if_addr.h`
+const IFA_F_TENTATIVE: u32 = 0x40;
+/// `linux/ipv6_route.h`
+const RTF_LOCAL: u32 = 0x8000_0000;
+
+/// Whether the hexadecimal field of that number has the flag.
+fn has_flag(line: &str, field: usize, flag: u32) -> bool {
+    let field = line.split_ascii_whitespace().nth(field);
+    let flags = field.and_then(|text| u32::from_str_radix(text, 16).ok());
+    flags.is_some_and(|flags| flags & flag != 0)
 }
 
 fn parse_net(text: &str) -> Result<IpNet, LabError> {

@@ -38,6 +38,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use client::{Client, Opened, Outcome, Session};
@@ -119,6 +120,8 @@ impl LabError {
 #[derive(Debug)]
 pub struct Lab {
     dir: PathBuf,
+    /// So that a host stays although nobody asks for it any more.
+    hosts: Mutex<Vec<Host>>,
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -134,7 +137,10 @@ impl Lab {
         let dir = PathBuf::from(format!("/run/lab/{}-{number}", std::process::id()));
         fs::create_dir_all(&dir)
             .map_err(LabError::system("create directory", dir.to_string_lossy()))?;
-        Ok(Self { dir })
+        Ok(Self {
+            dir,
+            hosts: Mutex::default(),
+        })
     }
 
     /// A directory for files of this laboratory, which vanishes with it.
@@ -144,7 +150,9 @@ impl Lab {
 
     /// A new host that is connected to nothing but itself.
     pub fn host(&self, name: &str) -> Result<Host, LabError> {
-        Host::new(name)
+        let host = Host::new(name)?;
+        self.keep(&host);
+        Ok(host)
     }
 
     /// Joins two hosts by a wire (a veth pair): each end's interface, with its addresses.
@@ -166,7 +174,14 @@ impl Lab {
 
     /// A wire for more than two hosts (a bridge).
     pub fn wire(&self, name: &str) -> Result<Wire, LabError> {
-        Wire::new(name)
+        let wire = Wire::new(name)?;
+        self.keep(wire.switch());
+        Ok(wire)
+    }
+
+    fn keep(&self, host: &Host) {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.push(host.clone());
     }
 }
 

@@ -30,6 +30,10 @@ impl Wire {
         Ok(Self { switch })
     }
 
+    pub(super) fn switch(&self) -> &Host {
+        &self.switch
+    }
+
     /// Connects a host: its new interface, with its addresses.
     pub fn plug(&self, host: &Host, interface: &str, addresses: &[&str]) -> Result<(), LabError> {
         // Interface names have at most 15 bytes; the port is named after the host for captures.

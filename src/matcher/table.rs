@@ -2,6 +2,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::mem::size_of;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::sequences::SequenceId;
 use crate::model::{Proto, Time};
@@ -48,6 +49,32 @@ impl Attempt {
     }
 }
 
+/// What makes a scanner: touching that many foreign ports within that time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Guard {
+    pub(super) ports: u16,
+    pub(super) within: Duration,
+}
+
+impl Guard {
+    /// So many ticks make the window; a time is kept as 16 bits of ticks, four windows.
+    const TICKS: u64 = 1 << 14;
+
+    fn tick(&self, now: Time) -> u16 {
+        let window = u64::try_from(self.within.as_nanos()).unwrap_or(u64::MAX);
+        #[allow(clippy::cast_possible_truncation)] // the lower bits are wanted
+        let tick = (now.0 / (window / Self::TICKS).max(1)) as u16;
+        tick
+    }
+
+    /// Whether a port touched then still counts. Whatever is older than the window is forgotten
+    /// at the next touch, or is so old that the whole record is.
+    fn counts(&self, print: u32, now: Time) -> bool {
+        let age = self.tick(now).wrapping_sub(low_bits(print));
+        u64::from(age) <= Self::TICKS
+    }
+}
+
 /// 56 bytes, so that 32 MiB hold more than half a million.
 #[derive(Debug)]
 struct Record {
@@ -64,6 +91,9 @@ struct Record {
 
 /// The sequence number of a record that only witnesses what was seen.
 const WITNESS: u16 = u16::MAX;
+/// The sequence number of a record of foreign ports. Its `started` is the last time one was
+/// touched, its `stage` 1 if the source is a scanner, and each of its prints a port and a time.
+const FOREIGN: u16 = u16::MAX - 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Source([u64; 2]);
@@ -120,7 +150,10 @@ impl Table {
         let source = source.into();
         let mut at = self.first(source);
         while let Some(record) = self.records.get(at as usize) {
-            if record.source == source && record.prints().contains(&print) {
+            if record.source == source
+                && record.sequence != FOREIGN
+                && record.prints().contains(&print)
+            {
                 return true;
             }
             at = record.next_in_bucket;
@@ -134,7 +167,7 @@ impl Table {
         let (mut witnesses, mut oldest) = (0, None::<(Time, u32)>);
         let mut at = self.first(source);
         while let Some(record) = self.records.get_mut(at as usize) {
-            if record.source == source {
+            if record.source == source && record.sequence != FOREIGN {
                 if record.push_print(print) {
                     return;
                 }
@@ -166,7 +199,7 @@ impl Table {
         let source = source.into();
         let mut at = self.first(source);
         while let Some(record) = self.records.get_mut(at as usize) {
-            if record.source == source && record.stage > 0 {
+            if record.source == source && record.stage > 0 && record.sequence != FOREIGN {
                 let sequence = SequenceId(record.sequence);
                 let mut attempt = Attempt {
                     started: record.started,
@@ -202,9 +235,76 @@ impl Table {
         record.stage = 1;
     }
 
+    /// Whether the source is a scanner: it was found to be one, and has not been quiet since for
+    /// as long as the guard asks.
+    pub(super) fn is_scanner(&self, source: IpAddr, guard: &Guard, now: Time) -> bool {
+        let source = source.into();
+        let mut at = self.first(source);
+        while let Some(record) = self.records.get(at as usize) {
+            if record.source == source && record.sequence == FOREIGN && record.stage > 0 {
+                return now.since(record.started) <= guard.within;
+            }
+            at = record.next_in_bucket;
+        }
+        false
+    }
+
+    /// Notes that the source touched a foreign port; whether it is a scanner since now.
+    pub(super) fn touch(&mut self, source: IpAddr, port: u16, guard: &Guard, now: Time) -> bool {
+        let source = source.into();
+        let (mut others, mut room, mut known, mut was_scanner) = (0, None, false, false);
+        self.for_each_foreign(source, |at, record| {
+            if now.since(record.started) > guard.within {
+                // Quiet for long enough: nothing from before counts.
+                (record.stage, record.print_count) = (0, 0);
+            }
+            record
+                .retain_prints(|print| print >> 16 != u32::from(port) && guard.counts(print, now));
+            others += record.prints().len();
+            was_scanner |= record.stage > 0;
+            known = true;
+            if record.prints().len() < PRINTS {
+                room = Some(at);
+            }
+        });
+        let enough = others + 1 >= usize::from(guard.ports);
+        // The port that makes a scanner needs no place of its own.
+        if !enough || !known {
+            let at = room.unwrap_or_else(|| self.add_foreign(source));
+            let print = (u32::from(port) << 16) | u32::from(guard.tick(now));
+            self.records[at as usize].push_print(print);
+        }
+        let is_scanner = was_scanner || enough;
+        self.for_each_foreign(source, |_, record| {
+            record.started = now;
+            record.stage = u8::from(is_scanner);
+        });
+        is_scanner && !was_scanner
+    }
+
+    fn for_each_foreign(&mut self, source: Source, mut f: impl FnMut(u32, &mut Record)) {
+        let mut at = self.first(source);
+        while let Some(record) = self.records.get_mut(at as usize) {
+            if record.source == source && record.sequence == FOREIGN {
+                f(at, record);
+            }
+            at = record.next_in_bucket;
+        }
+    }
+
+    fn add_foreign(&mut self, source: Source) -> u32 {
+        let at = self.add(source);
+        self.records[at as usize].sequence = FOREIGN;
+        at
+    }
+
     /// Gives sequences their new numbers; attempts at those without one are void.
     pub(super) fn renumber(&mut self, renumbered: &[Option<SequenceId>]) {
-        for record in &mut self.records {
+        for record in self
+            .records
+            .iter_mut()
+            .filter(|record| record.sequence != FOREIGN)
+        {
             let id = renumbered
                 .get(usize::from(record.sequence))
                 .copied()
@@ -333,6 +433,18 @@ impl Record {
         &self.prints[..usize::from(self.print_count)]
     }
 
+    fn retain_prints(&mut self, keep: impl Fn(u32) -> bool) {
+        let mut kept = 0;
+        for place in 0..self.print_count {
+            let print = self.prints[usize::from(place)];
+            if keep(print) {
+                self.prints[usize::from(kept)] = print;
+                kept += 1;
+            }
+        }
+        self.print_count = kept;
+    }
+
     /// Whether there was room.
     fn push_print(&mut self, print: u32) -> bool {
         let Some(place) = self.prints.get_mut(usize::from(self.print_count)) else {
@@ -342,6 +454,11 @@ impl Record {
         self.print_count += 1;
         true
     }
+}
+
+#[allow(clippy::cast_possible_truncation)] // the lower bits are wanted
+fn low_bits(print: u32) -> u16 {
+    print as u16
 }
 
 #[allow(clippy::cast_possible_truncation)] // half of a hash is a hash

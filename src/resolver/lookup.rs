@@ -92,7 +92,7 @@ pub(super) fn candidates(name: &Name, search: &[Name]) -> Vec<Name> {
     all
 }
 
-fn resolver(config: &Config) -> Result<(TokioResolver, Vec<Name>), ResolveError> {
+pub(super) fn resolver(config: &Config) -> Result<(TokioResolver, Vec<Name>), ResolveError> {
     let failed = |problem: String| ResolveError::Config {
         path: config.resolv_conf.clone(),
         problem,

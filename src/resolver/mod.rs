@@ -9,6 +9,7 @@
 mod addresses;
 mod hosts;
 mod lookup;
+mod reverse;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::warn;
+
+pub use reverse::name_of;
 
 /// The most names that are looked after.
 pub const MAX_NAMES: usize = 10_000;

@@ -17,6 +17,7 @@ use super::*;
 #[derive(Debug, Clone)]
 enum Reply {
     Addresses(Vec<IpAddr>, u32),
+    Pointer(&'static str),
     Empty,
     NoSuchName,
     Fail,
@@ -87,6 +88,11 @@ async fn serve(socket: UdpSocket, zone: Zone, questions: Questions) {
                     let data = RData::from(address);
                     answer.add_answer(Record::from_rdata(query.name().clone(), ttl, data));
                 }
+            }
+            Reply::Pointer(to) => {
+                let to = hickory_resolver::proto::rr::Name::from_ascii(to).unwrap();
+                let data = RData::PTR(hickory_resolver::proto::rr::rdata::PTR(to));
+                answer.add_answer(Record::from_rdata(query.name().clone(), 60, data));
             }
             Reply::Empty => {}
             Reply::NoSuchName => answer.metadata.response_code = ResponseCode::NXDomain,
@@ -330,6 +336,23 @@ async fn the_hosts_file_comes_first() {
         addresses(&["192.0.2.50"])
     );
     assert_eq!(server.asked("gw.test"), 0);
+}
+
+#[tokio::test]
+async fn the_name_of_an_address_is_for_the_log() {
+    let (dir, server) = (tempfile::tempdir().unwrap(), NameServer::start().await);
+    let config = config(&dir, Some(server.address));
+    let pointer = |text: &str, to| server.set(text, RecordType::PTR, Reply::Pointer(to));
+    pointer("1.2.0.192.in-addr.arpa", "Host-1.univ.test.");
+    pointer("2.2.0.192.in-addr.arpa", "a\\032line\\010break.test.");
+    let name = async |text: &str| name_of(&config, text.parse().unwrap()).await;
+    assert_eq!(name("192.0.2.1").await.as_deref(), Some("Host-1.univ.test"));
+    assert_eq!(
+        name("192.0.2.2").await,
+        None,
+        "not what a log line may hold"
+    );
+    assert_eq!(name("192.0.2.3").await, None, "no such name");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! Which TCP sockets there are, as the kernel's socket diagnosis tells (`sock_diag(7)`,
-//! linux/inet_diag.h).
+//! `linux/inet_diag.h`).
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

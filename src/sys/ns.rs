@@ -44,7 +44,7 @@ pub enum NamespaceError {
         source: io::Error,
     },
     /// Refused, and no sysctl that we know of says why.
-    #[error("cannot make a network namespace: {0} (run as root)")]
+    #[error("cannot make a network namespace: {0} (run as root, with CAP_SYS_ADMIN)")]
     Refused(io::Error),
     /// The program could not be started.
     #[error("cannot start {program} in namespaces of its own: {source}")]
@@ -90,20 +90,19 @@ pub fn explain(program: &str, source: io::Error) -> NamespaceError {
 }
 
 /// Makes `command` start in network and mount namespaces of its own, with an empty `/run` that
-/// nobody else sees, and die with the thread that starts it. An ordinary user also gets a user
-/// namespace, in which it is root.
+/// nobody else sees, and die with the thread that starts it. With a user namespace as well it is
+/// root in there, whoever it is outside; without one that takes `CAP_SYS_ADMIN`.
 ///
 /// The child makes the namespaces, not the caller: `unshare(CLONE_NEWUSER)` is refused to a
 /// process with threads, and a child fresh from `fork` has one.
-pub fn enter_namespaces(command: &mut Command) {
+pub fn enter_namespaces(command: &mut Command, with_user_namespace: bool) {
     let own = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
-    let ordinary = !geteuid().is_root();
     // Formatted here: after fork nothing may allocate.
     let uid_map = format!("0 {} 1", geteuid());
     let gid_map = format!("0 {} 1", getegid());
     let parent = std::process::id();
     let prepare = move || {
-        if ordinary {
+        if with_user_namespace {
             unshare(own | CloneFlags::CLONE_NEWUSER)?;
             write_to(c"/proc/self/setgroups", b"deny")?;
             write_to(c"/proc/self/uid_map", uid_map.as_bytes())?;

@@ -1,24 +1,24 @@
 //! Capturing and following interfaces, with the real kernel, in a network namespace of its own.
 #![cfg(target_os = "linux")]
 
+mod flood;
+mod links;
 mod net;
+mod support;
 
-use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Command, ExitCode};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use etherparse::PacketBuilder;
 use libtest_mimic::{Arguments, Trial};
 use net::Veth;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{getsockopt, sockopt::SocketError};
-use portcullis::capture::{Capture, CaptureError, Drained, FlagMask, Interfaces, Spec, Statistics};
-use portcullis::links::Links;
-use portcullis::model::{KnockPort, Time};
-use portcullis::packet::{self, Knock};
+use portcullis::capture::{Capture, CaptureError, Interfaces, Spec, Statistics};
+use portcullis::model::KnockPort;
+use portcullis::packet;
 use portcullis::sys::clock;
+use support::{drain_all, in_ten_seconds, ports, seen_until, syn, syn6, udp, wait_for, wants};
 
 /// Set in a process that is to try it without privileges.
 const UNPRIVILEGED: &str = "PORTCULLIS_TEST_UNPRIVILEGED";
@@ -34,6 +34,8 @@ fn main() -> ExitCode {
     // One after the other: they share the namespace.
     arguments.test_threads = Some(1);
     net::enter_namespace();
+    let processors = PROCESSORS.get_or_init(net::processors);
+    net::pin(processors, false);
     let trial = |name: &str, test: fn()| {
         Trial::test(name, move || {
             test();
@@ -69,119 +71,30 @@ fn main() -> ExitCode {
             times_are_those_of_the_boot_clock,
         ),
         trial("an_async_loop_is_woken", an_async_loop_is_woken),
-        trial("a_flood_is_received_whole", a_flood_is_received_whole),
+        trial(
+            "a_flood_is_received_whole",
+            flood::a_flood_is_received_whole,
+        ),
         trial(
             "what_a_full_ring_loses_is_counted",
-            what_a_full_ring_loses_is_counted,
+            flood::what_a_full_ring_loses_is_counted,
         ),
-        trial("draining_is_bounded", draining_is_bounded),
+        trial("draining_is_bounded", flood::draining_is_bounded),
         trial(
             "without_privileges_it_says_so",
             without_privileges_it_says_so,
         ),
-        trial("addresses_are_followed", addresses_are_followed),
-        trial("interfaces_are_followed", interfaces_are_followed),
+        trial("addresses_are_followed", links::addresses_are_followed),
+        trial("interfaces_are_followed", links::interfaces_are_followed),
         trial(
             "lost_notifications_are_made_up_for",
-            lost_notifications_are_made_up_for,
+            links::lost_notifications_are_made_up_for,
         ),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-const SYN: FlagMask = FlagMask { set: 2, clear: 16 };
-
-fn wants(ports: &[KnockPort]) -> Spec {
-    Spec {
-        ports: ports.to_vec(),
-        flags: vec![SYN],
-        interfaces: Interfaces::Any,
-    }
-}
-
-fn syn(port: u16) -> Vec<u8> {
-    built(|out| {
-        PacketBuilder::ipv4([192, 0, 2, 7], [198, 51, 100, 1], 64)
-            .tcp(40_000, port, 77, 1000)
-            .syn()
-            .write(out, &[])
-            .unwrap();
-    })
-}
-
-fn syn6(port: u16) -> Vec<u8> {
-    built(|out| {
-        PacketBuilder::ipv6([0x20; 16], [0x21; 16], 64)
-            .tcp(40_000, port, 77, 1000)
-            .syn()
-            .write(out, &[])
-            .unwrap();
-    })
-}
-
-fn udp(port: u16) -> Vec<u8> {
-    built(|out| {
-        PacketBuilder::ipv4([192, 0, 2, 7], [198, 51, 100, 1], 64)
-            .udp(40_000, port)
-            .write(out, b"hello")
-            .unwrap();
-    })
-}
-
-fn built(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let mut packet = Vec::new();
-    write(&mut packet);
-    packet
-}
-
-/// A frame that was captured.
-#[derive(Debug, Clone, PartialEq)]
-struct Seen {
-    knock: Knock,
-    ifindex: u32,
-    at: Time,
-}
-
-/// Waits until one is readable; panics after ten seconds.
-fn wait_for(fds: &[BorrowedFd<'_>], until: Instant) {
-    let mut fds: Vec<_> = fds
-        .iter()
-        .map(|fd| PollFd::new(*fd, PollFlags::POLLIN))
-        .collect();
-    let left = until.saturating_duration_since(Instant::now());
-    assert!(!left.is_zero(), "nothing came in time");
-    let left = PollTimeout::try_from(left).unwrap();
-    poll(&mut fds, left).unwrap();
-}
-
-fn in_ten_seconds() -> Instant {
-    Instant::now() + Duration::from_secs(10)
-}
-
-/// Everything that comes in up to and including a knock on `last`.
-fn seen_until(capture: &mut Capture, last: KnockPort) -> Vec<Seen> {
-    let until = in_ten_seconds();
-    let mut seen: Vec<Seen> = Vec::new();
-    loop {
-        let drained = capture.drain(|frame| {
-            seen.push(Seen {
-                knock: packet::parse(frame.bytes).unwrap(),
-                ifindex: frame.ifindex,
-                at: frame.at,
-            });
-        });
-        if seen.iter().any(|s| s.knock.port == last) {
-            return seen;
-        }
-        if drained == Drained::All {
-            wait_for(&capture.fds(), until);
-        }
-    }
-}
-
-fn ports(seen: &[Seen]) -> Vec<u16> {
-    seen.iter().map(|s| s.knock.port.port).collect()
-}
+static PROCESSORS: OnceLock<Vec<usize>> = OnceLock::new();
 
 fn a_knock_is_seen_once() {
     let veth = Veth::new("once");
@@ -294,6 +207,7 @@ fn changing_the_filter_loses_nothing() {
     let mut capture = Capture::open(&few).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            net::pin(PROCESSORS.get().unwrap(), true);
             for _ in 0..3000 {
                 veth.send(&syn(1228));
             }
@@ -384,7 +298,7 @@ fn a_vanished_interface_ends_nothing() {
             net::remove(index);
         });
         drop(veth);
-        while capture.drain(|_| ()) == Drained::More {}
+        drain_all(&mut capture);
         for fd in capture.fds() {
             assert_eq!(getsockopt(&fd, SocketError).unwrap(), 0, "round {round}");
         }
@@ -443,7 +357,7 @@ fn an_async_loop_is_woken() {
                     .await
                     .unwrap_or_else(|_| panic!("not woken in round {round}"))
                     .unwrap();
-                while capture.drain(|_| seen += 1) == Drained::More {}
+                seen += drain_all(&mut capture);
             }
             assert_eq!(seen, 1);
         }
@@ -454,73 +368,9 @@ fn an_async_loop_is_woken() {
             .is_ok()
         {
             woken += 1;
+            assert!(woken <= 2, "woken by nothing");
         }
-        assert!(woken <= 2, "woken {woken} times by nothing");
     });
-}
-
-/// Sends `count` knocks and sees to it that each has reached the sockets.
-fn flood(veth: &Veth, capture: &mut Capture, count: u64, mut each_batch: impl FnMut(&mut Capture)) {
-    let already = capture.statistics().unwrap().seen;
-    let (v4, v6) = (syn(1228), syn6(1228));
-    let until = Instant::now() + Duration::from_secs(60);
-    let mut sent = 0;
-    while sent < count {
-        // Fewer than the kernel queues between interfaces (net.core.netdev_max_backlog).
-        let batch = (count - sent).min(200);
-        for n in 0..batch {
-            veth.send(if n % 4 == 3 { &v6 } else { &v4 });
-        }
-        sent += batch;
-        while capture.statistics().unwrap().seen < already + sent {
-            assert!(Instant::now() < until, "lost before the sockets");
-        }
-        each_batch(capture);
-    }
-}
-
-fn a_flood_is_received_whole() {
-    let veth = Veth::new("flood");
-    let mut capture = Capture::open(&wants(&[KnockPort::tcp(1228)])).unwrap();
-    let mut received = 0u64;
-    flood(&veth, &mut capture, 100_000, |capture| {
-        while capture.drain(|_| received += 1) == Drained::More {}
-    });
-    let statistics = capture.statistics().unwrap();
-    assert_eq!(
-        statistics,
-        Statistics {
-            seen: 100_000,
-            dropped: 0
-        }
-    );
-    assert_eq!(received, 100_000);
-}
-
-fn what_a_full_ring_loses_is_counted() {
-    let veth = Veth::new("full");
-    let mut capture = Capture::open(&wants(&[KnockPort::tcp(1228), KnockPort::tcp(9)])).unwrap();
-    flood(&veth, &mut capture, 20_000, |_| ());
-    let mut received = 0u64;
-    while capture.drain(|_| received += 1) == Drained::More {}
-    let statistics = capture.statistics().unwrap();
-    assert_eq!(statistics.seen, 20_000);
-    assert_eq!(statistics.dropped, 20_000 - received);
-    // The rings' sizes: 4096 of 15,000 and 2048 of 5,000.
-    assert_eq!(received, 4096 + 2048);
-    veth.send(&syn(9));
-    assert_eq!(ports(&seen_until(&mut capture, KnockPort::tcp(9))), [9]);
-}
-
-fn draining_is_bounded() {
-    let veth = Veth::new("bounded");
-    let mut capture = Capture::open(&wants(&[KnockPort::tcp(1228)])).unwrap();
-    flood(&veth, &mut capture, 2000, |_| ());
-    let mut received = 0;
-    assert_eq!(capture.drain(|_| received += 1), Drained::More);
-    assert!((1..=512).contains(&received), "{received}");
-    while capture.drain(|_| received += 1) == Drained::More {}
-    assert_eq!(received, 2000);
 }
 
 fn without_privileges_it_says_so() {
@@ -547,96 +397,4 @@ fn unprivileged() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Takes changes in until something holds; panics after ten seconds.
-fn update_until(links: &mut Links, what: &str, mut holds: impl FnMut(&Links) -> bool) {
-    let until = in_ten_seconds();
-    while !holds(links) {
-        assert!(Instant::now() < until, "waited in vain: {what}");
-        wait_for(&[links.fd().as_fd()], until);
-        let _ = links.update().unwrap();
-    }
-}
-
-fn addresses_are_followed() {
-    let veth = Veth::new("addr");
-    let mut links = Links::open().unwrap();
-    for (address, prefix) in [("192.0.2.1", 24), ("2001:db8::1", 64)] {
-        let address: IpAddr = address.parse().unwrap();
-        assert!(!links.is_own(address));
-        net::set_address(veth.name(), address, prefix, true);
-        update_until(&mut links, "the address appears", |l| l.is_own(address));
-        assert!(links.own_addresses().contains(&address));
-        assert!(Links::open().unwrap().is_own(address), "listed as well");
-        net::set_address(veth.name(), address, prefix, false);
-        update_until(&mut links, "the address goes", |l| !l.is_own(address));
-        net::set_address(veth.name(), address, prefix, true);
-    }
-    let addresses = ["192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1"].map(|a| a.parse().unwrap());
-    update_until(&mut links, "both", |l| {
-        addresses.iter().all(|a| l.is_own(*a))
-    });
-    veth.remove();
-    update_until(&mut links, "none is left", |l| {
-        !addresses.iter().any(|a| l.is_own(*a))
-    });
-}
-
-fn interfaces_are_followed() {
-    let mut links = Links::open().unwrap();
-    assert!(
-        links
-            .interfaces()
-            .any(|i| i.index == 1 && i.name == "lo" && i.loopback)
-    );
-    let names = ["links".to_owned(), "renamed:1".to_owned()];
-    assert_eq!(links.find(&names).missing, names);
-    let veth = Veth::new("links");
-    let index = veth.index();
-    update_until(&mut links, "it appears", |l| {
-        l.find(&names).indexes == [index]
-    });
-    assert_eq!(links.find(&names).missing, ["renamed:1"]);
-    let up = |l: &Links| l.interfaces().any(|i| i.index == index && i.up);
-    update_until(&mut links, "it is up", up);
-    net::set_up("links", false);
-    update_until(&mut links, "it is down", |l| !up(l));
-    net::rename("links", "renamed");
-    update_until(&mut links, "it is renamed", |l| {
-        l.find(&names).missing == ["links"]
-    });
-    assert_eq!(links.find(&names).indexes, [index]);
-    drop(veth);
-    net::remove(index);
-    update_until(&mut links, "it is gone", |l| {
-        l.find(&names).indexes.is_empty()
-    });
-    assert!(!links.interfaces().any(|i| i.index == index));
-}
-
-/// More changes than the socket's buffer holds, while nobody reads.
-fn lost_notifications_are_made_up_for() {
-    let veth = Veth::new("lost");
-    let mut links = Links::open().unwrap();
-    let address = |n: u8| IpAddr::from([198, 51, 100, n]);
-    for round in 0..40 {
-        for n in 1..=20 {
-            net::set_address(veth.name(), address(n), 32, round % 2 == 0);
-        }
-    }
-    net::set_address(veth.name(), address(77), 32, true);
-    // One call is enough, whatever was lost.
-    let change = links.update().unwrap();
-    assert!(change.addresses);
-    let own: Vec<_> = links
-        .own_addresses()
-        .iter()
-        .filter(|a| a.is_ipv4())
-        .collect();
-    assert_eq!(own, [&address(77)]);
-    assert_eq!(
-        links.own_addresses(),
-        Links::open().unwrap().own_addresses()
-    );
 }

@@ -15,11 +15,11 @@ use netlink_packet_route::link::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::net::if_::if_nametoindex;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, unshare};
 use nix::sys::socket::{
     AddressFamily as SocketFamily, LinkAddr, MsgFlags, SockFlag, SockType, sendto, socket,
 };
-use nix::unistd::{getegid, geteuid};
+use nix::unistd::{Pid, getegid, geteuid};
 
 /// Enters a new network namespace; an ordinary user becomes root of a user namespace for it.
 pub(crate) fn enter_namespace() {
@@ -33,6 +33,27 @@ pub(crate) fn enter_namespace() {
     fs::write("/proc/self/setgroups", "deny").expect("deny setgroups");
     fs::write("/proc/self/uid_map", format!("0 {user} 1")).expect("map the user");
     fs::write("/proc/self/gid_map", format!("0 {group} 1")).expect("map the group");
+}
+
+/// Keeps the calling thread, and those it starts, on the first or the last of the processors it
+/// may run on, which may be the same: packets sent from one processor arrive in order.
+pub(crate) fn pin(allowed: &[usize], last: bool) {
+    let mut one = CpuSet::new();
+    let cpu = if last {
+        allowed.last()
+    } else {
+        allowed.first()
+    };
+    one.set(*cpu.unwrap()).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &one).unwrap();
+}
+
+/// The processors that this process may run on.
+pub(crate) fn processors() -> Vec<usize> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    (0..CpuSet::count())
+        .filter(|&n| allowed.is_set(n).unwrap())
+        .collect()
 }
 
 fn request(message: RouteNetlinkMessage, flags: u16) {

@@ -7,8 +7,8 @@ use portcullis::lab::run_bounded;
 
 use crate::scenarios;
 use crate::world::{
-    ACCEPT_TIME, AT_ONCE, Family, KNOCK, Member, POLICY, TRUSTED, Tried, World, goes_on,
-    long_policy, port_at,
+    ACCEPT_TIME, AT_ONCE, Family, KNOCK, POLICY, Person, TRUSTED, Tried, World, goes_on,
+    long_policy,
 };
 
 scenarios![
@@ -29,6 +29,7 @@ scenarios![
     a_sequence_of_one_port,
     a_knock_has_its_own_time,
     flush_open_and_close_by_knock,
+    a_sweep_never_opens_a_gate,
     our_own_client_knocks,
 ];
 
@@ -298,32 +299,50 @@ fn flush_open_and_close_by_knock() -> Tried {
     Ok(())
 }
 
-fn our_own_client_knocks() -> Tried {
+fn a_sweep_never_opens_a_gate() -> Tried {
     let world = World::with(&long_policy(), TRUSTED)?;
-    for family in Family::BOTH {
-        let before = world.members("ssh_filter").len();
-        let mut command = world.clients.command(env!("CARGO_BIN_EXE_knock"))?;
-        command.arg(family.server()).args(KNOCK);
+    // The knock ports last, and in the right order.
+    let foreign: Vec<String> = (100..200).map(|port: u16| port.to_string()).collect();
+    let ports: Vec<&str> = foreign
+        .iter()
+        .map(String::as_str)
+        .chain(KNOCK.iter().copied())
+        .collect();
+    for (scanner, honest) in world.people(10)?.into_iter().zip(world.people(11)?) {
+        scanner.knocks(&ports);
+        scanner.knocks(KNOCK);
+        scanner.is_refused();
+        goes_on(&mut honest.opens());
+        scanner.is_refused();
+    }
+    Ok(())
+}
+
+fn our_own_client_knocks() -> Tried {
+    let mut world = World::before(&long_policy(), TRUSTED, &[22])?;
+    // A host with one address of each family, so that there is no choice of a source.
+    let knocker = world.lab.host("knocker")?;
+    let there = ["198.51.100.1/24", "2001:db8:1::1/64"];
+    let own = ["198.51.100.10/24", "2001:db8:1::10/64"];
+    world
+        .lab
+        .link(&world.server, "eth1", &there, &knocker, "eth0", &own)?;
+    world.daemon.start()?;
+    for (from, server) in [
+        ("198.51.100.10", "198.51.100.1"),
+        ("2001:db8:1::10", "2001:db8:1::1"),
+    ] {
+        let person = Person {
+            client: knocker.client(from)?,
+            server: server.to_owned(),
+            address: from.to_owned(),
+        };
+        person.is_refused();
+        let mut command = knocker.command(env!("CARGO_BIN_EXE_knock"))?;
+        command.arg(server).args(KNOCK);
         let finished = run_bounded(&mut command, world.lab.dir(), AT_ONCE)?;
         assert!(finished.status.success(), "{finished:?}");
-        world.all_is_handled()?;
-        // The kernel chose the source address; it is nobody's but the knocker's. The witnesses'
-        // numbers begin at 100.
-        let members = world.members("ssh_filter");
-        assert_eq!(members.len(), before + 3, "{members:?}");
-        let own = |member: &&Member| {
-            let number = member.address.rsplit(['.', ':']).next();
-            let number = number.and_then(|text| text.parse::<u8>().ok());
-            let of_family = member.address.contains(':') == (family == Family::V6);
-            of_family && number.is_some_and(|number| number < 100)
-        };
-        let knocker = members
-            .iter()
-            .find(own)
-            .ok_or("the knocker is not accepted")?;
-        let gate = port_at(family.server(), 22);
-        let client = world.clients.client(&knocker.address)?;
-        assert!(client.connect(&gate, AT_ONCE)?.is_open());
+        person.gets_in_soon(22);
     }
     Ok(())
 }

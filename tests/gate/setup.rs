@@ -146,9 +146,13 @@ fn check_points_at_the_mistake() -> Tried {
         ),
         ("[1228, 1227]", "[22, 1227]", &["knockd.yaml:7:", "22"]),
         ("[1228, 1227]", "[]", &["knockd.yaml:7:"]),
-        ("[1228, 1227]", "[1220, 1221]", &["knockd.yaml:", "decoy"]),
-        ("[1228, 1227]", "[1220]", &["knockd.yaml:", "decoy"]),
-        ("interface: any", "interface: any\n\t", &["knockd.yaml:"]),
+        (
+            "[1228, 1227]",
+            "[1220, 1221]",
+            &["knockd.yaml:8:", "`open`"],
+        ),
+        ("[1228, 1227]", "[1220]", &["knockd.yaml:8:", "`open`"]),
+        ("  ssh: {", "\tssh: {", &["knockd.yaml:5:"]),
         (
             "interface: any",
             "interfaces: any",

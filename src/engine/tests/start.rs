@@ -252,3 +252,27 @@ fn the_next_deadline_is_the_earliest() {
         "a ban for good has none"
     );
 }
+
+#[test]
+fn what_the_first_connection_used_up_does_not_come_back() {
+    let mut policy = appliance();
+    policy.gates[0].once = true;
+    let mut bench = Bench::new(policy);
+    bench.knocked(A, "opencloseSSH");
+    bench.knocked(B, "opencloseSSH");
+    let ssh = || GateName::new("ssh").unwrap();
+    let held = vec![
+        (ssh(), Chain::Filter, net(B)),
+        (ssh(), Chain::Banned, net(A)),
+    ];
+    bench.handle(Event::Held(held));
+    assert_eq!(bench.members(Chain::Filter), [left(B, 300)]);
+    let mut bench = Bench::appliance();
+    bench.knocked(A, "opencloseSSH");
+    bench.handle(Event::Held(vec![]));
+    assert_eq!(
+        bench.members(Chain::Filter),
+        [left(A, 300)],
+        "only where `once` is set"
+    );
+}

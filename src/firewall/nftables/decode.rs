@@ -1,5 +1,5 @@
 //! What the kernel says of tables, chains, rules, sets and elements
-//! (linux/netfilter/nf_tables.h). Every answer is taken as bytes that may be anything.
+//! (`linux/netfilter/nf_tables.h`). Every answer is taken as bytes that may be anything.
 
 use std::time::{Duration, Instant};
 
@@ -237,6 +237,7 @@ mod tests {
 
     use super::super::encode::{self, ElementVerb};
     use super::super::names::key_bytes;
+    use super::super::rules::Earlier;
     use super::*;
 
     /// What the kernel would send back for a message of ours.
@@ -326,7 +327,7 @@ mod tests {
             cut_sessions: true,
             ipv6_prefix: 64,
         };
-        let rules = super::super::rules::rules(&[(&gate, Default::default())]);
+        let rules = super::super::rules::rules(&[(&gate, Earlier::default())]);
         let bytes: Vec<_> = rules
             .iter()
             .map(|rule| crate::netlink::attr::emit(&rule.expressions))

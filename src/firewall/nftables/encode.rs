@@ -1,4 +1,4 @@
-//! Messages to the kernel (linux/netfilter/nf_tables.h).
+//! Messages to the kernel (`linux/netfilter/nf_tables.h`).
 
 use std::time::Duration;
 

@@ -7,6 +7,7 @@
 mod decode;
 mod encode;
 mod kernel;
+mod known;
 mod members;
 mod names;
 mod plan;
@@ -14,21 +15,20 @@ mod rules;
 mod segments;
 mod verify;
 
-use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, Instant};
-
-use ipnet::IpNet;
+use std::collections::HashMap;
+use std::time::Instant;
 
 use self::decode::intervals;
-use self::encode::{ElementVerb, Step};
+use self::encode::Step;
 use self::kernel::{Failure, Kernel};
-use self::members::{Place, Sorted, is_masked};
+use self::known::{Known, Undo};
+use self::members::{Sorted, is_masked};
 use self::names::{Family, Role, TABLE, parse_chain, parse_set, set_name};
 use self::plan::{Image, Plan, Planner, State};
 use self::rules::Earlier;
-use self::segments::{Difference, Entry, difference, flatten, flatten_sorted, to_nets, window};
+use self::segments::to_nets;
 use super::{Backend, BackendKind, Change, Desired, FirewallError, Member, Observed};
-use crate::model::{Chain, GateName, Lifetime, NetMap};
+use crate::model::Lifetime;
 
 /// Whether `nf_tables` can be used here.
 pub fn probe() -> Result<(), FirewallError> {
@@ -56,18 +56,6 @@ pub struct Nftables {
     verified: Option<u32>,
 }
 
-/// What has to be known to change members.
-#[derive(Debug, Default)]
-struct Known {
-    /// How long IPv6 members of each gate's filter chain are.
-    prefixes: HashMap<GateName, u8>,
-    /// A copy of the networks: they overlap, and the kernel's intervals do not.
-    nets: BTreeMap<(GateName, Role), NetMap<Entry>>,
-}
-
-/// The former entries of networks, to be put back if the kernel refuses, newest last.
-type Undo = Vec<((GateName, Role), IpNet, Option<Entry>)>;
-
 /// An installation is tried again this often if somebody else changes the ruleset meanwhile.
 const TRIES: usize = 5;
 
@@ -88,8 +76,13 @@ impl Nftables {
     }
 
     fn install_once(&mut self, desired: &Desired, guarded: bool) -> Result<(), Failure> {
+        let mut state = self.kernel.state()?;
+        if state.table.is_some_and(|flags| flags != 0) {
+            // The kernel takes no chains in the transaction that wakes a table.
+            self.kernel.commit(&[&encode::new_table()], None)?;
+            state = self.kernel.state()?;
+        }
         let now = Instant::now();
-        let state = self.kernel.state()?;
         let sorted = Sorted::new(desired, now)?;
         let earlier = self.earlier(desired, &state)?;
         let gates: Vec<_> = desired.gates.iter().zip(earlier).collect();
@@ -124,9 +117,10 @@ impl Nftables {
 
         self.image = Some(image);
         let problems = self.verify_skeleton()?;
-        let problems = match problems.is_empty() {
-            true => self.verify_members(desired, &sorted, now)?,
-            false => problems,
+        let problems = if problems.is_empty() {
+            self.verify_members(desired, &sorted, now)?
+        } else {
+            problems
         };
         if !problems.is_empty() {
             return Err(FirewallError::Unverified(problems.join(", ")).into());
@@ -186,42 +180,11 @@ impl Nftables {
         self.kernel.commit(&last, None)
     }
 
-    /// Reads what has to be known, if nothing was installed by us.
-    fn know(&mut self) -> Result<(), Failure> {
-        if self.known.is_some() {
-            return Ok(());
-        }
-        let mut known = Known::default();
-        for set in self.kernel.sets()? {
-            let Some((gate, role)) = parse_set(&set.name) else {
-                continue;
-            };
-            match role {
-                Role::Host(Chain::Filter, Family::V6) => {
-                    let prefix = if is_masked(&set.comment) { 64 } else { 128 };
-                    known.prefixes.insert(gate, prefix);
-                }
-                Role::Net(_, family) => {
-                    let now = Instant::now();
-                    let held = self.kernel.elements(&set.name)?;
-                    let mut map = NetMap::new();
-                    for (net, entry) in to_nets(family, intervals(family, held, now)) {
-                        map.insert(net, entry);
-                    }
-                    known.nets.insert((gate, role), map);
-                }
-                _ => {}
-            }
-        }
-        self.known = Some(known);
-        Ok(())
-    }
-
     fn apply_once(&mut self, changes: &[Change], rewrite: bool) -> Result<(), (Failure, bool)> {
-        self.know().map_err(|failure| (failure, false))?;
         let can_destroy = self.kernel.can_destroy;
-        let Some(known) = &mut self.known else {
-            return Ok(());
+        let known = match &mut self.known {
+            Some(known) => known,
+            none => none.insert(Known::read(&mut self.kernel).map_err(|f| (f, false))?),
         };
         let mut undo = Undo::new();
         let mut steps = Vec::new();
@@ -246,104 +209,6 @@ impl Nftables {
             Ok(()) => {}
         }
         result
-    }
-}
-
-impl Known {
-    /// The messages for one change; the copy changes with it.
-    fn steps(
-        &mut self,
-        change: &Change,
-        rewrite: bool,
-        can_destroy: bool,
-        undo: &mut Undo,
-    ) -> Result<Vec<Step>, FirewallError> {
-        let (gate, chain, net) = match change {
-            Change::Put(member) => (&member.gate, member.chain, member.net),
-            Change::Remove { gate, chain, net } => (gate, *chain, *net),
-        };
-        // A gate nobody knows has no sets, which the kernel will say.
-        let prefix = self.prefixes.get(gate).copied().unwrap_or(128);
-        let Some(place) = Place::of(chain, net, prefix) else {
-            return match change {
-                Change::Put(_) => Err(members::unplaceable(gate, chain, net)),
-                // What cannot be there need not be removed.
-                Change::Remove { .. } => Ok(Vec::new()),
-            };
-        };
-        let now = Instant::now();
-        let put = match change {
-            Change::Put(member) => {
-                Some(member).filter(|m| m.remaining != Lifetime::For(Duration::ZERO))
-            }
-            Change::Remove { .. } => None,
-        };
-        if let Some(key) = place.key() {
-            let name = members::name_of(gate, place);
-            // Adding what is there would change neither its deadline nor its reason.
-            let mut steps = plan::delete_keys(&name, vec![key.clone()], can_destroy);
-            if let Some(member) = put {
-                let left = members::left(place.role(), member.remaining);
-                let element = encode::element(key, left, &member.reason);
-                steps.extend(encode::elements(ElementVerb::Add, &name, vec![element]));
-            }
-            return Ok(steps);
-        }
-        let entry = put.map(|member| members::entry(place.role(), member, now));
-        Ok(self.net_steps(gate, place.role(), net, entry, rewrite, now, undo))
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn net_steps(
-        &mut self,
-        gate: &GateName,
-        role: Role,
-        net: IpNet,
-        entry: Option<Entry>,
-        rewrite: bool,
-        now: Instant,
-        undo: &mut Undo,
-    ) -> Vec<Step> {
-        let family = Family::of(net);
-        let name = set_name(gate, role);
-        let set = (gate.clone(), role);
-        let map = self.nets.entry(set.clone()).or_default();
-        let window = window(map, net);
-        // What ended so recently that the kernel may still have it counts as there before.
-        let since = now.checked_sub(segments::DOUBT).unwrap_or(now);
-        let before = flatten(map, window, since);
-        let over: Vec<IpNet> = map
-            .within(window)
-            .filter(|(_, entry)| entry.end.is_some_and(|end| end <= since))
-            .map(|(net, _)| net)
-            .collect();
-        for net in over {
-            map.remove(net);
-        }
-        let old = match entry {
-            Some(entry) => map.insert(net, entry),
-            None => map.remove(net),
-        };
-        undo.push((set, net, old));
-        let after = flatten(map, window, now);
-        match difference(&before, &after, now) {
-            Difference::Steps(gone, come) if !rewrite => {
-                let mut steps = plan::delete_segments(&name, family, &gone);
-                steps.extend(plan::add_segments(&name, family, &come, now));
-                steps
-            }
-            _ => plan::rewrite(&name, family, &flatten_sorted(map.iter()), now),
-        }
-    }
-
-    fn put_back(&mut self, undo: Undo) {
-        for (set, net, entry) in undo.into_iter().rev() {
-            let map = self.nets.entry(set).or_default();
-            match entry {
-                Some(entry) => map.insert(net, entry),
-                None => map.remove(net),
-            };
-        }
     }
 }
 

@@ -304,10 +304,10 @@ impl Planner<'_> {
 }
 
 fn stays(held: &Held, left: Option<Duration>, reason: &str) -> bool {
-    let now = Duration::from_secs(1);
+    let second = Duration::from_secs(1);
     let close = match (held.left, left) {
         (None, None) => true,
-        (Some(a), Some(b)) => a.abs_diff(b) <= now,
+        (Some(a), Some(b)) => a.abs_diff(b) <= second,
         _ => false,
     };
     close && held.comment == fitting_comment(reason)
@@ -348,21 +348,13 @@ pub(super) fn add_segments(
 ) -> Vec<Step> {
     let list = segments
         .iter()
-        .filter_map(|segment| Some((segment, time_left(&segment.entry, now)?)))
-        .flat_map(|(segment, left)| encode::interval(family, segment, left))
+        .filter(|segment| segment.entry.end.is_none_or(|end| end > now))
+        .flat_map(|segment| {
+            let left = segment.entry.end.map(|end| end - now);
+            encode::interval(family, segment, left)
+        })
         .collect();
     encode::elements(ElementVerb::Add, name, list)
-}
-
-/// The outer `None`: it is over.
-fn time_left(entry: &Entry, now: Instant) -> Option<Option<Duration>> {
-    match entry.end {
-        None => Some(None),
-        Some(end) => end
-            .checked_duration_since(now)
-            .filter(|left| !left.is_zero())
-            .map(Some),
-    }
 }
 
 pub(super) fn delete_segments(name: &str, family: Family, segments: &[Segment]) -> Vec<Step> {

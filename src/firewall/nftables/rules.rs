@@ -192,12 +192,12 @@ fn no_syn() -> [Expression; 3] {
 }
 
 /// `ip saddr . tcp sport @set`: one after the other in 32-bit registers, of which `Reg1` is
-/// the first four.
+/// the first four and `Reg2` the next.
 fn peer_in(set: &str, family: Family) -> Vec<Expression> {
     let mut expressions = source(family).to_vec();
     let after = match family {
         Family::V4 => Register::Reg32_01,
-        Family::V6 => Register::Reg32_04,
+        Family::V6 => Register::Reg2,
     };
     expressions.push(payload(after, TRANSPORT_HEADER, 0, 2));
     expressions.push(lookup(set));
@@ -220,9 +220,12 @@ pub(super) fn rules(gates: &[(&GateRules, Earlier)]) -> Vec<Rule> {
         policy_rules(gate, &mut rules);
     }
     for (chain, is_input) in [(INPUT, true), (FORWARD, false)] {
-        let hooked = |gate: &GateRules| match is_input {
-            true => gate.hook.input(),
-            false => gate.hook.forward(),
+        let hooked = |gate: &GateRules| {
+            if is_input {
+                gate.hook.input()
+            } else {
+                gate.hook.forward()
+            }
         };
         if is_input && gates.iter().any(|(gate, _)| hooked(gate)) {
             rules.push(loopback());
@@ -246,44 +249,61 @@ fn loopback() -> Rule {
 }
 
 fn base_rules(gate: &GateRules, earlier: Earlier, chain: &str, rules: &mut Vec<Rule>) {
-    let destinations: Vec<Vec<Expression>> = if gate.addresses.is_empty() {
-        vec![Vec::new()]
-    } else {
-        gate.addresses.iter().map(|net| destination(*net)).collect()
-    };
-    for destination in &destinations {
+    let mut addresses: Vec<Option<IpNet>> = gate.addresses.iter().copied().map(Some).collect();
+    if addresses.is_empty() {
+        addresses.push(None);
+    }
+    for address in addresses {
         for range in &gate.ports {
+            let mut matches = address.map(destination).unwrap_or_default();
+            matches.extend(ports(*range));
             let mut rule = |parts: &[&[Expression]]| {
-                let mut expressions = destination.clone();
-                expressions.extend(ports(*range));
-                for part in parts {
-                    expressions.extend_from_slice(part);
-                }
                 rules.push(Rule {
                     chain: chain.to_owned(),
-                    expressions,
+                    expressions: [&matches[..]]
+                        .into_iter()
+                        .chain(parts.iter().copied())
+                        .flatten()
+                        .cloned()
+                        .collect(),
                 });
             };
             if gate.cut_sessions {
                 rule(&[&[jump(member_chain(&gate.name, Chain::Banned))]]);
             }
             rule(&[&established(), &[accept()]]);
-            if range.proto == Proto::Tcp && chain == INPUT {
-                for (family, there) in [(Family::V4, earlier.v4), (Family::V6, earlier.v6)] {
-                    if there {
-                        let set = set_name(&gate.name, Role::Session(family));
-                        rule(&[&no_syn(), &peer_in(&set, family), &[accept()]]);
-                    }
+            if range.proto == Proto::Tcp {
+                for known in earlier_peers(gate, earlier, chain, address) {
+                    rule(&[&no_syn(), &known, &[accept()]]);
                 }
-            }
-            if range.proto == Proto::Tcp && chain == FORWARD && earlier.grace {
-                let set = set_name(&gate.name, Role::Grace);
-                let family_in = [meta(MetaKey::Nfproto), lookup(&set)];
-                rule(&[&no_syn(), &family_in, &[accept()]]);
             }
             rule(&[&[jump(policy_chain(&gate.name))]]);
         }
     }
+}
+
+/// The ways to know a peer whose session was there before the gate.
+fn earlier_peers(
+    gate: &GateRules,
+    earlier: Earlier,
+    chain: &str,
+    address: Option<IpNet>,
+) -> Vec<Vec<Expression>> {
+    if chain == FORWARD {
+        let set = set_name(&gate.name, Role::Grace);
+        let family_in = vec![meta(MetaKey::Nfproto), lookup(&set)];
+        return if earlier.grace {
+            vec![family_in]
+        } else {
+            vec![]
+        };
+    }
+    [(Family::V4, earlier.v4), (Family::V6, earlier.v6)]
+        .into_iter()
+        // No packet goes from one family to the other, and nft would not read such a rule.
+        .filter(|(family, there)| *there && address.is_none_or(|net| Family::of(net) == *family))
+        .map(|(family, _)| peer_in(&set_name(&gate.name, Role::Session(family)), family))
+        .collect()
 }
 
 fn policy_rules(gate: &GateRules, rules: &mut Vec<Rule>) {

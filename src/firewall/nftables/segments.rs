@@ -272,7 +272,9 @@ mod tests {
 
     #[test]
     fn what_expires_about_now_is_never_deleted_by_halves() {
-        let now = Instant::now() + Duration::from_secs(10);
+        let second = Duration::from_secs(1);
+        let past = Instant::now();
+        let now = past + second;
         let segment = |end: Instant, last| Segment {
             first: 0,
             last,
@@ -281,7 +283,6 @@ mod tests {
                 reason: String::new(),
             },
         };
-        let second = Duration::from_secs(1);
         let long = segment(now + 60 * second, 9);
         for (before, after, expected) in [
             (
@@ -290,8 +291,8 @@ mod tests {
                 Some((1, 1)),
             ),
             (segment(now + second, 5), vec![long.clone()], None),
-            (segment(now - second, 5), vec![long.clone()], None),
-            (segment(now - second, 5), vec![], Some((0, 0))),
+            (segment(past, 5), vec![long.clone()], None),
+            (segment(past, 5), vec![], Some((0, 0))),
             (segment(now + second, 5), vec![], None),
         ] {
             let got = match difference(&[before], &after, now) {
@@ -309,7 +310,7 @@ mod tests {
     }
 
     /// A kernel's interval set, address by address.
-    fn write(kernel: &mut Vec<Option<Entry>>, segments: &[Segment], present: bool) {
+    fn write(kernel: &mut [Option<Entry>], segments: &[Segment], present: bool) {
         for segment in segments {
             for address in segment.first..=segment.last {
                 let slot = &mut kernel[usize::try_from(address - 0x0a00_0000).unwrap()];

@@ -1,0 +1,77 @@
+//! Many packets at once.
+
+use std::time::{Duration, Instant};
+
+use portcullis::capture::{Capture, Drained, Statistics};
+use portcullis::model::KnockPort;
+
+use crate::net::Veth;
+use crate::support::{drain_all, ports, seen_until, syn, syn6, wants};
+
+/// Sends `count` knocks and sees to it that each has reached the sockets.
+pub(crate) fn flood(
+    veth: &Veth,
+    capture: &mut Capture,
+    count: u64,
+    mut each_batch: impl FnMut(&mut Capture),
+) {
+    let already = capture.statistics().unwrap().seen;
+    let (v4, v6) = (syn(1228), syn6(1228));
+    let until = Instant::now() + Duration::from_secs(60);
+    let mut sent = 0;
+    while sent < count {
+        // Fewer than the kernel queues between interfaces (net.core.netdev_max_backlog).
+        let batch = (count - sent).min(200);
+        for n in 0..batch {
+            veth.send(if n % 4 == 3 { &v6 } else { &v4 });
+        }
+        sent += batch;
+        while capture.statistics().unwrap().seen < already + sent {
+            assert!(Instant::now() < until, "lost before the sockets");
+        }
+        each_batch(capture);
+    }
+}
+
+pub(crate) fn a_flood_is_received_whole() {
+    let veth = Veth::new("flood");
+    let mut capture = Capture::open(&wants(&[KnockPort::tcp(1228)])).unwrap();
+    let mut received = 0u64;
+    flood(&veth, &mut capture, 100_000, |capture| {
+        received += drain_all(capture);
+    });
+    let statistics = capture.statistics().unwrap();
+    assert_eq!(
+        statistics,
+        Statistics {
+            seen: 100_000,
+            dropped: 0
+        }
+    );
+    assert_eq!(received, 100_000);
+}
+
+pub(crate) fn what_a_full_ring_loses_is_counted() {
+    let veth = Veth::new("full");
+    let mut capture = Capture::open(&wants(&[KnockPort::tcp(1228), KnockPort::tcp(9)])).unwrap();
+    flood(&veth, &mut capture, 20_000, |_| ());
+    let received = drain_all(&mut capture);
+    let statistics = capture.statistics().unwrap();
+    assert_eq!(statistics.seen, 20_000);
+    assert_eq!(statistics.dropped, 20_000 - received);
+    // The rings' sizes: 4096 of 15,000 and 2048 of 5,000.
+    assert_eq!(received, 4096 + 2048);
+    veth.send(&syn(9));
+    assert_eq!(ports(&seen_until(&mut capture, KnockPort::tcp(9))), [9]);
+}
+
+pub(crate) fn draining_is_bounded() {
+    let veth = Veth::new("bounded");
+    let mut capture = Capture::open(&wants(&[KnockPort::tcp(1228)])).unwrap();
+    flood(&veth, &mut capture, 2000, |_| ());
+    let mut received = 0;
+    assert_eq!(capture.drain(|_| received += 1), Drained::More);
+    assert!((1..=512).contains(&received), "{received}");
+    received += drain_all(&mut capture);
+    assert_eq!(received, 2000);
+}
