@@ -1,6 +1,7 @@
 //! What the kernel is to hold, as plain data, and the backends that make it so.
 #![forbid(unsafe_code)]
 
+pub mod choose;
 mod desired;
 pub mod iptables;
 pub mod memory;
@@ -87,6 +88,14 @@ pub enum FirewallError {
         object: String,
         /// What it is instead.
         strange: String,
+    },
+    /// No backend works.
+    #[error("no firewall can be used: iptables: {iptables}; nftables: {nftables}")]
+    Neither {
+        /// Why not iptables.
+        iptables: String,
+        /// Why not nftables.
+        nftables: String,
     },
     /// Reading back showed something else than was written.
     #[error("the kernel does not hold what was written: {0}")]

@@ -495,19 +495,16 @@ pub(super) fn verify(backend: &mut Iptables) -> Result<Vec<String>, FirewallErro
     Ok(problems)
 }
 
-pub(super) fn teardown(backend: &mut Iptables) -> Result<(), FirewallError> {
-    let headers = backend.ipset.headers()?;
-    let saved = backend.saved()?;
-    let own = backend.own_gates(&saved, &headers);
+pub(super) fn remove_rules(backend: &mut Iptables, own: &[GateName]) -> Result<(), FirewallError> {
     for (family, tool) in &backend.tools {
         let mut failure = None;
         for _ in 0..TRIES {
             let saved = Saved::parse(&tool.read()?);
-            let gone: Vec<String> = all_chains(&own)
+            let gone: Vec<String> = all_chains(own)
                 .into_iter()
                 .filter(|chain| saved.has_chain(chain))
                 .collect();
-            let remove = to_remove(&saved, &own);
+            let remove = to_remove(&saved, own);
             if gone.is_empty() && remove.is_empty() {
                 failure = None;
                 break;
@@ -533,13 +530,6 @@ pub(super) fn teardown(backend: &mut Iptables) -> Result<(), FirewallError> {
             let generation = tables.generation()?;
             if Saved::parse(&tool.read()?).is_bare() {
                 tables.delete(*family, generation)?;
-            }
-        }
-    }
-    for gate in &own {
-        for set in all_sets(gate) {
-            if headers.iter().any(|header| header.name == set) {
-                backend.ipset.destroy(&set)?;
             }
         }
     }

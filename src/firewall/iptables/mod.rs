@@ -172,6 +172,43 @@ impl Iptables {
         self.tools.first()?.1.version()
     }
 
+    /// Whether the two write to the same tables.
+    pub fn is_same_table(&self, other: &Self) -> bool {
+        self.tables.is_some() == other.tables.is_some()
+    }
+
+    /// Whether there are chains of ours, whatever there is in sets.
+    pub fn holds_rules(&self) -> Result<bool, FirewallError> {
+        let saved = self.saved()?;
+        Ok(!self.own_gates(&saved, &[]).is_empty())
+    }
+
+    /// Gates of ours, by their chains or their sets.
+    pub fn own(&mut self) -> Result<Vec<GateName>, FirewallError> {
+        let headers = self.ipset.headers()?;
+        Ok(self.own_gates(&self.saved()?, &headers))
+    }
+
+    /// Removes the rules and leaves the sets.
+    pub fn remove_rules(&mut self) -> Result<(), FirewallError> {
+        self.image = None;
+        let own = self.own()?;
+        install::remove_rules(self, &own)
+    }
+
+    /// Removes the sets of these gates, to which no rule may refer any more.
+    pub fn destroy_sets(&mut self, gates: &[GateName]) -> Result<(), FirewallError> {
+        self.shapes = None;
+        self.long.clear();
+        let headers = self.ipset.headers()?;
+        for set in gates.iter().flat_map(all_sets) {
+            if headers.iter().any(|header| header.name == set) {
+                self.ipset.destroy(&set)?;
+            }
+        }
+        Ok(())
+    }
+
     fn saved(&self) -> Result<Vec<(Family, Saved)>, FirewallError> {
         self.tools
             .iter()
@@ -475,10 +512,10 @@ impl Backend for Iptables {
     }
 
     fn teardown(&mut self) -> Result<(), FirewallError> {
+        let own = self.own()?;
         self.image = None;
-        self.shapes = None;
-        self.long.clear();
-        install::teardown(self)
+        install::remove_rules(self, &own)?;
+        self.destroy_sets(&own)
     }
 }
 
