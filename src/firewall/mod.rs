@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod desired;
+pub mod foreign;
 pub mod memory;
 pub mod nftables;
 

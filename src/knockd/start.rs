@@ -261,6 +261,7 @@ pub(super) fn listen(
         scope: Scope::default(),
         backend_reason: "the only one in this version".to_owned(),
         firewall,
+        foreign: None,
         capture,
         links,
         resolver,
@@ -274,5 +275,6 @@ pub(super) fn listen(
     daemon.follow_addresses();
     daemon.follow_interfaces();
     daemon.follow_names();
+    daemon.look_around();
     Ok((daemon, names))
 }
