@@ -25,11 +25,8 @@ impl Daemon {
             Some(foreign) => foreign.in_the_way(&question),
             None => Ok(Vec::new()),
         };
-        let problem = match found {
-            Ok(found) => (!found.is_empty()).then(|| found.join("; ")),
-            Err(error) => Some(error.to_string()),
-        };
-        self.problems.set("other firewalls", problem);
+        let problems = found.unwrap_or_else(|error| vec![error.to_string()]);
+        self.problems.set_all("other firewalls", problems);
     }
 
     fn question(&self) -> Question {

@@ -107,7 +107,9 @@ fn hint(base: &Chain, names: &[String], packet: &Packet) -> String {
     };
     if names.iter().any(|name| name.starts_with("ufw")) {
         let route = if is_forward { "route " } else { "" };
-        return format!("open the port there (`ufw {route}allow {port}/{proto}`), since this gate guards it, or use `backend: iptables`");
+        return format!(
+            "open the port there (`ufw {route}allow {port}/{proto}`), since this gate guards it, or use `backend: iptables`"
+        );
     }
     if table == "firewalld" {
         return format!(

@@ -108,7 +108,10 @@ impl Machine<'_> {
 
     fn store(&mut self, register: u32, bytes: &[Byte]) {
         let Some(at) = place(register) else { return };
-        let padded = bytes.iter().copied().chain(std::iter::repeat(Byte::Known(0)));
+        let padded = bytes
+            .iter()
+            .copied()
+            .chain(std::iter::repeat(Byte::Known(0)));
         let room = self.registers.iter_mut().skip(at).take(words(bytes.len()));
         for (cell, byte) in room.zip(padded) {
             *cell = byte;
@@ -169,7 +172,10 @@ impl Machine<'_> {
         let Some(register) = number(a, 1) else { return };
         let (name, index) = &self.packet.interface;
         let mut padded = [0; 16];
-        padded.iter_mut().zip(name.bytes()).for_each(|(to, b)| *to = b);
+        padded
+            .iter_mut()
+            .zip(name.bytes())
+            .for_each(|(to, b)| *to = b);
         let protocol: u16 = if self.packet.is_v6 { 0x86dd } else { 0x0800 };
         let value = match number(a, 2) {
             Some(1) => known(&protocol.to_be_bytes()),
