@@ -17,6 +17,11 @@ pub enum Event {
         /// Which sequence.
         knock: KnockName,
     },
+    /// A source turned out to sweep ports.
+    Swept {
+        /// Canonical.
+        source: IpAddr,
+    },
     /// Somebody asked for something on the control socket.
     Command {
         /// Who asked.

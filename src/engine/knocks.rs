@@ -5,9 +5,9 @@ use ipnet::IpNet;
 use super::ledger::{Grant, MOST_ACCEPTED};
 use super::out::Out;
 use super::trust::Runtime;
-use super::{EVERYBODY, Engine, shown};
+use super::{EVERYBODY, Engine, SCAN_GUARD, shown};
 use crate::model::{Chain, Deadline, KnockName, Lifetime, canonical, host_net, net_of_prefix};
-use crate::policy::KnockAction;
+use crate::policy::{KnockAction, ScanAction};
 
 impl Engine {
     /// Does what the knock's action says at each of its gates.
@@ -28,16 +28,7 @@ impl Engine {
             return;
         };
         if knock.action == KnockAction::Drop {
-            if !self.bans.take(out.now) {
-                self.refused_bans += 1;
-                self.log(out, |_| {
-                    format!("{source}: {name}: not banned: more than 10 bans a second by knock")
-                });
-                return;
-            }
-            for gate in gates {
-                self.ban_by_knock(gate, source, name, knock.lifetime, out);
-            }
+            self.ban_at(&gates, source, name.as_str(), knock.lifetime, out);
             return;
         }
         for gate in gates {
@@ -79,6 +70,39 @@ impl Engine {
                 }
                 KnockAction::Drop => {}
             }
+        }
+    }
+
+    /// A source sweeps ports: its knocks do not count any more, and perhaps it is banned.
+    pub(super) fn swept(&mut self, source: IpAddr, out: &mut Out) {
+        let source = canonical(source);
+        self.log(out, |_| {
+            format!("{source}: sweeps ports: its knocks do not count")
+        });
+        if self.policy.scan_guard.action == ScanAction::Drop {
+            let every: Vec<usize> = (0..self.policy.gates.len()).collect();
+            self.ban_at(&every, source, SCAN_GUARD, None, out);
+        }
+    }
+
+    /// Bans at the gates what a packet brought about: sources can be forged, so not too often.
+    fn ban_at(
+        &mut self,
+        gates: &[usize],
+        source: IpAddr,
+        why: &str,
+        lifetime: Option<Lifetime>,
+        out: &mut Out,
+    ) {
+        if !self.bans.take(out.now) {
+            self.refused_bans += 1;
+            self.log(out, |_| {
+                format!("{source}: {why}: not banned: more than 10 bans a second by knock")
+            });
+            return;
+        }
+        for &gate in gates {
+            self.ban_by_knock(gate, source, why, lifetime, out);
         }
     }
 
@@ -125,7 +149,7 @@ impl Engine {
         &mut self,
         gate: usize,
         source: IpAddr,
-        name: &KnockName,
+        name: &str,
         lifetime: Option<Lifetime>,
         out: &mut Out,
     ) {
@@ -144,7 +168,7 @@ impl Engine {
         }
         let mut grant = Grant {
             deadline: lifetime.deadline(out.now),
-            reason: name.to_string(),
+            reason: name.to_owned(),
         };
         if let Some(held) = self.ledgers[gate].banned().get(net)
             && held.grant.deadline >= grant.deadline

@@ -2,7 +2,7 @@
 //! nftables nor iptables, neither files nor sockets nor clocks.
 //!
 //! The rules are those of "What the engine decides" and "Start, reload, stop" in the design. For
-//! each gate there is a [`ledger::Ledger`] of acceptances and bans; the whitelist and trust given at
+//! each gate there is a `Ledger` of acceptances and bans; the whitelist and trust given at
 //! run time lie above them. Precedence is the kernel's: banned, trusted, filter; but no ban is
 //! ever written for a trusted address, so that trust wins wherever it is known.
 #![forbid(unsafe_code)]
@@ -33,6 +33,9 @@ use ledger::{Grant, Ledger};
 use out::Out;
 use trust::Runtime;
 pub use views::{GateView, KnockView};
+
+/// The reason of a ban for sweeping ports.
+pub const SCAN_GUARD: &str = "scan_guard";
 
 /// The reason of a member that nobody remembers.
 pub const FOUND_IN_KERNEL: &str = "found in kernel";
@@ -84,6 +87,7 @@ impl Engine {
         self.expire(&mut out);
         match event {
             Event::Knocked { source, knock } => self.knocked(source, &knock, &mut out),
+            Event::Swept { source } => self.swept(source, &mut out),
             Event::Command { who, command } => self.command(&who, command, &mut out),
             Event::Whitelist(entries) => self.set_whitelist(entries, &mut out),
             Event::Relisted(nets) => self.relisted(&nets, &mut out),
@@ -185,7 +189,8 @@ impl Engine {
                     }
                 }
                 Chain::Banned => {
-                    let by_knock = self.policy.knocks.iter().any(|k| k.name.as_str() == reason);
+                    let by_knock = reason == SCAN_GUARD
+                        || self.policy.knocks.iter().any(|k| k.name.as_str() == reason);
                     let grant = Grant {
                         deadline,
                         reason: reason.to_owned(),

@@ -1,7 +1,6 @@
 //! The daemon's state and what it does about each kind of event. The loop that feeds it is in
 //! `run`.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,20 +9,23 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tracing::{debug, error, info, warn};
 
-use crate::capture::{self, Capture, CaptureError, Drained, FlagMask, Spec};
+use crate::capture::{Capture, CaptureError, Drained};
 use crate::engine::{Action, Engine, Event, LogLevel, Outcome};
 use crate::firewall::foreign::Foreign;
 use crate::firewall::{Backend, Change, Desired, FirewallError};
 use crate::links::Links;
 use crate::matcher::{Matcher, Scope, SequenceId};
-use crate::model::{GateName, Proto, Time};
+use crate::model::{Proto, Time};
 use crate::packet;
-use crate::policy::{GateAddress, Interfaces, Policy};
+use crate::policy::Policy;
 use crate::resolver::{self, Resolver};
+use crate::sessions;
 use crate::sys::clock;
 
-use super::memory::Memory;
+use super::memory::{Memory, Written};
+use super::problems::{FIREWALL, Problems};
 use super::roster::Roster;
+use super::wants::{gate_addresses, names, neutral, spec};
 
 /// Everything that runs.
 pub(super) struct Daemon {
@@ -48,42 +50,21 @@ pub(super) struct Daemon {
     pub(super) problems: Problems,
     pub(super) started: Time,
     pub(super) packets: Packets,
-    /// Completions of the packets at hand; kept to spare an allocation.
-    pub(super) fired: Vec<(IpAddr, SequenceId)>,
+    /// What the command at hand asked to remember.
+    pub(super) unwritten: Vec<Written>,
+    /// What the packets at hand brought about.
+    pub(super) fired: Vec<(IpAddr, Fired)>,
+    /// TCP ports that something listens on, as of the last look.
+    pub(super) listening: Vec<u16>,
 }
 
-/// What is not as it should be, by topic; `status` shows it.
-#[derive(Debug, Default)]
-pub(super) struct Problems(BTreeMap<&'static str, Vec<String>>);
-
-impl Problems {
-    /// Sets or clears a topic, and says so in the log when it changes.
-    pub(super) fn set(&mut self, topic: &'static str, problem: Option<String>) {
-        self.set_all(topic, problem.into_iter().collect());
-    }
-
-    /// The same for a topic with several sides to it.
-    pub(super) fn set_all(&mut self, topic: &'static str, problems: Vec<String>) {
-        let before = self.0.remove(topic).unwrap_or_default();
-        for text in problems.iter().filter(|text| !before.contains(text)) {
-            warn!("{text}");
-        }
-        if !problems.is_empty() {
-            self.0.insert(topic, problems);
-        } else if !before.is_empty() {
-            info!("{topic}: all is well again");
-        }
-    }
-
-    /// What stands of a topic.
-    pub(super) fn get(&self, topic: &str) -> Option<&str> {
-        self.0.get(topic)?.first().map(String::as_str)
-    }
-
-    /// What stands.
-    pub(super) fn lines(&self) -> impl Iterator<Item = &str> {
-        self.0.values().flatten().map(String::as_str)
-    }
+/// What a packet brought about.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fired {
+    /// A sequence is complete.
+    Knock(SequenceId),
+    /// Its source turned out to sweep ports.
+    Sweep,
 }
 
 /// Counters of what came in.
@@ -110,17 +91,29 @@ impl Daemon {
         let drained = capture.drain(|frame| match packet::parse(frame.bytes) {
             Ok(knock) if scope.admits(&knock) && !(*only_ipv4 && knock.source.is_ipv6()) => {
                 packets.knocks += 1;
-                for id in matcher.handle(&knock, frame.at) {
-                    fired.push((knock.source, id));
+                let heard = matcher.handle(&knock, frame.at);
+                fired.extend(
+                    heard
+                        .completed
+                        .into_iter()
+                        .map(|id| (knock.source, Fired::Knock(id))),
+                );
+                if heard.swept {
+                    fired.push((knock.source, Fired::Sweep));
                 }
             }
             Ok(_) => packets.not_for_us += 1,
             Err(_) => packets.refused += 1,
         });
-        for (source, id) in std::mem::take(&mut self.fired) {
-            let knock = self.matcher.name(id).clone();
-            self.handle(Event::Knocked { source, knock });
-            self.look_up(source);
+        for (source, what) in std::mem::take(&mut self.fired) {
+            match what {
+                Fired::Knock(id) => {
+                    let knock = self.matcher.name(id).clone();
+                    self.handle(Event::Knocked { source, knock });
+                    self.look_up(source);
+                }
+                Fired::Sweep => drop(self.handle(Event::Swept { source })),
+            }
         }
         drained
     }
@@ -160,6 +153,8 @@ impl Daemon {
                 Action::Store(_) | Action::Log(_) => rest.push(action),
             }
         }
+        // What could not be written before is made up for now.
+        install |= self.problems.get(FIREWALL).is_some() && !changes.is_empty();
         let written = if install {
             self.install()
         } else if changes.is_empty() {
@@ -173,10 +168,8 @@ impl Daemon {
         };
         for action in rest {
             match action {
-                Action::Store(edit) => self.memory.trust(edit),
-                Action::Log(log) if log.level == LogLevel::Warning => warn!("{}", log.text),
-                Action::Log(log) => info!("{}", log.text),
-                _ => {}
+                Action::Store(edit) => self.unwritten.push(self.memory.trust(edit)),
+                action => log(&action),
             }
         }
         let problem = written.err().map(|error| error.to_string());
@@ -186,7 +179,7 @@ impl Daemon {
             outcome.code = 1;
         }
         if install || !changes.is_empty() {
-            self.problems.set("firewall", problem);
+            self.problems.set(FIREWALL, problem);
         }
         reply
     }
@@ -247,7 +240,14 @@ impl Daemon {
 
     /// Tells the kernel's filter what is wanted, and says which interfaces are waited for.
     pub(super) fn follow_interfaces(&mut self) {
-        let (spec, missing) = self.spec();
+        let neutral = neutral(self.engine.policy(), &self.listening);
+        self.matcher.set_neutral(neutral.iter().copied());
+        let (spec, missing) = spec(
+            self.engine.policy(),
+            self.interface.as_deref(),
+            &neutral,
+            &self.links,
+        );
         let result = self.capture.set_filter(&spec);
         self.problems
             .set("capture", result.err().map(|error| error.to_string()));
@@ -257,9 +257,21 @@ impl Daemon {
             .set("knocks", (!missing.is_empty()).then_some(waiting));
     }
 
-    /// What the kernel's filter is to let through, and which interfaces do not exist.
-    fn spec(&self) -> (Spec, Vec<String>) {
-        spec(self.engine.policy(), self.interface.as_deref(), &self.links)
+    /// Looks which ports are listened on; those are not foreign to whoever connects to them.
+    pub(super) fn look_for_listeners(&mut self) {
+        match sessions::listening_ports() {
+            Ok(ports) => {
+                let tcp = ports.into_iter().filter(|port| port.proto == Proto::Tcp);
+                let tcp: Vec<u16> = tcp.map(|port| port.port).collect();
+                self.problems.set("listeners", None);
+                if tcp != self.listening {
+                    debug!("listening: {tcp:?}");
+                    self.listening = tcp;
+                    self.follow_interfaces();
+                }
+            }
+            Err(error) => self.problems.set("listeners", Some(error.to_string())),
+        }
     }
 
     /// Looks after exactly the names that whitelist and policy have, and tells the engine what
@@ -331,61 +343,18 @@ impl Daemon {
     }
 }
 
+/// Says what the engine has to say, if it is that.
+pub(super) fn log(action: &Action) {
+    match action {
+        Action::Log(log) if log.level == LogLevel::Warning => warn!("{}", log.text),
+        Action::Log(log) => info!("{}", log.text),
+        _ => {}
+    }
+}
+
 /// The time.
 pub(super) fn now() -> Time {
     Time(clock::boottime())
-}
-
-/// What the kernel's filter is to let through, and which interfaces do not exist.
-pub(super) fn spec(policy: &Policy, only: Option<&str>, links: &Links) -> (Spec, Vec<String>) {
-    let mut spec = Spec {
-        ports: policy
-            .knocks
-            .iter()
-            .flat_map(|knock| knock.sequence.iter().copied())
-            .collect(),
-        flags: policy
-            .knocks
-            .iter()
-            .filter(|knock| knock.sequence.iter().any(|port| port.proto == Proto::Tcp))
-            .map(|knock| FlagMask {
-                set: knock.flags.set,
-                clear: knock.flags.clear,
-            })
-            .collect(),
-        interfaces: capture::Interfaces::Any,
-    };
-    spec.ports.sort_unstable();
-    spec.ports.dedup();
-    spec.flags
-        .sort_unstable_by_key(|mask| (mask.set, mask.clear));
-    spec.flags.dedup();
-    let wanted = match (only, &policy.interfaces) {
-        (Some("any"), _) | (None, Interfaces::Any) => return (spec, Vec::new()),
-        (Some(name), _) => vec![name.to_owned()],
-        (None, Interfaces::Named(names)) => names.clone(),
-    };
-    let found = links.find(&wanted);
-    spec.interfaces = capture::Interfaces::Only(found.indexes);
-    (spec, found.missing)
-}
-
-/// The names that whitelist and policy have.
-pub(super) fn names(policy: &Policy, roster: &Roster) -> Vec<String> {
-    let gates = policy.gates.iter().filter_map(|gate| match &gate.address {
-        Some(GateAddress::Name(name)) => Some(name.as_str()),
-        _ => None,
-    });
-    roster.names().chain(gates).map(str::to_lowercase).collect()
-}
-
-/// The addresses of gates that are given by name.
-pub(super) fn gate_addresses(policy: &Policy, roster: &Roster) -> Vec<(GateName, Vec<IpAddr>)> {
-    let named = policy.gates.iter().filter_map(|gate| match &gate.address {
-        Some(GateAddress::Name(name)) => Some((gate.name.clone(), roster.addresses(name).to_vec())),
-        _ => None,
-    });
-    named.collect()
 }
 
 /// Opens the capture with its first filter.
@@ -394,5 +363,5 @@ pub(super) fn open_capture(
     only: Option<&str>,
     links: &Links,
 ) -> Result<Capture, CaptureError> {
-    Capture::open(&spec(policy, only, links).0)
+    Capture::open(&spec(policy, only, &neutral(policy, &[]), links).0)
 }

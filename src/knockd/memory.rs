@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
+use tokio::sync::oneshot;
+
 use crate::engine::TrustEdit;
 use crate::store::{Store, StoreError};
 
@@ -13,8 +15,11 @@ use crate::store::{Store, StoreError};
 #[derive(Debug)]
 enum Job {
     Name(String, Vec<IpAddr>),
-    Trust(TrustEdit),
+    Trust(TrustEdit, oneshot::Sender<Result<(), String>>),
 }
+
+/// Tells when something is written, or why it is not.
+pub(super) type Written = oneshot::Receiver<Result<(), String>>;
 
 /// The running thread; dropping it waits until everything is written.
 #[derive(Debug)]
@@ -69,9 +74,12 @@ impl Memory {
         self.send(Job::Name(name.to_owned(), addresses.to_vec()));
     }
 
-    /// Remembers or forgets trust that lasts until reboot.
-    pub(super) fn trust(&self, edit: TrustEdit) {
-        self.send(Job::Trust(edit));
+    /// Remembers or forgets trust that lasts until reboot; whoever asked for it is told when it is
+    /// written.
+    pub(super) fn trust(&self, edit: TrustEdit) -> Written {
+        let (tell, written) = oneshot::channel();
+        self.send(Job::Trust(edit, tell));
+        written
     }
 
     /// Why nothing is remembered at present.
@@ -96,10 +104,17 @@ impl Memory {
 
 fn write_all(mut store: Store, work: &mpsc::Receiver<Job>, problem: &Mutex<Option<String>>) {
     for job in work {
-        let result = match job {
-            Job::Name(name, addresses) => store.remember_name(&name, &addresses, SystemTime::now()),
-            Job::Trust(edit) => store.edit_trust(&edit),
+        let (result, tell) = match job {
+            Job::Name(name, addresses) => (
+                store.remember_name(&name, &addresses, SystemTime::now()),
+                None,
+            ),
+            Job::Trust(edit, tell) => (store.edit_trust(&edit), Some(tell)),
         };
+        if let Some(tell) = tell {
+            // Nobody waits any more if the client has gone.
+            let _ = tell.send(result.as_ref().copied().map_err(ToString::to_string));
+        }
         if let Err(error) = &result {
             tracing::warn!("{error}");
         }

@@ -9,13 +9,14 @@ mod logging;
 mod memory;
 mod neighbours;
 mod oneshot;
+mod problems;
 mod requests;
 mod roster;
 mod run;
 mod start;
 mod supervisor;
+mod wants;
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -27,11 +28,6 @@ use start::StartError;
 
 /// The program.
 pub fn main() -> ExitCode {
-    // The demo has no other program than this one at hand, and calls it by the other's name.
-    let name = std::env::args_os().next().unwrap_or_default();
-    if Path::new(&name).file_name() == Some("knockctl".as_ref()) {
-        return crate::knockctl::main();
-    }
     let cli = Cli::parse();
     let result = match cli.task {
         Some(Task::Check { file }) => {

@@ -11,7 +11,8 @@ use crate::whitelist::edit::{self, Edit};
 use crate::whitelist::{Host, WhitelistError};
 
 use super::answers;
-use super::daemon::{Daemon, now};
+use super::daemon::{Daemon, log, now};
+use super::problems::FIREWALL;
 
 impl Daemon {
     /// Carries out a request and answers it. `Teardown` is the loop's to finish.
@@ -171,7 +172,7 @@ impl Daemon {
     }
 
     fn answer_edit(&self, mut done: Vec<String>, mut refused: Vec<String>) -> Response {
-        if let Some(problem) = self.problems.get("firewall") {
+        if let Some(problem) = self.problems.get(FIREWALL) {
             refused.push(problem.to_owned());
         }
         if done.is_empty() && refused.is_empty() {
@@ -290,11 +291,12 @@ impl Daemon {
             self.roster = old_roster;
             let back = self.put_into_force(old_policy).err();
             self.problems
-                .set("firewall", back.map(|error| error.to_string()));
+                .set(FIREWALL, back.map(|error| error.to_string()));
             return refused(1, error.to_string());
         }
-        self.problems.set("firewall", None);
+        self.problems.set(FIREWALL, None);
         self.matcher.reload(self.engine.policy());
+        self.look_for_listeners();
         self.follow_interfaces();
         self.follow_names();
         tracing::info!("policy and whitelist read again");
@@ -309,9 +311,13 @@ impl Daemon {
         &mut self,
         policy: policy::Policy,
     ) -> Result<(), crate::firewall::FirewallError> {
-        self.engine.handle(Event::Policy(Box::new(policy)), now());
-        self.engine
-            .handle(Event::Whitelist(self.roster.trusted()), now());
+        for event in [
+            Event::Policy(Box::new(policy)),
+            Event::Whitelist(self.roster.trusted()),
+        ] {
+            // One installation follows, so that of all actions only what is said matters.
+            self.engine.handle(event, now()).iter().for_each(log);
+        }
         self.install()
     }
 }

@@ -9,18 +9,22 @@ use tokio::sync::mpsc;
 use tracing::{error, info};
 
 use crate::capture::Drained;
-use crate::control::{Asked, Call, Server};
+use crate::control::{Asked, Call, Response, Server};
 use crate::engine::Event;
 use crate::sys::ready::Ready;
 
 use super::cli::Options;
 use super::daemon::Daemon;
 use super::logging::Log;
+use super::memory::Written;
 use super::start::{self, StartError};
 use super::supervisor;
 
 /// Requests that wait at a time; more wait in their connections.
 const REQUESTS: usize = 16;
+
+/// How often the ports that are listened on are looked at.
+const LOOK_AROUND: Duration = Duration::from_secs(60);
 
 /// Runs until told to stop.
 pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> {
@@ -95,6 +99,8 @@ async fn events(
     log: &Log,
 ) -> Result<ExitCode, StartError> {
     let mut more = false;
+    let mut look_around = tokio::time::interval(LOOK_AROUND);
+    look_around.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let due = daemon.due_in();
         tokio::select! {
@@ -123,6 +129,7 @@ async fn events(
                 daemon.links_changed();
             }
             () = sleep(due) => drop(daemon.handle(Event::Tick)),
+            _ = look_around.tick() => daemon.look_for_listeners(),
             Some(()) = sources.hangup.recv() => {
                 if let Err(error) = log.reopen() {
                     error!("{error}");
@@ -152,9 +159,33 @@ fn serve(daemon: &mut Daemon, call: Call) -> bool {
     let last = call.asked == Asked::Teardown;
     let response = daemon.answer(call.asked, &call.who);
     let over = last && response.code == 0;
-    // Whoever asked may have gone away meanwhile.
-    let _ = call.reply.send(response);
+    let unwritten = std::mem::take(&mut daemon.unwritten);
+    // Whoever asked may have gone away meanwhile, in both cases.
+    if unwritten.is_empty() {
+        let _ = call.reply.send(response);
+    } else {
+        tokio::spawn(async move {
+            let _ = call.reply.send(when_written(unwritten, response).await);
+        });
+    }
     over
+}
+
+/// A success is told when what was to be remembered is on the disk.
+async fn when_written(unwritten: Vec<Written>, mut response: Response) -> Response {
+    for written in unwritten {
+        let why = match written.await {
+            Ok(Ok(())) => continue,
+            Ok(Err(why)) => why,
+            Err(_) => "there is no store".to_owned(),
+        };
+        response.code = 1;
+        response
+            .refused
+            .push(format!("in force, but only until the daemon ends: {why}"));
+        break;
+    }
+    response
 }
 
 /// Until the next deadline, or for ever.

@@ -3,31 +3,52 @@
 //! The rules are those of "What a knock is" in the design: for each source and sequence, without
 //! backtracking, the expected port advances; a repeat of the port just matched is ignored unless
 //! the sequence asks for it; any other knock port voids the attempt and may then start it anew;
-//! a retransmission is nothing at all.
+//! a retransmission is nothing at all; and a source that sweeps has no valid attempt until it has
+//! been quiet.
 #![forbid(unsafe_code)]
 
+mod ports;
+#[cfg(test)]
+mod property_tests;
 mod scope;
 mod sequences;
+#[cfg(test)]
+mod sweep_tests;
+mod sweeps;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use crate::model::{KnockName, KnockPort, Time};
+use crate::model::{KnockName, KnockPort, Proto, Time};
 use crate::packet::Knock;
-use crate::policy::Policy;
+use crate::policy::{Policy, TcpFlags};
 
+use ports::Ports;
 pub use scope::Scope;
 pub use sequences::SequenceId;
-use sequences::Sequences;
-use table::Table;
+use sequences::{Arrival, PortId, Sequences};
+use sweeps::Guard;
+use table::{Attempt, Table};
 
 /// The attempts of all sources.
 #[derive(Debug)]
 pub struct Matcher {
     sequences: Sequences,
     table: Table,
+    guard: Guard,
+    neutral: Ports,
     /// Sequences that the packet at hand has already moved; kept to spare an allocation.
     moved: Vec<SequenceId>,
+}
+
+/// What a packet brought about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Heard {
+    /// The sequences that it completed, drops first.
+    pub completed: Vec<SequenceId>,
+    /// Its source is a scanner since now.
+    pub swept: bool,
 }
 
 impl Matcher {
@@ -36,24 +57,54 @@ impl Matcher {
         Self {
             sequences: Sequences::new(&policy.knocks),
             table: Table::new(policy.memory),
+            guard: guard(policy),
+            neutral: Ports::default(),
             moved: Vec::new(),
         }
     }
 
-    /// Takes a knock into account. `at` is the kernel's time of the packet. What it completes is
-    /// returned with drops first; nothing is allocated unless something is completed.
+    /// Says which TCP ports are not foreign although nobody knocks there: those of gates, and
+    /// those that something listens on.
+    pub fn set_neutral(&mut self, ports: impl IntoIterator<Item = u16>) {
+        self.neutral = ports.into_iter().collect();
+    }
+
+    /// Takes a packet into account. `at` is the kernel's time of it. Nothing is allocated unless a
+    /// sequence is completed.
     ///
     /// Whether the packet was meant for this host is asked of [`Scope`] before.
-    pub fn handle(&mut self, knock: &Knock, at: Time) -> Vec<SequenceId> {
-        let mut completed = Vec::new();
-        let Some(port) = self.sequences.arrival(knock) else {
-            return completed;
-        };
-        let print = self.table.fingerprint(knock);
-        if print.is_some_and(|print| self.table.has_seen(knock.source, print)) {
-            return completed;
+    pub fn handle(&mut self, knock: &Knock, at: Time) -> Heard {
+        let mut heard = Heard::default();
+        match self.sequences.arrival(knock) {
+            Arrival::Knock(port) => self.knocked(knock, port, at, &mut heard.completed),
+            Arrival::Foreign if self.counts_as_sweep(knock) => {
+                heard.swept = self
+                    .table
+                    .touch(knock.source, knock.port.port, &self.guard, at);
+                if heard.swept {
+                    self.table.for_each_attempt(knock.source, Attempt::void);
+                }
+            }
+            Arrival::Foreign | Arrival::OtherFlags => {}
         }
-        self.continue_attempts(knock, at, &mut completed);
+        heard
+    }
+
+    /// SYN without ACK to a port that nobody has a reason to connect to.
+    fn counts_as_sweep(&self, knock: &Knock) -> bool {
+        knock.port.proto == Proto::Tcp
+            && TcpFlags::OPENING.fit(knock.flags)
+            && !self.neutral.contains(knock.port.port)
+    }
+
+    fn knocked(&mut self, knock: &Knock, port: PortId, at: Time, completed: &mut Vec<SequenceId>) {
+        let print = self.table.fingerprint(knock);
+        if print.is_some_and(|print| self.table.has_seen(knock.source, print))
+            || self.table.is_scanner(knock.source, &self.guard, at)
+        {
+            return;
+        }
+        self.continue_attempts(knock, at, completed);
         for &id in self.sequences.starting_with(port) {
             let sequence = &self.sequences[id];
             if self.moved.contains(&id) || !sequence.fits(knock) {
@@ -69,7 +120,6 @@ impl Matcher {
             self.table.remember(knock.source, print, at);
         }
         completed.sort_unstable_by_key(|&id| (!self.sequences[id].is_drop, id));
-        completed
     }
 
     /// Moves, restarts or voids the attempts that the source has.
@@ -78,6 +128,7 @@ impl Matcher {
             sequences,
             table,
             moved,
+            ..
         } = self;
         moved.clear();
         table.for_each_attempt(knock.source, |attempt| {
@@ -119,6 +170,7 @@ impl Matcher {
         let renumbered = self.sequences.renumbering(&old);
         self.table.renumber(&renumbered);
         self.table.resize(policy.memory);
+        self.guard = guard(policy);
     }
 
     /// What has arrived at each knock port, retransmissions included, in ascending order.
@@ -129,5 +181,12 @@ impl Matcher {
     /// How many records are in use and how many there may be.
     pub fn occupancy(&self) -> (usize, usize) {
         (self.table.len(), self.table.capacity())
+    }
+}
+
+fn guard(policy: &Policy) -> Guard {
+    Guard {
+        ports: policy.scan_guard.ports,
+        within: policy.scan_guard.within,
     }
 }

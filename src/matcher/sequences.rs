@@ -44,6 +44,17 @@ struct PortUse {
     arrived: u64,
 }
 
+/// What a packet's port is to the sequences.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Arrival {
+    /// A knock port, with flags that some sequence asks for.
+    Knock(PortId),
+    /// A knock port, with flags that none asks for.
+    OtherFlags,
+    /// No knock port.
+    Foreign,
+}
+
 /// A knock port's place in the table.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PortId(usize);
@@ -71,19 +82,22 @@ impl Sequences {
         Self { all, ports }
     }
 
-    /// Counts the packet and finds its port, unless no sequence wants it with these flags.
-    pub(super) fn arrival(&mut self, knock: &Knock) -> Option<PortId> {
-        let place = self
+    /// Counts the packet and finds its port, if some sequence has it.
+    pub(super) fn arrival(&mut self, knock: &Knock) -> Arrival {
+        let Ok(place) = self
             .ports
             .binary_search_by_key(&knock.port, |entry| entry.port)
-            .ok()?;
+        else {
+            return Arrival::Foreign;
+        };
         let entry = &mut self.ports[place];
         let wanted = knock.port.proto == Proto::Udp
             || entry.flags.iter().any(|flags| flags.fit(knock.flags));
-        wanted.then(|| {
-            entry.arrived += 1;
-            PortId(place)
-        })
+        if !wanted {
+            return Arrival::OtherFlags;
+        }
+        entry.arrived += 1;
+        Arrival::Knock(PortId(place))
     }
 
     pub(super) fn starting_with(&self, port: PortId) -> &[SequenceId] {

@@ -8,7 +8,7 @@ use crate::model::{Proto, Time};
 use crate::packet::Knock;
 
 /// How many fingerprints a record holds.
-const PRINTS: usize = 4;
+pub(super) const PRINTS: usize = 4;
 /// How many records a source may have for fingerprints alone.
 const WITNESSES: usize = 3;
 /// No record.
@@ -23,7 +23,7 @@ const NIL: u32 = u32::MAX;
 /// record lives at least `capacity() / R` seconds.
 #[derive(Debug)]
 pub(super) struct Table {
-    records: Vec<Record>,
+    pub(super) records: Vec<Record>,
     /// Index of the bucket's first record plus one, so that untouched memory means empty.
     buckets: Vec<u32>,
     capacity: usize,
@@ -50,23 +50,26 @@ impl Attempt {
 
 /// 56 bytes, so that 32 MiB hold more than half a million.
 #[derive(Debug)]
-struct Record {
-    source: Source,
-    started: Time,
-    prints: [u32; PRINTS],
-    next_in_bucket: u32,
+pub(super) struct Record {
+    pub(super) source: Source,
+    pub(super) started: Time,
+    pub(super) prints: [u32; PRINTS],
+    pub(super) next_in_bucket: u32,
     older: u32,
     newer: u32,
-    sequence: u16,
-    stage: u8,
-    print_count: u8,
+    pub(super) sequence: u16,
+    pub(super) stage: u8,
+    pub(super) print_count: u8,
 }
 
 /// The sequence number of a record that only witnesses what was seen.
 const WITNESS: u16 = u16::MAX;
+/// The sequence number of a record of foreign ports. Its `started` is the last time one was
+/// touched, its `stage` 1 if the source is a scanner, and each of its prints a port and a time.
+pub(super) const FOREIGN: u16 = u16::MAX - 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Source([u64; 2]);
+pub(super) struct Source([u64; 2]);
 
 impl From<IpAddr> for Source {
     fn from(address: IpAddr) -> Self {
@@ -120,7 +123,10 @@ impl Table {
         let source = source.into();
         let mut at = self.first(source);
         while let Some(record) = self.records.get(at as usize) {
-            if record.source == source && record.prints().contains(&print) {
+            if record.source == source
+                && record.sequence != FOREIGN
+                && record.prints().contains(&print)
+            {
                 return true;
             }
             at = record.next_in_bucket;
@@ -134,7 +140,7 @@ impl Table {
         let (mut witnesses, mut oldest) = (0, None::<(Time, u32)>);
         let mut at = self.first(source);
         while let Some(record) = self.records.get_mut(at as usize) {
-            if record.source == source {
+            if record.source == source && record.sequence != FOREIGN {
                 if record.push_print(print) {
                     return;
                 }
@@ -166,7 +172,7 @@ impl Table {
         let source = source.into();
         let mut at = self.first(source);
         while let Some(record) = self.records.get_mut(at as usize) {
-            if record.source == source && record.stage > 0 {
+            if record.source == source && record.stage > 0 && record.sequence != FOREIGN {
                 let sequence = SequenceId(record.sequence);
                 let mut attempt = Attempt {
                     started: record.started,
@@ -204,7 +210,11 @@ impl Table {
 
     /// Gives sequences their new numbers; attempts at those without one are void.
     pub(super) fn renumber(&mut self, renumbered: &[Option<SequenceId>]) {
-        for record in &mut self.records {
+        for record in self
+            .records
+            .iter_mut()
+            .filter(|record| record.sequence != FOREIGN)
+        {
             let id = renumbered
                 .get(usize::from(record.sequence))
                 .copied()
@@ -237,7 +247,7 @@ impl Table {
     }
 
     /// A new record, in place of the oldest if there is no room.
-    fn add(&mut self, source: Source) -> u32 {
+    pub(super) fn add(&mut self, source: Source) -> u32 {
         let record = Record {
             source,
             started: Time::default(),
@@ -278,7 +288,7 @@ impl Table {
     }
 
     /// The first record of the source's bucket, or `NIL`.
-    fn first(&self, source: Source) -> u32 {
+    pub(super) fn first(&self, source: Source) -> u32 {
         self.buckets[self.bucket(source)].wrapping_sub(1)
     }
 
@@ -329,12 +339,12 @@ impl Table {
 }
 
 impl Record {
-    fn prints(&self) -> &[u32] {
+    pub(super) fn prints(&self) -> &[u32] {
         &self.prints[..usize::from(self.print_count)]
     }
 
     /// Whether there was room.
-    fn push_print(&mut self, print: u32) -> bool {
+    pub(super) fn push_print(&mut self, print: u32) -> bool {
         let Some(place) = self.prints.get_mut(usize::from(self.print_count)) else {
             return false;
         };
@@ -355,69 +365,5 @@ fn index(place: usize) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_record_is_small() {
-        assert_eq!(size_of::<Record>(), 56);
-        assert!(Table::new(32 << 20).capacity() > 500_000);
-    }
-
-    #[test]
-    fn memory_never_exceeds_its_bound() {
-        for memory in [1, 1 << 10, 64 << 10, 1 << 20, 32 << 20] {
-            let table = Table::new(memory);
-            let used = table.capacity * size_of::<Record>() + table.buckets.len() * 4;
-            assert!(used <= memory.max(64), "{used} of {memory}");
-        }
-    }
-
-    #[test]
-    fn when_it_is_full_the_oldest_goes_first() {
-        let mut table = Table::new(64 << 10);
-        let address = |i: usize| IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + index(i)));
-        let capacity = table.capacity();
-        for i in 0..3 * capacity {
-            table.start(address(i), SequenceId(0), Time(i as u64));
-            assert!(table.len() <= capacity);
-        }
-        for i in 0..3 * capacity {
-            let mut alive = false;
-            table.for_each_attempt(address(i), |_| alive = true);
-            assert_eq!(alive, i >= 2 * capacity, "{i} of {capacity}");
-        }
-    }
-
-    #[test]
-    fn starting_anew_makes_an_attempt_young_again() {
-        let mut table = Table::new(64 << 10);
-        let address = |i: usize| IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + index(i)));
-        for i in 0..table.capacity() {
-            table.start(address(i), SequenceId(0), Time(0));
-        }
-        table.start(address(0), SequenceId(0), Time(1));
-        table.start(address(table.capacity()), SequenceId(0), Time(2));
-        let mut alive = [false; 2];
-        table.for_each_attempt(address(0), |_| alive[0] = true);
-        table.for_each_attempt(address(1), |_| alive[1] = true);
-        assert_eq!(alive, [true, false]);
-    }
-
-    #[test]
-    fn another_amount_of_memory_keeps_the_newest() {
-        let mut table = Table::new(128 << 10);
-        let address = |i: usize| IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + index(i)));
-        let count = table.capacity();
-        for i in 0..count {
-            table.start(address(i), SequenceId(7), Time(i as u64));
-        }
-        table.resize(64 << 10);
-        assert!(table.capacity() < count && table.len() == table.capacity());
-        let mut alive = Vec::new();
-        for i in [0, count - 1] {
-            table.for_each_attempt(address(i), |attempt| alive.push(attempt.started));
-        }
-        assert_eq!(alive, [Time(count as u64 - 1)]);
-    }
-}
+#[path = "table_tests.rs"]
+mod tests;

@@ -29,6 +29,7 @@ scenarios![
     a_sequence_of_one_port,
     a_knock_has_its_own_time,
     flush_open_and_close_by_knock,
+    a_sweep_never_opens_a_gate,
     our_own_client_knocks,
 ];
 
@@ -294,6 +295,25 @@ fn flush_open_and_close_by_knock() -> Tried {
         person.knocks(&["3004", "3005"]);
         stranger.is_refused_within(Duration::from_secs(3));
         other.gets_in();
+    }
+    Ok(())
+}
+
+fn a_sweep_never_opens_a_gate() -> Tried {
+    let world = World::with(&long_policy(), TRUSTED)?;
+    // The knock ports last, and in the right order.
+    let foreign: Vec<String> = (100..200).map(|port: u16| port.to_string()).collect();
+    let ports: Vec<&str> = foreign
+        .iter()
+        .map(String::as_str)
+        .chain(KNOCK.iter().copied())
+        .collect();
+    for (scanner, honest) in world.people(10)?.into_iter().zip(world.people(11)?) {
+        scanner.knocks(&ports);
+        scanner.knocks(KNOCK);
+        scanner.is_refused();
+        goes_on(&mut honest.opens());
+        scanner.is_refused();
     }
     Ok(())
 }

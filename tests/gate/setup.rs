@@ -152,7 +152,7 @@ fn check_points_at_the_mistake() -> Tried {
             &["knockd.yaml:8:", "`open`"],
         ),
         ("[1228, 1227]", "[1220]", &["knockd.yaml:8:", "`open`"]),
-        ("interface: any", "interface: any\n\t", &["knockd.yaml:"]),
+        ("  ssh: {", "\tssh: {", &["knockd.yaml:5:"]),
         (
             "interface: any",
             "interfaces: any",

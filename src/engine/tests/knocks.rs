@@ -346,3 +346,21 @@ fn log_lines_from_packets_are_limited() {
     bench.knocked(A, "opencloseSSH");
     assert!(bench.logged("9900 lines were left out"));
 }
+
+#[test]
+fn a_sweep_is_logged_and_bans_only_where_the_policy_says_so() {
+    let mut bench = Bench::appliance();
+    bench.handle(Event::Swept { source: address(A) });
+    assert!(bench.changes().is_empty() && bench.logged("sweeps ports"));
+    let mut policy = appliance();
+    policy.scan_guard.action = crate::policy::ScanAction::Drop;
+    let mut bench = Bench::new(policy);
+    bench.whitelist(&[B]);
+    bench.handle(Event::Swept { source: address(A) });
+    assert_eq!(
+        bench.changes(),
+        [format!("+ssh_banned {A}/32 never scan_guard")]
+    );
+    bench.handle(Event::Swept { source: address(B) });
+    assert!(bench.changes().is_empty(), "never what is trusted");
+}
