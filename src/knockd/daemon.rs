@@ -11,6 +11,7 @@ use tracing::{debug, error, info, warn};
 use crate::capture::{Capture, CaptureError, Drained};
 use crate::engine::{Action, Engine, Event, LogLevel, Outcome};
 use crate::firewall::choose;
+use crate::firewall::foreign::Foreign;
 use crate::firewall::{Backend, Change, Desired, FirewallError};
 use crate::links::Links;
 use crate::matcher::{Matcher, Scope, SequenceId};
@@ -39,6 +40,8 @@ pub(super) struct Daemon {
     pub(super) scope: Scope,
     pub(super) firewall: Box<dyn Backend>,
     pub(super) backend_reason: String,
+    /// Looks at the firewalls of others.
+    pub(super) foreign: Option<Foreign>,
     pub(super) capture: Capture,
     pub(super) links: Links,
     pub(super) resolver: Resolver,

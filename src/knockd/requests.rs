@@ -204,6 +204,7 @@ impl Daemon {
     fn status(&mut self) -> Response {
         self.verify_rules();
         self.problems.set("state", self.memory.problem());
+        self.look_around();
         let problems: Vec<String> = self.problems.lines().map(ToOwned::to_owned).collect();
         let degraded = !problems.is_empty();
         let now = now();

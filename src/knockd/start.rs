@@ -305,6 +305,7 @@ pub(super) fn listen(
         scope: Scope::default(),
         backend_reason,
         firewall,
+        foreign: None,
         capture,
         links,
         resolver,
@@ -321,5 +322,6 @@ pub(super) fn listen(
     daemon.look_for_listeners();
     daemon.follow_interfaces();
     daemon.follow_names();
+    daemon.look_around();
     Ok((daemon, names))
 }
