@@ -1,7 +1,6 @@
 //! The daemon's state and what it does about each kind of event. The loop that feeds it is in
 //! `run`.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,20 +9,22 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tracing::{debug, error, info, warn};
 
-use crate::capture::{self, Capture, CaptureError, Drained, FlagMask, Spec};
+use crate::capture::{Capture, CaptureError, Drained};
 use crate::engine::{Action, Engine, Event, LogLevel, Outcome};
 use crate::firewall::{Backend, Change, Desired, FirewallError};
 use crate::links::Links;
 use crate::matcher::{Matcher, Scope, SequenceId};
-use crate::model::{GateName, KnockPort, Proto, Time};
+use crate::model::{Proto, Time};
 use crate::packet;
-use crate::policy::{GateAddress, Interfaces, Policy, TcpFlags};
+use crate::policy::Policy;
 use crate::resolver::{self, Resolver};
 use crate::sessions;
 use crate::sys::clock;
 
 use super::memory::{Memory, Written};
+use super::problems::{FIREWALL, Problems};
 use super::roster::Roster;
+use super::wants::{gate_addresses, names, neutral, spec};
 
 /// Everything that runs.
 pub(super) struct Daemon {
@@ -54,9 +55,6 @@ pub(super) struct Daemon {
     pub(super) listening: Vec<u16>,
 }
 
-/// The topic of problems with writing to the kernel.
-pub(super) const FIREWALL: &str = "firewall";
-
 /// What a packet brought about.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Fired {
@@ -64,38 +62,6 @@ pub(super) enum Fired {
     Knock(SequenceId),
     /// Its source turned out to sweep ports.
     Sweep,
-}
-
-/// What is not as it should be, by topic; `status` shows it.
-#[derive(Debug, Default)]
-pub(super) struct Problems(BTreeMap<&'static str, String>);
-
-impl Problems {
-    /// Sets or clears a topic, and says so in the log when it changes.
-    pub(super) fn set(&mut self, topic: &'static str, problem: Option<String>) {
-        match problem {
-            Some(text) if self.0.get(topic) != Some(&text) => {
-                warn!("{text}");
-                self.0.insert(topic, text);
-            }
-            Some(_) => {}
-            None => {
-                if self.0.remove(topic).is_some() {
-                    info!("{topic}: all is well again");
-                }
-            }
-        }
-    }
-
-    /// What stands of a topic.
-    pub(super) fn get(&self, topic: &str) -> Option<&str> {
-        self.0.get(topic).map(String::as_str)
-    }
-
-    /// What stands.
-    pub(super) fn lines(&self) -> impl Iterator<Item = &str> {
-        self.0.values().map(String::as_str)
-    }
 }
 
 /// Counters of what came in.
@@ -386,83 +352,6 @@ pub(super) fn log(action: &Action) {
 /// The time.
 pub(super) fn now() -> Time {
     Time(clock::boottime())
-}
-
-/// TCP ports of gates, and those that something listens on: nobody is a scanner for these.
-pub(super) fn neutral(policy: &Policy, listening: &[u16]) -> Vec<u16> {
-    let gates = policy.gates.iter().flat_map(|gate| &gate.ports);
-    let gates = gates.filter(|range| range.proto == Proto::Tcp);
-    let mut ports: Vec<u16> = gates
-        .flat_map(|range| range.first..=range.last)
-        .chain(listening.iter().copied())
-        .collect();
-    ports.sort_unstable();
-    ports.dedup();
-    ports
-}
-
-/// What the kernel's filter is to let through, and which interfaces do not exist: knocks, and
-/// connections to ports that nobody has a reason to connect to.
-pub(super) fn spec(
-    policy: &Policy,
-    only: Option<&str>,
-    neutral: &[u16],
-    links: &Links,
-) -> (Spec, Vec<String>) {
-    let mut spec = Spec {
-        ports: policy
-            .knocks
-            .iter()
-            .flat_map(|knock| knock.sequence.iter().copied())
-            .collect(),
-        flags: policy
-            .knocks
-            .iter()
-            .filter(|knock| knock.sequence.iter().any(|port| port.proto == Proto::Tcp))
-            .map(|knock| knock.flags)
-            .chain([TcpFlags::OPENING])
-            .map(|flags| FlagMask {
-                set: flags.set,
-                clear: flags.clear,
-            })
-            .collect(),
-        interfaces: capture::Interfaces::Any,
-    };
-    if !policy.knocks.is_empty() {
-        let foreign = (1..=u16::MAX).filter(|port| neutral.binary_search(port).is_err());
-        spec.ports.extend(foreign.map(KnockPort::tcp));
-    }
-    spec.ports.sort_unstable();
-    spec.ports.dedup();
-    spec.flags
-        .sort_unstable_by_key(|mask| (mask.set, mask.clear));
-    spec.flags.dedup();
-    let wanted = match (only, &policy.interfaces) {
-        (Some("any"), _) | (None, Interfaces::Any) => return (spec, Vec::new()),
-        (Some(name), _) => vec![name.to_owned()],
-        (None, Interfaces::Named(names)) => names.clone(),
-    };
-    let found = links.find(&wanted);
-    spec.interfaces = capture::Interfaces::Only(found.indexes);
-    (spec, found.missing)
-}
-
-/// The names that whitelist and policy have.
-pub(super) fn names(policy: &Policy, roster: &Roster) -> Vec<String> {
-    let gates = policy.gates.iter().filter_map(|gate| match &gate.address {
-        Some(GateAddress::Name(name)) => Some(name.as_str()),
-        _ => None,
-    });
-    roster.names().chain(gates).map(str::to_lowercase).collect()
-}
-
-/// The addresses of gates that are given by name.
-pub(super) fn gate_addresses(policy: &Policy, roster: &Roster) -> Vec<(GateName, Vec<IpAddr>)> {
-    let named = policy.gates.iter().filter_map(|gate| match &gate.address {
-        Some(GateAddress::Name(name)) => Some((gate.name.clone(), roster.addresses(name).to_vec())),
-        _ => None,
-    });
-    named.collect()
 }
 
 /// Opens the capture with its first filter.

@@ -8,11 +8,13 @@ mod lock;
 mod logging;
 mod memory;
 mod oneshot;
+mod problems;
 mod requests;
 mod roster;
 mod run;
 mod start;
 mod supervisor;
+mod wants;
 
 use std::process::ExitCode;
 

@@ -11,7 +11,8 @@ use crate::whitelist::edit::{self, Edit};
 use crate::whitelist::{Host, WhitelistError};
 
 use super::answers;
-use super::daemon::{Daemon, FIREWALL, log, now};
+use super::daemon::{Daemon, log, now};
+use super::problems::FIREWALL;
 
 impl Daemon {
     /// Carries out a request and answers it. `Teardown` is the loop's to finish.

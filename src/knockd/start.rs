@@ -20,11 +20,13 @@ use crate::sessions;
 use crate::store::{KnownName, RuntimeTrust, Store};
 
 use super::cli::Options;
-use super::daemon::{self, Daemon, Packets, Problems, now};
+use super::daemon::{self, Daemon, Packets, now};
 use super::lock::LockError;
 use super::logging::LogError;
 use super::memory::Memory;
+use super::problems::Problems;
 use super::roster::Roster;
+use super::wants::gate_addresses;
 
 /// Look-ups for the log at a time.
 const LOOKUPS: usize = 8;
@@ -137,7 +139,7 @@ pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartEr
     let held = firewall.observe()?;
     let first = held.is_none();
     let mut engine = Engine::new(policy);
-    let gates = daemon::gate_addresses(engine.policy(), &roster);
+    let gates = gate_addresses(engine.policy(), &roster);
     let trust = trust
         .into_iter()
         .map(|t| (t.gate, t.net, t.reason))

@@ -8,10 +8,13 @@
 #![forbid(unsafe_code)]
 
 mod ports;
+#[cfg(test)]
+mod property_tests;
 mod scope;
 mod sequences;
 #[cfg(test)]
 mod sweep_tests;
+mod sweeps;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -24,7 +27,8 @@ use ports::Ports;
 pub use scope::Scope;
 pub use sequences::SequenceId;
 use sequences::{Arrival, PortId, Sequences};
-use table::{Attempt, Guard, Table};
+use sweeps::Guard;
+use table::{Attempt, Table};
 
 /// The attempts of all sources.
 #[derive(Debug)]
