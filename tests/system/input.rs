@@ -1,5 +1,6 @@
 //! Bad input: policies, addresses, and people without permission.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -234,7 +235,7 @@ fn who_may_not_use_the_socket_is_told_so() -> Tried {
 /// The machine's own groups stay as they are: these are seen in here only.
 fn with_the_group(world: &World, gid: u32) -> Tried {
     let mut groups = fs::read_to_string("/etc/group")?;
-    groups.push_str(&format!("knockd:x:{gid}:\n"));
+    writeln!(groups, "knockd:x:{gid}:")?;
     let groups = world.file("group", groups.as_bytes())?;
     let from = groups.to_str().ok_or("the directory's name is not UTF-8")?;
     world.succeeds(&world.server, "mount", &["--bind", from, "/etc/group"]);
