@@ -100,18 +100,22 @@ impl Engine {
         self.whitelist.len() + given + here.count()
     }
 
-    /// Why exactly this network is trusted at the gate.
+    /// Why the member is trusted at the gate: as an entry, or as a piece of one.
     pub(super) fn trust_reason(&self, gate: usize, net: IpNet) -> Option<&str> {
+        let whole = self.entry_reason(gate, net);
+        whole.or_else(|| self.trusted(gate, net).map(|(_, reason)| reason))
+    }
+
+    /// Why exactly this network is an entry.
+    fn entry_reason(&self, gate: usize, net: IpNet) -> Option<&str> {
         let given = || {
             self.ledgers[gate]
                 .runtime
                 .get(net)
                 .or_else(|| self.runtime.get(net))
         };
-        let exact = self.whitelist.get(net).map(String::as_str);
-        let exact = exact.or_else(|| given().map(|runtime| runtime.reason.as_str()));
-        // It may be a piece of an entry.
-        exact.or_else(|| self.trusted(gate, net).map(|(_, reason)| reason))
+        let listed = self.whitelist.get(net).map(String::as_str);
+        listed.or_else(|| given().map(|runtime| runtime.reason.as_str()))
     }
 
     /// Takes over a whole new whitelist.
@@ -296,7 +300,7 @@ impl Engine {
     fn becomes_trusted(&mut self, gate: usize, net: IpNet, out: &mut Out) {
         self.restore_withdrawn(gate, net);
         let name = self.policy.gates[gate].name.clone();
-        if let Some(reason) = self.trust_reason(gate, net) {
+        if let Some(reason) = self.entry_reason(gate, net) {
             let grant = Grant {
                 deadline: Deadline::Never,
                 reason: reason.to_owned(),
