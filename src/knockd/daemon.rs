@@ -1,9 +1,11 @@
 //! The daemon's state and what it does about each kind of event. The loop that feeds it is in
 //! `run`.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tracing::{debug, error, info, warn};
@@ -50,6 +52,10 @@ pub(super) struct Daemon {
     pub(super) problems: Problems,
     pub(super) started: Time,
     pub(super) packets: Packets,
+    /// Names that did not resolve when they were last tried.
+    pub(super) unresolved: HashSet<String>,
+    /// When what could not be written to the kernel is tried again, and the pause after that.
+    pub(super) retry: Option<(Time, Duration)>,
     /// What the command at hand asked to remember.
     pub(super) unwritten: Vec<Written>,
     /// What the packets at hand brought about.
@@ -91,7 +97,9 @@ impl Daemon {
         let drained = capture.drain(|frame| match packet::parse(frame.bytes) {
             Ok(knock) if scope.admits(&knock) && !(*only_ipv4 && knock.source.is_ipv6()) => {
                 packets.knocks += 1;
-                let heard = matcher.handle(&knock, frame.at);
+                // What is behind us may well listen on ports that nobody listens on here.
+                let ours = scope.is_own(knock.destination);
+                let heard = matcher.handle(&knock, ours, frame.at);
                 fired.extend(
                     heard
                         .completed
@@ -289,40 +297,56 @@ impl Daemon {
     /// they stand for.
     pub(super) fn follow_names(&mut self) {
         let names = names(self.engine.policy(), &self.roster);
+        self.unresolved.retain(|name| names.contains(name));
         self.resolver.set_names(names);
+        self.follow_gates();
+    }
+
+    /// Tells the engine what gates with a name stand for.
+    fn follow_gates(&mut self) {
+        self.scope.set_gates(self.engine.policy());
         let resolved = gate_addresses(self.engine.policy(), &self.roster);
-        let addresses = resolved
-            .iter()
-            .flat_map(|(_, addresses)| addresses.iter().copied());
-        self.scope.set_gates(self.engine.policy(), addresses);
         self.handle(Event::GateAddresses(resolved));
     }
 
     /// A name has other addresses, or none.
     pub(super) fn name_changed(&mut self, event: resolver::Event) {
-        let changed = match event {
+        let change = match event {
             resolver::Event::Resolved {
                 name,
                 addresses,
                 valid_for,
             } => {
                 debug!("{name} is {addresses:?} for {valid_for:?}");
+                if self.unresolved.remove(&name) {
+                    info!("{name} resolves again");
+                }
                 self.memory.name(&name, &addresses);
                 self.roster.resolved(&name, addresses)
             }
             resolver::Event::Failed { name, why, keeping } => {
-                let kept = if keeping {
-                    "; its last good addresses are kept"
+                // It is tried again and again; once is enough for the log.
+                if self.unresolved.insert(name.clone()) {
+                    let kept = if keeping {
+                        "; its last good addresses are kept"
+                    } else {
+                        ""
+                    };
+                    warn!("cannot resolve {name}: {why}{kept}");
+                }
+                if keeping {
+                    None
                 } else {
-                    ""
-                };
-                warn!("cannot resolve {name}: {why}{kept}");
-                !keeping && self.roster.resolved(&name, Vec::new())
+                    self.roster.resolved(&name, Vec::new())
+                }
             }
         };
-        if changed {
-            self.handle(Event::Whitelist(self.roster.trusted()));
-            self.follow_names();
+        if let Some(change) = change {
+            self.handle(Event::WhitelistEdit {
+                add: change.add,
+                remove: change.remove,
+            });
+            self.follow_gates();
         }
     }
 

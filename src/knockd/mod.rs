@@ -17,6 +17,7 @@ mod run;
 mod start;
 mod supervisor;
 mod wants;
+mod whitelisting;
 
 use std::process::ExitCode;
 

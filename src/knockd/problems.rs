@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use tracing::{info, warn};
 
+/// The topic of problems with the whitelist file.
+pub(super) const WHITELIST: &str = "whitelist";
+
 /// The topic of problems with writing to the kernel.
 pub(super) const FIREWALL: &str = "firewall";
 
