@@ -17,7 +17,7 @@ use crate::firewall::foreign::Foreign;
 use crate::firewall::{Backend, Change, Desired, FirewallError};
 use crate::links::Links;
 use crate::matcher::{Matcher, Scope, SequenceId};
-use crate::model::{Proto, Time};
+use crate::model::{Bucket, Proto, Time};
 use crate::packet;
 use crate::policy::Policy;
 use crate::resolver::{self, Resolver};
@@ -37,6 +37,7 @@ pub(super) struct Daemon {
     pub(super) only_ipv4: bool,
     /// Look-ups for the log that may run at a time; none if nobody asked for them.
     pub(super) lookups: Option<Arc<Semaphore>>,
+    pub(super) lookup_lines: Bucket,
     pub(super) engine: Engine,
     pub(super) matcher: Matcher,
     pub(super) scope: Scope,
@@ -63,6 +64,10 @@ pub(super) struct Daemon {
     /// TCP ports that something listens on, as of the last look.
     pub(super) listening: Vec<u16>,
 }
+
+/// Pauses before what could not be written to the kernel is tried again.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(60);
 
 /// What a packet brought about.
 #[derive(Debug, Clone, Copy)]
@@ -127,8 +132,11 @@ impl Daemon {
     }
 
     /// Logs the name of an address, when it is known; whoever knocked need not wait for that.
-    fn look_up(&self, source: IpAddr) {
+    fn look_up(&mut self, source: IpAddr) {
         let Some(lookups) = &self.lookups else { return };
+        if !self.lookup_lines.take(now()) {
+            return;
+        }
         // When too many knock at once, some stay nameless.
         let Ok(permit) = lookups.clone().try_acquire_owned() else {
             return;
@@ -182,14 +190,38 @@ impl Daemon {
         }
         let problem = written.err().map(|error| error.to_string());
         if let (Some(why), Some(outcome)) = (&problem, &mut reply) {
-            let done = outcome.done.drain(..).map(|line| format!("{line}: {why}"));
-            outcome.refused.extend(done);
+            // It is decided all the same, and tried again: to say "refused" would be wrong.
+            let line = format!("not in the kernel yet, and tried again: {why}");
+            outcome.refused.push(line);
             outcome.code = 1;
         }
         if install || !changes.is_empty() {
+            self.retry = problem.is_some().then(|| self.next_retry());
             self.problems.set(FIREWALL, problem);
         }
         reply
+    }
+
+    /// When to try again what could not be written: soon, then less and less often.
+    fn next_retry(&self) -> (Time, Duration) {
+        let pause = self
+            .retry
+            .map_or(FIRST_RETRY, |(_, pause)| (pause * 2).min(LAST_RETRY));
+        (now().after(pause), pause)
+    }
+
+    /// When something is due, if nothing happens before.
+    pub(super) fn due(&self) -> Option<Time> {
+        let retry = self.retry.map(|(at, _)| at);
+        self.engine.next_deadline().into_iter().chain(retry).min()
+    }
+
+    /// Does what is due.
+    pub(super) fn tick(&mut self) {
+        self.handle(Event::Tick);
+        if self.retry.is_some_and(|(at, _)| at <= now()) {
+            self.perform(vec![Action::Install]);
+        }
     }
 
     /// Makes the kernel hold all that is decided.

@@ -26,10 +26,11 @@ impl Problems {
         for text in problems.iter().filter(|text| !before.contains(text)) {
             warn!("{text}");
         }
+        for text in before.iter().filter(|text| !problems.contains(text)) {
+            info!("no longer: {text}");
+        }
         if !problems.is_empty() {
             self.0.insert(topic, problems);
-        } else if !before.is_empty() {
-            info!("{topic}: all is well again");
         }
     }
 

@@ -343,7 +343,10 @@ mod tests {
         assert!(nets(&roster).is_empty());
         let address: IpAddr = "2001:db8::1".parse().unwrap();
         assert!(roster.resolved("gate.example.org", vec![address]).is_some());
-        assert!(roster.resolved("gate.example.org", vec![address]).is_none(), "nothing new");
+        assert!(
+            roster.resolved("gate.example.org", vec![address]).is_none(),
+            "nothing new"
+        );
         let roster = roster.reloaded(Some(&path)).unwrap();
         assert_eq!(nets(&roster), ["2001:db8::1/128"]);
         assert!(roster.trusted()[0].1.contains("the gateway"));

@@ -15,6 +15,7 @@ use crate::firewall::choose::{self, Chosen};
 use crate::firewall::{Backend, BackendKind, FirewallError, Observed};
 use crate::links::{Links, LinksError};
 use crate::matcher::{Matcher, Scope};
+use crate::model::Bucket;
 use crate::policy::{self, Checked, LoadError, Policy};
 use crate::resolver::{self, Known, Resolver};
 use crate::sessions;
@@ -301,6 +302,7 @@ pub(super) fn listen(
         policy_path: options.policy_path(),
         interface: options.interface.clone(),
         only_ipv4: options.only_ipv4,
+        lookup_lines: Bucket::new(1, 20),
         lookups: options.lookup.then(|| Arc::new(Semaphore::new(LOOKUPS))),
         matcher: Matcher::new(engine.policy()),
         engine,

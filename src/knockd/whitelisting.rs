@@ -27,7 +27,11 @@ impl Daemon {
             .map(|entry| {
                 let host = host(entry);
                 // The word by which the file's reader knows that everybody is meant.
-                let word = if force && host.is_everything() { "--force " } else { "" };
+                let word = if force && host.is_everything() {
+                    "--force "
+                } else {
+                    ""
+                };
                 (host, format!("{word}{note}"))
             })
             .collect();
@@ -46,7 +50,10 @@ impl Daemon {
             });
         }
         let change = self.roster.add(hosts);
-        self.handle(Event::WhitelistEdit { add: change.add, remove: change.remove });
+        self.handle(Event::WhitelistEdit {
+            add: change.add,
+            remove: change.remove,
+        });
         self.handle(Event::Relisted(nets(entries)));
         self.follow_names();
         self.told(who, done, Vec::new())
@@ -57,7 +64,11 @@ impl Daemon {
     pub(super) fn untrust(&mut self, entries: &[Entry], who: &Who) -> Response {
         let (mut done, mut refused) = (Vec::new(), Vec::new());
         let hosts: Vec<Host> = entries.iter().map(host).collect();
-        let edits = match self.roster.file().map(|file| edit::remove_all(file, &hosts)) {
+        let edits = match self
+            .roster
+            .file()
+            .map(|file| edit::remove_all(file, &hosts))
+        {
             None | Some(Err(WhitelistError::Missing(_))) => Vec::new(),
             Some(Ok(edits)) => edits,
             Some(Err(error)) => return Response::refused(1, error.to_string()),
@@ -71,7 +82,9 @@ impl Daemon {
                         format!("{entry} is still trusted as part of {by} (line {line})")
                     }));
                 }
-                Edit::NotThere { covered: Some(covered) } => refused.push(format!(
+                Edit::NotThere {
+                    covered: Some(covered),
+                } => refused.push(format!(
                     "{entry} has no line of its own: it is trusted as part of {} (line {})",
                     covered.by, covered.line
                 )),
@@ -79,10 +92,19 @@ impl Daemon {
             }
         }
         let change = self.roster.remove(&hosts);
-        self.handle(Event::WhitelistEdit { add: change.add, remove: change.remove });
+        self.handle(Event::WhitelistEdit {
+            add: change.add,
+            remove: change.remove,
+        });
         self.follow_names();
-        let command = Command::Untrust { nets: nets(entries), gates: Vec::new() };
-        if let Some(outcome) = self.handle(Event::Command { who: who.clone(), command }) {
+        let command = Command::Untrust {
+            nets: nets(entries),
+            gates: Vec::new(),
+        };
+        if let Some(outcome) = self.handle(Event::Command {
+            who: who.clone(),
+            command,
+        }) {
             done.extend(outcome.done);
             refused.extend(outcome.refused);
         }

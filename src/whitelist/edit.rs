@@ -7,8 +7,9 @@ use ipnet::IpNet;
 
 use super::error::WhitelistError;
 use super::file;
-use super::host::{Host, is_host_name};
+use super::host::Host;
 use super::parse::{Line, forced, parse, read_line};
+use crate::model::is_host_name;
 
 /// What became of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
