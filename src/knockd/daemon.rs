@@ -10,6 +10,8 @@ use tracing::{debug, error, info, warn};
 
 use crate::capture::{Capture, CaptureError, Drained};
 use crate::engine::{Action, Engine, Event, LogLevel, Outcome};
+use crate::firewall::choose;
+use crate::firewall::foreign::Foreign;
 use crate::firewall::{Backend, Change, Desired, FirewallError};
 use crate::links::Links;
 use crate::matcher::{Matcher, Scope, SequenceId};
@@ -38,6 +40,8 @@ pub(super) struct Daemon {
     pub(super) scope: Scope,
     pub(super) firewall: Box<dyn Backend>,
     pub(super) backend_reason: String,
+    /// Looks at the firewalls of others.
+    pub(super) foreign: Option<Foreign>,
     pub(super) capture: Capture,
     pub(super) links: Links,
     pub(super) resolver: Resolver,
@@ -188,7 +192,7 @@ impl Daemon {
     }
 
     /// A gate with `once` lets the kernel take a member out: what is used up must not come back.
-    fn notice_used_up(&mut self) -> Result<(), FirewallError> {
+    pub(super) fn notice_used_up(&mut self) -> Result<(), FirewallError> {
         if self.engine.policy().gates.iter().all(|gate| !gate.once) {
             return Ok(());
         }
@@ -341,7 +345,7 @@ impl Daemon {
 
     /// Removes every rule of ours.
     pub(super) fn teardown(&mut self) -> Result<(), FirewallError> {
-        let result = self.firewall.teardown();
+        let result = self.firewall.teardown().and_then(|()| choose::teardown());
         match &result {
             Ok(()) => info!("every rule of ours is removed"),
             Err(error) => error!("{error}"),

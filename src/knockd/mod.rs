@@ -7,6 +7,7 @@ mod daemon;
 mod lock;
 mod logging;
 mod memory;
+mod neighbours;
 mod oneshot;
 mod problems;
 mod pulse;
