@@ -247,11 +247,9 @@ impl Daemon {
         Ok(())
     }
 
-    /// Compares the kernel's rules with what was written; whether the kernel answered.
-    pub(super) fn verify_rules(&mut self) -> bool {
-        let verified = self.firewall.verify();
-        let answered = verified.is_ok();
-        let rules = match verified {
+    /// Compares the kernel's rules with what was written; `status` says what is wrong with them.
+    pub(super) fn verify_rules(&mut self) {
+        let rules = match self.firewall.verify() {
             Ok(faults) if faults.is_empty() => None,
             Ok(faults) => Some(format!(
                 "rules are missing or altered: {}",
@@ -260,7 +258,6 @@ impl Daemon {
             Err(error) => Some(error.to_string()),
         };
         self.problems.set("rules", rules);
-        answered
     }
 
     /// Follows interfaces and addresses that came or went.
