@@ -9,7 +9,7 @@ use super::message::{Element, Header, Key};
 use super::names::{Family, Role, parse_set, policy_chain, set_name};
 use super::rules::{BASES, Earlier, Wanted};
 use super::saved::{Rule, Saved, Standing};
-use super::tool::LOCKED;
+use super::tool::{Ended, LOCKED, Tool};
 use super::{Iptables, all_chains, all_sets, now};
 use crate::firewall::{Desired, FirewallError};
 use crate::model::{Chain, GateName, Time};
@@ -366,14 +366,22 @@ fn write_rules(
         // Held by somebody else, or somebody has changed what we had read.
         failure = Some(ended);
     }
+    let takes_lock = backend.tables.is_none();
     Err(match failure {
-        Some(ended) if ended.code == Some(LOCKED) => FirewallError::Locked {
-            program: tool.restore.display().to_string(),
-            tries: TRIES,
-        },
-        Some(ended) => ended.into_error("write the rules with", &tool.restore),
+        Some(ended) => refused(ended, tool, takes_lock, "write the rules with"),
         None => FirewallError::Unverified("no rules were written".to_owned()),
     })
+}
+
+/// Only the legacy programs take the lock; the others have the same code for other things.
+fn refused(ended: Ended, tool: &Tool, takes_lock: bool, operation: &'static str) -> FirewallError {
+    if takes_lock && ended.code == Some(LOCKED) {
+        return FirewallError::Locked {
+            program: tool.restore.display().to_string(),
+            tries: TRIES,
+        };
+    }
+    ended.into_error(operation, &tool.restore)
 }
 
 /// Whether all of it is there, in whatever words.
@@ -516,15 +524,9 @@ pub(super) fn remove_rules(backend: &mut Iptables, own: &[GateName]) -> Result<(
             }
             failure = Some(ended);
         }
-        match failure {
-            Some(ended) if ended.code == Some(LOCKED) => {
-                return Err(FirewallError::Locked {
-                    program: tool.restore.display().to_string(),
-                    tries: TRIES,
-                });
-            }
-            Some(ended) => return Err(ended.into_error("remove the rules with", &tool.restore)),
-            None => {}
+        if let Some(ended) = failure {
+            let takes_lock = backend.tables.is_none();
+            return Err(refused(ended, tool, takes_lock, "remove the rules with"));
         }
         if let Some(tables) = &mut backend.tables {
             let generation = tables.generation()?;
