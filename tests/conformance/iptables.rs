@@ -477,7 +477,7 @@ fn chooses(world: &mut World) -> Tried {
         assert!(chosen.reason.contains("ip_set"), "{}", chosen.reason);
         let chosen = choose(BackendChoice::Auto, Some(BackendKind::Nftables))?;
         assert_eq!(chosen.backend.kind(), BackendKind::Nftables);
-        assert!(chosen.reason.contains("before"), "{}", chosen.reason);
+        assert!(chosen.reason.contains("earlier"), "{}", chosen.reason);
         let chosen = choose(BackendChoice::Iptables, Some(BackendKind::Nftables))?;
         assert_eq!(chosen.backend.kind(), BackendKind::Iptables);
         assert_eq!(chosen.former.len(), 0);

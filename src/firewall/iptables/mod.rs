@@ -274,7 +274,7 @@ impl Backend for Iptables {
         };
         let mut observed = Observed {
             gates,
-            members: Vec::new(),
+            ..Observed::default()
         };
         for header in &headers {
             let Some((gate, role)) = parse_set(&header.name) else {
@@ -309,7 +309,10 @@ impl Backend for Iptables {
                         reason: String::new(),
                     }));
                 if !observed.gates.contains(&gate) {
-                    observed.gates.push(gate);
+                    observed.gates.push(gate.clone());
+                }
+                if !observed.originals.contains(&gate) {
+                    observed.originals.push(gate);
                 }
             }
         }
