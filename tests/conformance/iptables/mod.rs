@@ -1,6 +1,8 @@
 //! What only iptables has: other people's rules in the same table, the original script's chains,
 //! sets that are somebody else's, a lock.
 
+mod program;
+
 use std::fs::{File, OpenOptions, write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -40,6 +42,18 @@ const TESTS: &[Test] = &[
     ("unchanged rules are not written again", unchanged),
 ];
 
+const PROGRAM: &[Test] = &[
+    ("auto gives iptables", program::auto_gives_iptables),
+    (
+        "the program takes the original over",
+        program::original_is_taken_over,
+    ),
+    (
+        "the program changes its backend",
+        program::backend_is_changed,
+    ),
+];
+
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for column in [Column::IptablesNft, Column::IptablesLegacy] {
@@ -51,6 +65,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         locked as fn(&mut World) -> _,
     );
     trials.push(trial(Column::IptablesLegacy, held));
+    // The program uses whatever `iptables` is here.
+    let installed = std::fs::canonicalize("/usr/sbin/iptables").unwrap_or_default();
+    let column = match installed.to_string_lossy().contains("legacy") {
+        true => Column::IptablesLegacy,
+        false => Column::IptablesNft,
+    };
+    trials.extend(PROGRAM.iter().map(|test| trial(column, *test)));
     trials
 }
 
