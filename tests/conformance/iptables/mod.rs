@@ -67,9 +67,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.push(trial(Column::IptablesLegacy, held));
     // The program uses whatever `iptables` is here.
     let installed = std::fs::canonicalize("/usr/sbin/iptables").unwrap_or_default();
-    let column = match installed.to_string_lossy().contains("legacy") {
-        true => Column::IptablesLegacy,
-        false => Column::IptablesNft,
+    let column = if installed.to_string_lossy().contains("legacy") {
+        Column::IptablesLegacy
+    } else {
+        Column::IptablesNft
     };
     trials.extend(PROGRAM.iter().map(|test| trial(column, *test)));
     trials

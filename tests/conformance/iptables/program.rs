@@ -42,7 +42,7 @@ fn told(daemon: &Daemon, arguments: &[&str]) -> String {
 fn while_connecting(world: &World, work: impl FnOnce()) -> (usize, usize, usize) {
     let stop = AtomicBool::new(false);
     let [may, may_not] = [A, B].map(|from| world.clients.client(from).expect("an address"));
-    let tries = |client: &Client| {
+    let attempts = |client: &Client| {
         let (mut tried, mut open) = (0, 0);
         while !stop.load(Ordering::Relaxed) {
             let outcome = client.connect("192.0.2.1:22", Duration::from_millis(50));
@@ -52,8 +52,8 @@ fn while_connecting(world: &World, work: impl FnOnce()) -> (usize, usize, usize)
         (tried, open)
     };
     std::thread::scope(|scope| {
-        let one = scope.spawn(|| tries(&may));
-        let other = scope.spawn(|| tries(&may_not));
+        let one = scope.spawn(|| attempts(&may));
+        let other = scope.spawn(|| attempts(&may_not));
         work();
         stop.store(true, Ordering::Relaxed);
         let ((tried, open), (strangers, strange)) = (
