@@ -1,4 +1,5 @@
 //! Policies and packets for the tests of the core.
+#![forbid(unsafe_code)]
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -3,6 +3,7 @@
 
 pub mod choose;
 mod desired;
+pub mod foreign;
 pub mod iptables;
 pub mod memory;
 pub mod nftables;

@@ -1,7 +1,7 @@
 //! The daemon's state and what it does about each kind of event. The loop that feeds it is in
 //! `run`.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,21 +10,24 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tracing::{debug, error, info, warn};
 
-use crate::capture::{self, Capture, CaptureError, Drained, FlagMask, Spec};
+use crate::capture::{Capture, CaptureError, Drained};
 use crate::engine::{Action, Engine, Event, LogLevel, Outcome};
 use crate::firewall::choose;
+use crate::firewall::foreign::Foreign;
 use crate::firewall::{Backend, Change, Desired, FirewallError};
 use crate::links::Links;
 use crate::matcher::{Matcher, Scope, SequenceId};
-use crate::model::{GateName, KnockPort, Proto, Time};
+use crate::model::{Proto, Time};
 use crate::packet;
-use crate::policy::{GateAddress, Interfaces, Policy, TcpFlags};
+use crate::policy::Policy;
 use crate::resolver::{self, Resolver};
 use crate::sessions;
 use crate::sys::clock;
 
 use super::memory::{Memory, Written};
+use super::problems::{FIREWALL, Problems};
 use super::roster::Roster;
+use super::wants::{gate_addresses, names, neutral, spec};
 
 /// Everything that runs.
 pub(super) struct Daemon {
@@ -39,6 +42,8 @@ pub(super) struct Daemon {
     pub(super) scope: Scope,
     pub(super) firewall: Box<dyn Backend>,
     pub(super) backend_reason: String,
+    /// Looks at the firewalls of others.
+    pub(super) foreign: Option<Foreign>,
     pub(super) capture: Capture,
     pub(super) links: Links,
     pub(super) resolver: Resolver,
@@ -47,6 +52,10 @@ pub(super) struct Daemon {
     pub(super) problems: Problems,
     pub(super) started: Time,
     pub(super) packets: Packets,
+    /// Names that did not resolve when they were last tried.
+    pub(super) unresolved: HashSet<String>,
+    /// When what could not be written to the kernel is tried again, and the pause after that.
+    pub(super) retry: Option<(Time, Duration)>,
     /// What the command at hand asked to remember.
     pub(super) unwritten: Vec<Written>,
     /// What the packets at hand brought about.
@@ -55,9 +64,6 @@ pub(super) struct Daemon {
     pub(super) listening: Vec<u16>,
 }
 
-/// The topic of problems with writing to the kernel.
-pub(super) const FIREWALL: &str = "firewall";
-
 /// What a packet brought about.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Fired {
@@ -65,38 +71,6 @@ pub(super) enum Fired {
     Knock(SequenceId),
     /// Its source turned out to sweep ports.
     Sweep,
-}
-
-/// What is not as it should be, by topic; `status` shows it.
-#[derive(Debug, Default)]
-pub(super) struct Problems(BTreeMap<&'static str, String>);
-
-impl Problems {
-    /// Sets or clears a topic, and says so in the log when it changes.
-    pub(super) fn set(&mut self, topic: &'static str, problem: Option<String>) {
-        match problem {
-            Some(text) if self.0.get(topic) != Some(&text) => {
-                warn!("{text}");
-                self.0.insert(topic, text);
-            }
-            Some(_) => {}
-            None => {
-                if self.0.remove(topic).is_some() {
-                    info!("{topic}: all is well again");
-                }
-            }
-        }
-    }
-
-    /// What stands of a topic.
-    pub(super) fn get(&self, topic: &str) -> Option<&str> {
-        self.0.get(topic).map(String::as_str)
-    }
-
-    /// What stands.
-    pub(super) fn lines(&self) -> impl Iterator<Item = &str> {
-        self.0.values().map(String::as_str)
-    }
 }
 
 /// Counters of what came in.
@@ -123,7 +97,9 @@ impl Daemon {
         let drained = capture.drain(|frame| match packet::parse(frame.bytes) {
             Ok(knock) if scope.admits(&knock) && !(*only_ipv4 && knock.source.is_ipv6()) => {
                 packets.knocks += 1;
-                let heard = matcher.handle(&knock, frame.at);
+                // What is behind us may well listen on ports that nobody listens on here.
+                let ours = scope.is_own(knock.destination);
+                let heard = matcher.handle(&knock, ours, frame.at);
                 fired.extend(
                     heard
                         .completed
@@ -239,9 +215,20 @@ impl Daemon {
         Ok(())
     }
 
-    /// How long until something is due.
-    pub(super) fn due_in(&self) -> Option<Duration> {
-        self.engine.next_deadline().map(|at| at.since(now()))
+    /// Compares the kernel's rules with what was written; whether the kernel answered.
+    pub(super) fn verify_rules(&mut self) -> bool {
+        let verified = self.firewall.verify();
+        let answered = verified.is_ok();
+        let rules = match verified {
+            Ok(faults) if faults.is_empty() => None,
+            Ok(faults) => Some(format!(
+                "rules are missing or altered: {}",
+                faults.join(", ")
+            )),
+            Err(error) => Some(error.to_string()),
+        };
+        self.problems.set("rules", rules);
+        answered
     }
 
     /// Follows interfaces and addresses that came or went.
@@ -310,40 +297,56 @@ impl Daemon {
     /// they stand for.
     pub(super) fn follow_names(&mut self) {
         let names = names(self.engine.policy(), &self.roster);
+        self.unresolved.retain(|name| names.contains(name));
         self.resolver.set_names(names);
+        self.follow_gates();
+    }
+
+    /// Tells the engine what gates with a name stand for.
+    fn follow_gates(&mut self) {
+        self.scope.set_gates(self.engine.policy());
         let resolved = gate_addresses(self.engine.policy(), &self.roster);
-        let addresses = resolved
-            .iter()
-            .flat_map(|(_, addresses)| addresses.iter().copied());
-        self.scope.set_gates(self.engine.policy(), addresses);
         self.handle(Event::GateAddresses(resolved));
     }
 
     /// A name has other addresses, or none.
     pub(super) fn name_changed(&mut self, event: resolver::Event) {
-        let changed = match event {
+        let change = match event {
             resolver::Event::Resolved {
                 name,
                 addresses,
                 valid_for,
             } => {
                 debug!("{name} is {addresses:?} for {valid_for:?}");
+                if self.unresolved.remove(&name) {
+                    info!("{name} resolves again");
+                }
                 self.memory.name(&name, &addresses);
                 self.roster.resolved(&name, addresses)
             }
             resolver::Event::Failed { name, why, keeping } => {
-                let kept = if keeping {
-                    "; its last good addresses are kept"
+                // It is tried again and again; once is enough for the log.
+                if self.unresolved.insert(name.clone()) {
+                    let kept = if keeping {
+                        "; its last good addresses are kept"
+                    } else {
+                        ""
+                    };
+                    warn!("cannot resolve {name}: {why}{kept}");
+                }
+                if keeping {
+                    None
                 } else {
-                    ""
-                };
-                warn!("cannot resolve {name}: {why}{kept}");
-                !keeping && self.roster.resolved(&name, Vec::new())
+                    self.roster.resolved(&name, Vec::new())
+                }
             }
         };
-        if changed {
-            self.handle(Event::Whitelist(self.roster.trusted()));
-            self.follow_names();
+        if let Some(change) = change {
+            self.handle(Event::WhitelistEdit {
+                add: change.add,
+                remove: change.remove,
+            });
+            self.follow_gates();
         }
     }
 
@@ -387,83 +390,6 @@ pub(super) fn log(action: &Action) {
 /// The time.
 pub(super) fn now() -> Time {
     Time(clock::boottime())
-}
-
-/// TCP ports of gates, and those that something listens on: nobody is a scanner for these.
-pub(super) fn neutral(policy: &Policy, listening: &[u16]) -> Vec<u16> {
-    let gates = policy.gates.iter().flat_map(|gate| &gate.ports);
-    let gates = gates.filter(|range| range.proto == Proto::Tcp);
-    let mut ports: Vec<u16> = gates
-        .flat_map(|range| range.first..=range.last)
-        .chain(listening.iter().copied())
-        .collect();
-    ports.sort_unstable();
-    ports.dedup();
-    ports
-}
-
-/// What the kernel's filter is to let through, and which interfaces do not exist: knocks, and
-/// connections to ports that nobody has a reason to connect to.
-pub(super) fn spec(
-    policy: &Policy,
-    only: Option<&str>,
-    neutral: &[u16],
-    links: &Links,
-) -> (Spec, Vec<String>) {
-    let mut spec = Spec {
-        ports: policy
-            .knocks
-            .iter()
-            .flat_map(|knock| knock.sequence.iter().copied())
-            .collect(),
-        flags: policy
-            .knocks
-            .iter()
-            .filter(|knock| knock.sequence.iter().any(|port| port.proto == Proto::Tcp))
-            .map(|knock| knock.flags)
-            .chain([TcpFlags::OPENING])
-            .map(|flags| FlagMask {
-                set: flags.set,
-                clear: flags.clear,
-            })
-            .collect(),
-        interfaces: capture::Interfaces::Any,
-    };
-    if !policy.knocks.is_empty() {
-        let foreign = (1..=u16::MAX).filter(|port| neutral.binary_search(port).is_err());
-        spec.ports.extend(foreign.map(KnockPort::tcp));
-    }
-    spec.ports.sort_unstable();
-    spec.ports.dedup();
-    spec.flags
-        .sort_unstable_by_key(|mask| (mask.set, mask.clear));
-    spec.flags.dedup();
-    let wanted = match (only, &policy.interfaces) {
-        (Some("any"), _) | (None, Interfaces::Any) => return (spec, Vec::new()),
-        (Some(name), _) => vec![name.to_owned()],
-        (None, Interfaces::Named(names)) => names.clone(),
-    };
-    let found = links.find(&wanted);
-    spec.interfaces = capture::Interfaces::Only(found.indexes);
-    (spec, found.missing)
-}
-
-/// The names that whitelist and policy have.
-pub(super) fn names(policy: &Policy, roster: &Roster) -> Vec<String> {
-    let gates = policy.gates.iter().filter_map(|gate| match &gate.address {
-        Some(GateAddress::Name(name)) => Some(name.as_str()),
-        _ => None,
-    });
-    roster.names().chain(gates).map(str::to_lowercase).collect()
-}
-
-/// The addresses of gates that are given by name.
-pub(super) fn gate_addresses(policy: &Policy, roster: &Roster) -> Vec<(GateName, Vec<IpAddr>)> {
-    let named = policy.gates.iter().filter_map(|gate| match &gate.address {
-        Some(GateAddress::Name(name)) => Some((gate.name.clone(), roster.addresses(name).to_vec())),
-        _ => None,
-    });
-    named.collect()
 }
 
 /// Opens the capture with its first filter.

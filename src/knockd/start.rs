@@ -23,11 +23,13 @@ use crate::sessions;
 use crate::store::{KnownName, RuntimeTrust, Store};
 
 use super::cli::Options;
-use super::daemon::{self, Daemon, Packets, Problems, now};
+use super::daemon::{self, Daemon, Packets, now};
 use super::lock::LockError;
 use super::logging::LogError;
 use super::memory::Memory;
+use super::problems::{Problems, WHITELIST};
 use super::roster::Roster;
+use super::wants::gate_addresses;
 
 /// Look-ups for the log at a time.
 const LOOKUPS: usize = 8;
@@ -136,17 +138,18 @@ pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartEr
     let memory = Memory::start(store);
     problems.set("state", memory.problem());
 
-    let (mut roster, complaints) = Roster::at_start(policy.trusted.as_deref());
+    let (mut roster, complaints, problem) = Roster::at_start(policy.trusted.as_deref());
+    problems.set(WHITELIST, problem);
     for complaint in complaints {
         warn!("{complaint}");
     }
     for name in &known {
-        roster.resolved(&name.name, name.addresses.clone());
+        drop(roster.resolved(&name.name, name.addresses.clone()));
     }
     let held = firewall.observe()?;
     let first = held.is_none() && former.is_empty();
     let mut engine = Engine::new(policy);
-    let gates = daemon::gate_addresses(engine.policy(), &roster);
+    let gates = gate_addresses(engine.policy(), &roster);
     let trust: Vec<_> = trust
         .into_iter()
         .map(|t| (t.gate, t.net, t.reason))
@@ -331,6 +334,7 @@ pub(super) fn listen(
         scope: Scope::default(),
         backend_reason,
         firewall,
+        foreign: None,
         capture,
         links,
         resolver,
@@ -339,6 +343,8 @@ pub(super) fn listen(
         problems,
         started: now(),
         packets: Packets::default(),
+        unresolved: HashSet::new(),
+        retry: None,
         unwritten: Vec::new(),
         fired: Vec::new(),
         listening: Vec::new(),
@@ -347,5 +353,6 @@ pub(super) fn listen(
     daemon.look_for_listeners();
     daemon.follow_interfaces();
     daemon.follow_names();
+    daemon.look_around();
     Ok((daemon, names))
 }

@@ -2,14 +2,13 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::mem::size_of;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use super::sequences::SequenceId;
 use crate::model::{Proto, Time};
 use crate::packet::Knock;
 
 /// How many fingerprints a record holds.
-const PRINTS: usize = 4;
+pub(super) const PRINTS: usize = 4;
 /// How many records a source may have for fingerprints alone.
 const WITNESSES: usize = 3;
 /// No record.
@@ -19,12 +18,12 @@ const NIL: u32 = u32::MAX;
 /// fills. Each record is in two lists: the sources that share a bucket, and all records in the
 /// order in which they were started. When there is no room the oldest record goes.
 ///
-/// Guarantee: a packet makes at most two records for each sequence it starts or one that only
-/// witnesses, so under R packets a second, each from a new source that starts one sequence, a
-/// record lives at least `capacity() / R` seconds.
+/// Guarantee: a packet makes at most a record for each sequence that its port starts, and one
+/// that only witnesses or counts. With R packets a second, each starting one sequence, a record
+/// lives at least `capacity() / R` seconds.
 #[derive(Debug)]
 pub(super) struct Table {
-    records: Vec<Record>,
+    pub(super) records: Vec<Record>,
     /// Index of the bucket's first record plus one, so that untouched memory means empty.
     buckets: Vec<u32>,
     capacity: usize,
@@ -49,54 +48,28 @@ impl Attempt {
     }
 }
 
-/// What makes a scanner: touching that many foreign ports within that time.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Guard {
-    pub(super) ports: u16,
-    pub(super) within: Duration,
-}
-
-impl Guard {
-    /// So many ticks make the window; a time is kept as 16 bits of ticks, four windows.
-    const TICKS: u64 = 1 << 14;
-
-    fn tick(&self, now: Time) -> u16 {
-        let window = u64::try_from(self.within.as_nanos()).unwrap_or(u64::MAX);
-        #[allow(clippy::cast_possible_truncation)] // the lower bits are wanted
-        let tick = (now.0 / (window / Self::TICKS).max(1)) as u16;
-        tick
-    }
-
-    /// Whether a port touched then still counts. Whatever is older than the window is forgotten
-    /// at the next touch, or is so old that the whole record is.
-    fn counts(&self, print: u32, now: Time) -> bool {
-        let age = self.tick(now).wrapping_sub(low_bits(print));
-        u64::from(age) <= Self::TICKS
-    }
-}
-
 /// 56 bytes, so that 32 MiB hold more than half a million.
 #[derive(Debug)]
-struct Record {
-    source: Source,
-    started: Time,
-    prints: [u32; PRINTS],
-    next_in_bucket: u32,
+pub(super) struct Record {
+    pub(super) source: Source,
+    pub(super) started: Time,
+    pub(super) prints: [u32; PRINTS],
+    pub(super) next_in_bucket: u32,
     older: u32,
     newer: u32,
-    sequence: u16,
-    stage: u8,
-    print_count: u8,
+    pub(super) sequence: u16,
+    pub(super) stage: u8,
+    pub(super) print_count: u8,
 }
 
 /// The sequence number of a record that only witnesses what was seen.
 const WITNESS: u16 = u16::MAX;
 /// The sequence number of a record of foreign ports. Its `started` is the last time one was
 /// touched, its `stage` 1 if the source is a scanner, and each of its prints a port and a time.
-const FOREIGN: u16 = u16::MAX - 1;
+pub(super) const FOREIGN: u16 = u16::MAX - 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Source([u64; 2]);
+pub(super) struct Source([u64; 2]);
 
 impl From<IpAddr> for Source {
     fn from(address: IpAddr) -> Self {
@@ -182,8 +155,7 @@ impl Table {
         }
         let at = match oldest {
             Some((_, at)) if witnesses >= WITNESSES => {
-                self.unlink_age(at);
-                self.link_newest(at);
+                self.make_newest(at);
                 at
             }
             _ => self.add(source),
@@ -226,76 +198,12 @@ impl Table {
         if at == NIL {
             at = self.add(source);
         } else {
-            self.unlink_age(at);
-            self.link_newest(at);
+            self.make_newest(at);
         }
         let record = &mut self.records[at as usize];
         record.sequence = sequence.0;
         record.started = now;
         record.stage = 1;
-    }
-
-    /// Whether the source is a scanner: it was found to be one, and has not been quiet since for
-    /// as long as the guard asks.
-    pub(super) fn is_scanner(&self, source: IpAddr, guard: &Guard, now: Time) -> bool {
-        let source = source.into();
-        let mut at = self.first(source);
-        while let Some(record) = self.records.get(at as usize) {
-            if record.source == source && record.sequence == FOREIGN && record.stage > 0 {
-                return now.since(record.started) <= guard.within;
-            }
-            at = record.next_in_bucket;
-        }
-        false
-    }
-
-    /// Notes that the source touched a foreign port; whether it is a scanner since now.
-    pub(super) fn touch(&mut self, source: IpAddr, port: u16, guard: &Guard, now: Time) -> bool {
-        let source = source.into();
-        let (mut others, mut room, mut known, mut was_scanner) = (0, None, false, false);
-        self.for_each_foreign(source, |at, record| {
-            if now.since(record.started) > guard.within {
-                // Quiet for long enough: nothing from before counts.
-                (record.stage, record.print_count) = (0, 0);
-            }
-            record
-                .retain_prints(|print| print >> 16 != u32::from(port) && guard.counts(print, now));
-            others += record.prints().len();
-            was_scanner |= record.stage > 0;
-            known = true;
-            if record.prints().len() < PRINTS {
-                room = Some(at);
-            }
-        });
-        let enough = others + 1 >= usize::from(guard.ports);
-        // The port that makes a scanner needs no place of its own.
-        if !enough || !known {
-            let at = room.unwrap_or_else(|| self.add_foreign(source));
-            let print = (u32::from(port) << 16) | u32::from(guard.tick(now));
-            self.records[at as usize].push_print(print);
-        }
-        let is_scanner = was_scanner || enough;
-        self.for_each_foreign(source, |_, record| {
-            record.started = now;
-            record.stage = u8::from(is_scanner);
-        });
-        is_scanner && !was_scanner
-    }
-
-    fn for_each_foreign(&mut self, source: Source, mut f: impl FnMut(u32, &mut Record)) {
-        let mut at = self.first(source);
-        while let Some(record) = self.records.get_mut(at as usize) {
-            if record.source == source && record.sequence == FOREIGN {
-                f(at, record);
-            }
-            at = record.next_in_bucket;
-        }
-    }
-
-    fn add_foreign(&mut self, source: Source) -> u32 {
-        let at = self.add(source);
-        self.records[at as usize].sequence = FOREIGN;
-        at
     }
 
     /// Gives sequences their new numbers; attempts at those without one are void.
@@ -337,7 +245,7 @@ impl Table {
     }
 
     /// A new record, in place of the oldest if there is no room.
-    fn add(&mut self, source: Source) -> u32 {
+    pub(super) fn add(&mut self, source: Source) -> u32 {
         let record = Record {
             source,
             started: Time::default(),
@@ -378,8 +286,14 @@ impl Table {
     }
 
     /// The first record of the source's bucket, or `NIL`.
-    fn first(&self, source: Source) -> u32 {
+    pub(super) fn first(&self, source: Source) -> u32 {
         self.buckets[self.bucket(source)].wrapping_sub(1)
+    }
+
+    /// The last to go from now on.
+    pub(super) fn make_newest(&mut self, at: u32) {
+        self.unlink_age(at);
+        self.link_newest(at);
     }
 
     fn unlink_bucket(&mut self, at: u32) {
@@ -429,24 +343,12 @@ impl Table {
 }
 
 impl Record {
-    fn prints(&self) -> &[u32] {
+    pub(super) fn prints(&self) -> &[u32] {
         &self.prints[..usize::from(self.print_count)]
     }
 
-    fn retain_prints(&mut self, keep: impl Fn(u32) -> bool) {
-        let mut kept = 0;
-        for place in 0..self.print_count {
-            let print = self.prints[usize::from(place)];
-            if keep(print) {
-                self.prints[usize::from(kept)] = print;
-                kept += 1;
-            }
-        }
-        self.print_count = kept;
-    }
-
     /// Whether there was room.
-    fn push_print(&mut self, print: u32) -> bool {
+    pub(super) fn push_print(&mut self, print: u32) -> bool {
         let Some(place) = self.prints.get_mut(usize::from(self.print_count)) else {
             return false;
         };
@@ -454,11 +356,6 @@ impl Record {
         self.print_count += 1;
         true
     }
-}
-
-#[allow(clippy::cast_possible_truncation)] // the lower bits are wanted
-fn low_bits(print: u32) -> u16 {
-    print as u16
 }
 
 #[allow(clippy::cast_possible_truncation)] // half of a hash is a hash
@@ -472,69 +369,5 @@ fn index(place: usize) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_record_is_small() {
-        assert_eq!(size_of::<Record>(), 56);
-        assert!(Table::new(32 << 20).capacity() > 500_000);
-    }
-
-    #[test]
-    fn memory_never_exceeds_its_bound() {
-        for memory in [1, 1 << 10, 64 << 10, 1 << 20, 32 << 20] {
-            let table = Table::new(memory);
-            let used = table.capacity * size_of::<Record>() + table.buckets.len() * 4;
-            assert!(used <= memory.max(64), "{used} of {memory}");
-        }
-    }
-
-    #[test]
-    fn when_it_is_full_the_oldest_goes_first() {
-        let mut table = Table::new(64 << 10);
-        let address = |i: usize| IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + index(i)));
-        let capacity = table.capacity();
-        for i in 0..3 * capacity {
-            table.start(address(i), SequenceId(0), Time(i as u64));
-            assert!(table.len() <= capacity);
-        }
-        for i in 0..3 * capacity {
-            let mut alive = false;
-            table.for_each_attempt(address(i), |_| alive = true);
-            assert_eq!(alive, i >= 2 * capacity, "{i} of {capacity}");
-        }
-    }
-
-    #[test]
-    fn starting_anew_makes_an_attempt_young_again() {
-        let mut table = Table::new(64 << 10);
-        let address = |i: usize| IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + index(i)));
-        for i in 0..table.capacity() {
-            table.start(address(i), SequenceId(0), Time(0));
-        }
-        table.start(address(0), SequenceId(0), Time(1));
-        table.start(address(table.capacity()), SequenceId(0), Time(2));
-        let mut alive = [false; 2];
-        table.for_each_attempt(address(0), |_| alive[0] = true);
-        table.for_each_attempt(address(1), |_| alive[1] = true);
-        assert_eq!(alive, [true, false]);
-    }
-
-    #[test]
-    fn another_amount_of_memory_keeps_the_newest() {
-        let mut table = Table::new(128 << 10);
-        let address = |i: usize| IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + index(i)));
-        let count = table.capacity();
-        for i in 0..count {
-            table.start(address(i), SequenceId(7), Time(i as u64));
-        }
-        table.resize(64 << 10);
-        assert!(table.capacity() < count && table.len() == table.capacity());
-        let mut alive = Vec::new();
-        for i in [0, count - 1] {
-            table.for_each_attempt(address(i), |attempt| alive.push(attempt.started));
-        }
-        assert_eq!(alive, [Time(count as u64 - 1)]);
-    }
-}
+#[path = "table_tests.rs"]
+mod tests;

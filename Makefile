@@ -1,0 +1,108 @@
+# portcullis. `make test` is everything that must hold; it needs Rust, a Debian-like system, and
+# root or sudo for the tests with a real sshd.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+SBINDIR ?= $(PREFIX)/sbin
+BINDIR ?= $(PREFIX)/bin
+SYSCONFDIR ?= /etc
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+CARGO ?= cargo
+
+# Where Debian keeps nft and sshd, also for users who do not have it in their path.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+# What the system tests use and we did not write: program=package.
+PROGRAMS = nft=nftables knock=knockd nc=netcat-openbsd sshd=openssh-server ssh=openssh-client \
+	ssh-keygen=openssh-client nmap=nmap ip=iproute2 setpriv=util-linux
+
+# The system tests are root's: sshd cannot change to a user otherwise.
+ifneq ($(shell id -u),0)
+AS_ROOT = --config "target.'cfg(all())'.runner = ['sudo', '-E']"
+endif
+
+.PHONY: all build demo test programs lint deny docs unit system test-long bench install \
+	uninstall clean
+
+all: build
+
+build:
+	$(CARGO) build --release --locked
+
+demo:
+	$(CARGO) run --release --locked -- demo
+
+# One after another, also with make -j: they share two cores and a target directory.
+test:
+	$(MAKE) --no-print-directory programs
+	$(MAKE) --no-print-directory lint
+	$(MAKE) --no-print-directory docs
+	$(MAKE) --no-print-directory unit
+	$(MAKE) --no-print-directory system
+	@echo "make test: everything holds"
+
+programs:
+	.ci/programs $(PROGRAMS)
+
+lint:
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+	$(MAKE) --no-print-directory deny
+
+# Licences, advisories and sources of what is built in.
+deny:
+	@if command -v cargo-deny >/dev/null; then \
+		echo "$(CARGO) deny --all-features check"; $(CARGO) deny --all-features check; \
+	else \
+		echo "cargo-deny is not installed: licences and advisories are not checked"; \
+	fi
+
+docs:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+# What needs nothing but the kernel.
+unit:
+	$(CARGO) test --locked
+
+# With programs that we did not write.
+system: programs
+	$(CARGO) test --locked --features system-tests --test system --test nft_binary $(AS_ROOT)
+
+# What takes too long for every day: many more random cases, and every scenario often.
+test-long: test
+	PROPTEST_CASES=20000 $(CARGO) test --locked --release --lib
+	for round in 1 2 3 4 5 6 7 8 9 10; do \
+		echo "round $$round"; $(CARGO) test --locked --test gate || exit 1; \
+	done
+
+bench:
+	.ci/programs knockd=knockd ip=iproute2
+	$(CARGO) bench --locked
+
+# Built by whoever has Rust, installed by root, who may not have it.
+target/release/knockd:
+	$(MAKE) --no-print-directory build
+
+# The policy and the whitelist are the administrator's: never written over.
+install: target/release/knockd
+	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(UNITDIR)
+	install -m 0755 target/release/knockd target/release/knockctl $(DESTDIR)$(SBINDIR)
+	install -m 0755 target/release/knock $(DESTDIR)$(BINDIR)
+	install -d -m 0755 $(DESTDIR)$(SYSCONFDIR)/knockd
+	for file in knockd.yaml knockd.trusted; do \
+		if [ -e $(DESTDIR)$(SYSCONFDIR)/knockd/$$file ]; then \
+			echo "$(SYSCONFDIR)/knockd/$$file is there and stays as it is"; \
+		else \
+			install -m 0640 policy/$$file $(DESTDIR)$(SYSCONFDIR)/knockd/$$file || exit 1; \
+		fi; \
+	done
+	sed 's|/usr/sbin/|$(SBINDIR)/|' init/knockd.service > $(DESTDIR)$(UNITDIR)/knockd.service
+	chmod 0644 $(DESTDIR)$(UNITDIR)/knockd.service
+
+# Rules in the kernel, policy, whitelist and state stay; README.md says how to remove them.
+uninstall:
+	rm -f $(DESTDIR)$(SBINDIR)/knockd $(DESTDIR)$(SBINDIR)/knockctl $(DESTDIR)$(BINDIR)/knock
+	rm -f $(DESTDIR)$(UNITDIR)/knockd.service
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,91 @@
+//! Somebody else's `nft` takes our rules away.
+
+use crate::cases;
+use crate::world::{Family, Tried, World};
+
+cases![
+    after_nft_flush_ruleset_status_is_degraded_and_the_next_knock_repairs,
+    a_rule_that_was_taken_out_is_missed,
+    reload_repairs_too,
+    other_tables_are_left_alone,
+    a_drop_in_another_table_stands,
+];
+
+fn after_nft_flush_ruleset_status_is_degraded_and_the_next_knock_repairs() -> Tried {
+    let world = World::new()?;
+    world.expect(0, &["status"]);
+    world.expect(0, &["drop", &world.scanner.address(Family::V4)]);
+    world.nft(&["flush", "ruleset"]);
+    let status = world.expect(5, &["status"]);
+    assert!(status.stdout.contains("degraded"), "{status:?}");
+    let json = world.expect(5, &["status", "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json.stdout)?;
+    assert_eq!(json["state"], "degraded");
+    assert!(
+        json["problems"]
+            .as_array()
+            .is_some_and(|all| !all.is_empty()),
+        "{json}"
+    );
+
+    let knock = ["-4", Family::V4.server(), "1228", "1227"];
+    world.succeeds(&world.knocker.host, "knock", &knock);
+    world.soon_in("ssh_filter", &world.knocker.address(Family::V4));
+    world.expect(0, &["status"]);
+    for family in Family::BOTH {
+        assert_eq!(world.stranger.finds(family, 22), "silent");
+        assert_eq!(world.colleague.finds(family, 22), "open");
+    }
+    world.knocker.soon_finds(Family::V4, "open");
+    assert_eq!(world.scanner.finds(Family::V4, 22), "silent");
+    world.soon_in("ssh_banned", &world.scanner.address(Family::V4));
+    Ok(())
+}
+
+fn a_rule_that_was_taken_out_is_missed() -> Tried {
+    let world = World::new()?;
+    world.nft(&["flush", "chain", "inet", "knockd", "ssh_banned"]);
+    let status = world.expect(5, &["status"]);
+    assert!(status.stdout.contains("ssh_banned"), "{status:?}");
+    Ok(())
+}
+
+fn reload_repairs_too() -> Tried {
+    let world = World::new()?;
+    world.nft(&["delete", "table", "inet", "knockd"]);
+    assert_eq!(world.stranger.finds(Family::V4, 22), "open");
+    world.expect(0, &["reload"]);
+    assert_eq!(world.stranger.finds(Family::V4, 22), "silent");
+    world.expect(0, &["status"]);
+    Ok(())
+}
+
+fn other_tables_are_left_alone() -> Tried {
+    let mut world = World::before(crate::world::SHIPPED, crate::world::TRUSTED, Some(22))?;
+    world.nft(&["add", "table", "ip", "host"]);
+    world.nft(&["add", "chain", "ip", "host", "ssh_policy"]);
+    let before = world.nft(&["list", "table", "ip", "host"]);
+    world.daemon.start()?;
+    world.expect(0, &["accept", &world.knocker.address(Family::V4)]);
+    world.expect(0, &["reload"]);
+    world.daemon.terminate()?;
+    let reply = world.daemon.run_knockd(&["teardown"])?;
+    assert_eq!(reply.code, Some(0), "{reply:?}");
+    assert_eq!(world.nft(&["list", "ruleset"]).trim(), before.trim());
+    Ok(())
+}
+
+/// What README.md says about ufw, firewalld and others: an acceptance here is not one there.
+fn a_drop_in_another_table_stands() -> Tried {
+    let world = World::new()?;
+    world.nft(&["add", "table", "inet", "host"]);
+    let chain = "{ type filter hook input priority filter; policy accept; }";
+    world.nft(&["add", "chain", "inet", "host", "in", chain]);
+    world.nft(&[
+        "add", "rule", "inet", "host", "in", "tcp", "dport", "22", "drop",
+    ]);
+    assert_eq!(world.colleague.finds(Family::V4, 22), "silent");
+    world.nft(&["delete", "table", "inet", "host"]);
+    assert_eq!(world.colleague.finds(Family::V4, 22), "open");
+    Ok(())
+}
