@@ -141,8 +141,8 @@ fn parsing(criterion: &mut Criterion) {
 fn with_attempts(policy: &Policy, sources: u32) -> Matcher {
     let mut matcher = Matcher::new(policy);
     for number in 0..sources {
-        let begun = matcher.handle(&syn(address(number), 2000, number), at(0));
-        assert!(begun.is_empty(), "one knock completes nothing");
+        let begun = matcher.handle(&syn(address(number), 2000, number), true, at(0));
+        assert!(begun.completed.is_empty(), "one knock completes nothing");
     }
     let (held, _) = matcher.occupancy();
     assert!(held >= sources as usize, "{held} of {sources} attempts");
@@ -161,7 +161,7 @@ fn matching(criterion: &mut Criterion) {
             |bencher| {
                 bencher.iter(|| {
                     seq = seq.wrapping_add(1);
-                    matcher.handle(black_box(&syn(CLIENT, 2001, seq)), at(1))
+                    matcher.handle(black_box(&syn(CLIENT, 2001, seq)), true, at(1))
                 });
             },
         );
@@ -171,10 +171,11 @@ fn matching(criterion: &mut Criterion) {
             |bencher| {
                 bencher.iter(|| {
                     seq = seq.wrapping_add(2);
-                    let first = matcher.handle(black_box(&syn(CLIENT, 2000, seq)), at(1));
-                    assert!(first.is_empty());
-                    let second = matcher.handle(&syn(CLIENT, 2001, seq.wrapping_add(1)), at(2));
-                    assert_eq!(second.len(), 1);
+                    let first = matcher.handle(black_box(&syn(CLIENT, 2000, seq)), true, at(1));
+                    assert!(first.completed.is_empty());
+                    let second =
+                        matcher.handle(&syn(CLIENT, 2001, seq.wrapping_add(1)), true, at(2));
+                    assert_eq!(second.completed.len(), 1);
                 });
             },
         );
@@ -189,10 +190,11 @@ fn matching(criterion: &mut Criterion) {
             |bencher| {
                 bencher.iter(|| {
                     seq = seq.wrapping_add(2);
-                    let first = matcher.handle(black_box(&syn(CLIENT, last, seq)), at(1));
-                    assert!(first.is_empty());
-                    let second = matcher.handle(&syn(CLIENT, last + 1, seq.wrapping_add(1)), at(2));
-                    assert_eq!(second.len(), 1);
+                    let first = matcher.handle(black_box(&syn(CLIENT, last, seq)), true, at(1));
+                    assert!(first.completed.is_empty());
+                    let second =
+                        matcher.handle(&syn(CLIENT, last + 1, seq.wrapping_add(1)), true, at(2));
+                    assert_eq!(second.completed.len(), 1);
                 });
             },
         );

@@ -97,7 +97,7 @@ pub fn choose_with(
         (BackendChoice::Nftables, _) => (Opened::nftables()?, said.to_owned()),
         (BackendChoice::Iptables, _) => (Opened::iptables(variant)?, said.to_owned()),
         (BackendChoice::Auto, Some(BackendKind::Nftables)) => match Opened::nftables() {
-            Ok(opened) => (opened, "it was chosen before".to_owned()),
+            Ok(opened) => (opened, "it was chosen at an earlier start".to_owned()),
             Err(why) => {
                 let opened = Opened::iptables(variant).map_err(|other| neither(&other, &why))?;
                 (opened, format!("nftables was chosen before, but: {why}"))
@@ -105,7 +105,7 @@ pub fn choose_with(
         },
         (BackendChoice::Auto, before) => match Opened::iptables(variant) {
             Ok(opened) if before == Some(BackendKind::Iptables) => {
-                (opened, "it was chosen before".to_owned())
+                (opened, "it was chosen at an earlier start".to_owned())
             }
             Ok(opened) => (
                 opened,
@@ -194,16 +194,14 @@ fn formers(chosen: &Opened) -> Vec<Former> {
         let Ok(other) = Iptables::open(variant) else {
             continue;
         };
-        if !other.holds_rules().unwrap_or(false) {
+        let is_chosen = matches!(chosen, Opened::Iptables(own) if own.is_same_table(&other));
+        if is_chosen || !other.holds_rules().unwrap_or(false) {
             continue;
         }
-        match chosen {
-            Opened::Nftables(_) => formers.push(Former(Left::Iptables(other))),
-            Opened::Iptables(own) if !own.is_same_table(&other) => {
-                formers.push(Former(Left::Rules(other)));
-            }
-            Opened::Iptables(_) => {}
-        }
+        formers.push(Former(match chosen {
+            Opened::Nftables(_) => Left::Iptables(other),
+            Opened::Iptables(_) => Left::Rules(other),
+        }));
     }
     formers
 }

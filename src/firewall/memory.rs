@@ -214,6 +214,7 @@ impl<C: Fn() -> Time> Backend for Memory<C> {
         Ok(Some(Observed {
             gates: gates.iter().map(|gate| gate.name.clone()).collect(),
             members: members.collect(),
+            originals: Vec::new(),
         }))
     }
 

@@ -119,6 +119,9 @@ pub struct Observed {
     /// Members of their sets with the time that is left. Overlapping networks come back as the
     /// fewest networks that cover the same addresses.
     pub members: Vec<Member>,
+    /// Those of the gates whose chains are the original script's: only there does the trusted
+    /// chain say something that no file and no store may know.
+    pub originals: Vec<GateName>,
 }
 
 /// A kernel firewall. All calls block, for microseconds.

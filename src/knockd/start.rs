@@ -6,16 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use ipnet::IpNet;
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
 use crate::capture::CaptureError;
-use crate::engine::{Engine, Event};
+use crate::engine::{Engine, Event, TrustEdit};
 use crate::firewall::choose::{self, Chosen};
 use crate::firewall::{Backend, BackendKind, FirewallError, Observed};
 use crate::links::{Links, LinksError};
 use crate::matcher::{Matcher, Scope};
-use crate::model::Bucket;
+use crate::model::{Bucket, Chain, GateName};
 use crate::policy::{self, Checked, LoadError, Policy};
 use crate::resolver::{self, Known, Resolver};
 use crate::sessions;
@@ -149,11 +150,13 @@ pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartEr
     let first = held.is_none() && former.is_empty();
     let mut engine = Engine::new(policy);
     let gates = gate_addresses(engine.policy(), &roster);
-    let trust = trust
+    let trust: Vec<_> = trust
         .into_iter()
         .map(|t| (t.gate, t.net, t.reason))
         .collect();
-    let Observed { mut members, .. } = held.unwrap_or_default();
+    let held = held.unwrap_or_default();
+    let trust = [trust, import_trust(&held, &roster, &memory)].concat();
+    let Observed { mut members, .. } = held;
     for former in &mut former {
         members.extend(former.members()?);
     }
@@ -203,6 +206,29 @@ pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartEr
         known,
         problems,
     })
+}
+
+/// Trust at run time: where, whom, why.
+type Trust = (Option<GateName>, IpNet, String);
+
+/// Whom the original script trusted and the whitelist does not have: trusted until reboot.
+fn import_trust(held: &Observed, roster: &Roster, memory: &Memory) -> Vec<Trust> {
+    let listed: HashSet<IpNet> = roster.trusted().into_iter().map(|(net, _)| net).collect();
+    let found = held.members.iter().filter(|member| {
+        member.chain == Chain::Trusted
+            && held.originals.contains(&member.gate)
+            && !listed.contains(&member.net)
+    });
+    let trust = found.map(|member| {
+        let reason = format!("found in the original {}_trusted", member.gate);
+        (Some(member.gate.clone()), member.net, reason)
+    });
+    let trust: Vec<Trust> = trust.collect();
+    for (gate, net, reason) in &trust {
+        info!("{net} was trusted by the original script, and stays so until reboot");
+        drop(memory.trust(TrustEdit::Add(gate.clone(), *net, reason.clone())));
+    }
+    trust
 }
 
 /// The name of the setting.

@@ -8,6 +8,7 @@ use portcullis::firewall::{Backend, Change, Member};
 use crate::world::{A, B, C, Tried, World, banned, filter, ssh, trusted};
 
 const MANY: u32 = 10_000;
+const ROUNDS: u32 = 500;
 
 fn many(first: Ipv4Addr, make: fn(&str) -> Member) -> impl Iterator<Item = Member> {
     let first = u32::from(first);
@@ -31,7 +32,6 @@ pub(crate) fn ten_thousand(world: &mut World) -> Tried {
     world.install(vec![ssh()], members);
     let again = started.elapsed();
 
-    const ROUNDS: u32 = 500;
     let change = [Change::Put(filter(C, 300))];
     let took = world.with(|backend: &mut dyn Backend| {
         let started = Instant::now();

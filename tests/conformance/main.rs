@@ -3,6 +3,8 @@
 //! nothing but Linux; with the feature `system-tests` iptables is there too, in both variants,
 //! and its absence is a failure.
 #![cfg(target_os = "linux")]
+// Scenarios have one signature, whether anything in them can fail without a panic or not.
+#![allow(clippy::unnecessary_wraps)]
 
 mod gates;
 #[cfg(feature = "system-tests")]
@@ -95,7 +97,7 @@ fn main() -> ExitCode {
     }
     let ran = table();
     let is_whole = arguments.filter.is_none() && arguments.skip.is_empty();
-    if is_whole && ran.iter().any(|&count| count == 0) {
+    if is_whole && ran.contains(&0) {
         eprintln!("a backend ran no scenario: this proves nothing about it");
         return ExitCode::FAILURE;
     }
@@ -122,9 +124,9 @@ fn trial(column: Column, (name, _, scenario): Scenario) -> Trial {
 fn table() -> Vec<usize> {
     let results = RESULTS.lock().unwrap_or_else(PoisonError::into_inner);
     print!("\n{:<22}", "scenario");
-    Column::all()
-        .iter()
-        .for_each(|column| print!("{:>16}", column.name()));
+    for column in Column::all() {
+        print!("{:>16}", column.name());
+    }
     println!();
     for (name, ..) in SCENARIOS {
         print!("{name:<22}");
@@ -141,7 +143,9 @@ fn table() -> Vec<usize> {
     let count = |column: &&Column| results.keys().filter(|(c, _)| c == *column).count();
     let ran: Vec<usize> = Column::all().iter().map(|column| count(&column)).collect();
     print!("{:<22}", "scenarios run");
-    ran.iter().for_each(|count| print!("{count:>16}"));
+    for count in &ran {
+        print!("{count:>16}");
+    }
     println!("\n");
     ran
 }

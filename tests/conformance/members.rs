@@ -28,8 +28,10 @@ pub(crate) fn accept(world: &mut World) -> Tried {
 pub(crate) fn refresh(world: &mut World) -> Tried {
     world.install(vec![ssh()], vec![filter(A, 2)]);
     world.pass(Duration::from_millis(1_200));
-    let mut again = filter(A, 300);
-    again.reason = "again".to_owned();
+    let again = Member {
+        reason: "again".to_owned(),
+        ..filter(A, 300)
+    };
     world.apply(&[put(again)]);
     world.pass(Duration::from_millis(1_200));
     assert!(world.gets_in(A), "the full time was not restored");

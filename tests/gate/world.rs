@@ -40,13 +40,22 @@ pub(crate) fn long_policy() -> String {
     POLICY.replace("accept_timeout: 2s", "accept_timeout: 60s")
 }
 
-/// With the backend that every kernel has, whatever programs are installed.
-pub(crate) fn on_nftables(policy: &str) -> String {
+/// The backend that every kernel has, whatever programs are installed, unless another is asked
+/// for.
+pub(crate) fn backend() -> String {
+    std::env::var("PORTCULLIS_BACKEND").unwrap_or_else(|_| "nftables".to_owned())
+}
+
+fn on_backend(policy: &str) -> String {
     if policy.contains("firewall:") {
         policy.to_owned()
     } else {
         // At the end, so that line numbers stay what they are.
-        format!("{}\nfirewall: {{ backend: nftables }}\n", policy.trim_end())
+        format!(
+            "{}\nfirewall: {{ backend: {} }}\n",
+            policy.trim_end(),
+            backend()
+        )
     }
 }
 
@@ -156,7 +165,7 @@ impl World {
         connect(&lab, &server, &clients)?;
         let services = ports.iter().map(|&port| Service::start(&server, port));
         let services = services.collect::<Result<_, _>>()?;
-        let policy = on_nftables(policy);
+        let policy = on_backend(policy);
         let daemon = Daemon::prepare(&lab, &server, &programs(), &policy, trusted)?;
         Ok(Self {
             daemon,

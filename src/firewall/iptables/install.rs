@@ -4,54 +4,28 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::ipset::Spec;
-use super::members::{Contents, Difference, Held, Shape, Sorted, difference, element};
+use super::members::{Contents, Difference, LONGEST, Shape, Sorted, difference, element};
 use super::message::{Element, Header, Key};
-use super::names::{Family, Role, parse_set, policy_chain, set_name};
-use super::rules::{BASES, Earlier, Wanted};
+use super::names::{Family, Role, policy_chain, set_name};
+use super::rules::{Earlier, Wanted};
 use super::saved::{Rule, Saved, Standing};
-use super::tool::LOCKED;
+use super::tool::{Ended, LOCKED, Tool};
+use super::verify::{Read, read_back, verify_members};
 use super::{Iptables, all_chains, all_sets, now};
 use crate::firewall::{Desired, FirewallError};
-use crate::model::{Chain, GateName, Time};
+use crate::model::{GateName, Time};
 
 /// Longer than Linux waits before it asks an idle peer whether it is still there
 /// (`tcp_keepalive_time`, 7,200 s): by then connection tracking has seen the session.
 const EARLIER_LIFETIME: Duration = Duration::from_secs(7500);
 /// The rules are written again this often if the lock is held or they change meanwhile.
 const TRIES: usize = 4;
-/// What ends so soon may be gone already when it is looked for.
-const DOUBT: Duration = Duration::from_secs(3);
-/// Naming more than that helps nobody.
-const NAMED: usize = 10;
-
 /// What was installed last.
 #[derive(Debug)]
 pub(super) struct Image {
     pub(super) gates: Vec<GateName>,
-    sets: Vec<Spec>,
-    families: Vec<(Family, Wanted, Read)>,
-}
-
-/// The rules as they were read back: releases of iptables print them in different words.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Read {
-    rules: Vec<Vec<Rule>>,
-    base: Vec<Vec<Rule>>,
-}
-
-impl Read {
-    /// What the table has in place of what is wanted.
-    fn of(wanted: &Wanted, saved: &Saved) -> Self {
-        let rules = |chain: &String| saved.rules_of(chain).cloned().collect();
-        let base = BASES.map(|base| {
-            let count = wanted.base.iter().filter(|r| r.chain == base).count();
-            saved.rules_of(base).take(count).cloned().collect()
-        });
-        Self {
-            rules: wanted.chains.iter().map(rules).collect(),
-            base: base.into(),
-        }
-    }
+    pub(super) sets: Vec<Spec>,
+    pub(super) families: Vec<(Family, Wanted, Read)>,
 }
 
 /// A set as it has to be.
@@ -284,11 +258,11 @@ fn fill(
         }
         for (net, (left, reason)) in wanted {
             let element = element(Key::Net(*net), *left, reason, now);
-            if element.timeout == super::LONGEST {
+            if element.timeout == LONGEST {
                 // What was found may have been armed long ago.
                 let armed = held.iter().find(|e| e.key == element.key);
                 let kept = armed.map_or(element.timeout, |e| e.timeout);
-                let passed = u64::from(super::LONGEST - kept.min(super::LONGEST));
+                let passed = u64::from(LONGEST - kept.min(LONGEST));
                 let at = Time(now.0.saturating_sub(passed * 1_000_000_000));
                 backend.remember(&spec.name, *net, &element, at);
             }
@@ -366,133 +340,22 @@ fn write_rules(
         // Held by somebody else, or somebody has changed what we had read.
         failure = Some(ended);
     }
+    let takes_lock = backend.tables.is_none();
     Err(match failure {
-        Some(ended) if ended.code == Some(LOCKED) => FirewallError::Locked {
-            program: tool.restore.display().to_string(),
-            tries: TRIES,
-        },
-        Some(ended) => ended.into_error("write the rules with", &tool.restore),
+        Some(ended) => refused(ended, tool, takes_lock, "write the rules with"),
         None => FirewallError::Unverified("no rules were written".to_owned()),
     })
 }
 
-/// Whether all of it is there, in whatever words.
-fn read_back(wanted: &Wanted, saved: &Saved) -> Result<Read, FirewallError> {
-    let read = Read::of(wanted, saved);
-    let differs = |chain: &str, found: &[Rule], written: Vec<&Rule>| {
-        let same = found.len() == written.len()
-            && found
-                .iter()
-                .zip(written)
-                .all(|(a, b)| a.is_ours() && a.essence() == b.essence());
-        (!same).then(|| format!("chain {chain} is not as it was written"))
-    };
-    let written = |chain: &str| {
-        let all = wanted.rules.iter().chain(&wanted.base);
-        all.filter(|rule| rule.chain == chain).collect::<Vec<_>>()
-    };
-    let chains = wanted.chains.iter().map(String::as_str).zip(&read.rules);
-    let bases = BASES.into_iter().zip(&read.base);
-    let problems: Vec<String> = chains
-        .chain(bases)
-        .filter_map(|(chain, found)| differs(chain, found, written(chain)))
-        .collect();
-    if problems.is_empty() {
-        Ok(read)
-    } else {
-        Err(FirewallError::Unverified(problems.join(", ")))
-    }
-}
-
-/// Compares the members with those that were written `then`.
-fn verify_members(
-    backend: &mut Iptables,
-    desired: &Desired,
-    sorted: &Sorted,
-    then: Time,
-) -> Result<(), FirewallError> {
-    let mut problems = Vec::new();
-    for (set, wanted) in &sorted.sets {
-        // Members may be gone because they have been used.
-        let used_up = parse_set(set).is_some_and(|(name, role)| {
-            matches!(role, Role::Members(Chain::Filter, _))
-                && desired
-                    .gates
-                    .iter()
-                    .any(|gate| gate.name == name && gate.once)
-        });
-        let held = backend.ipset.elements(set)?;
-        let now = now();
-        let passed = now.since(then);
-        let held: HashMap<Key, &Element> = held.iter().map(|e| (e.key, e)).collect();
-        for (net, (left, _)) in wanted {
-            let left = left.map(|left| left.saturating_sub(passed));
-            match held.get(&Key::Net(*net)) {
-                None if used_up || left.is_some_and(|left| left < DOUBT) => {}
-                None => problems.push(format!("{set} lacks {net}")),
-                Some(element) if Held::of(element, now).ends_with(left) => {}
-                Some(_) => problems.push(format!("{set} has {net} with another deadline")),
-            }
-        }
-        if held.len() > wanted.len() {
-            problems.push(format!(
-                "{set} has {} members too many",
-                held.len() - wanted.len()
-            ));
-        }
-    }
-    if problems.is_empty() {
-        return Ok(());
-    }
-    problems.truncate(NAMED);
-    Err(FirewallError::Unverified(problems.join(", ")))
-}
-
-/// Compares rules and sets with what was installed last. Two processes, about 4 ms: for `status`,
-/// not for a timer.
-pub(super) fn verify(backend: &mut Iptables) -> Result<Vec<String>, FirewallError> {
-    let Some(image) = &backend.image else {
-        return Ok(Vec::new());
-    };
-    let headers = backend.ipset.headers()?;
-    let mut problems = Vec::new();
-    for spec in &image.sets {
-        match headers.iter().find(|header| header.name == spec.name) {
-            None => problems.push(format!("set {} is missing", spec.name)),
-            Some(found) if !backend.ipset.fits(spec, found) => {
-                problems.push(format!("set {} is altered", spec.name));
-            }
-            Some(_) => {}
-        }
-    }
-    for (family, saved) in backend.saved()? {
-        let program = match family {
-            Family::V4 => "iptables",
-            Family::V6 => "ip6tables",
+/// Only the legacy programs take the lock; the others have the same code for other things.
+fn refused(ended: Ended, tool: &Tool, takes_lock: bool, operation: &'static str) -> FirewallError {
+    if takes_lock && ended.code == Some(LOCKED) {
+        return FirewallError::Locked {
+            program: tool.restore.display().to_string(),
+            tries: TRIES,
         };
-        let found = image.families.iter().find(|(f, ..)| *f == family);
-        let Some((_, wanted, written)) = found else {
-            continue;
-        };
-        let read = Read::of(wanted, &saved);
-        for (chain, (is, was)) in wanted
-            .chains
-            .iter()
-            .zip(read.rules.iter().zip(&written.rules))
-        {
-            if !saved.has_chain(chain) {
-                problems.push(format!("{program}: chain {chain} is missing"));
-            } else if is != was {
-                problems.push(format!("{program}: chain {chain} is altered"));
-            }
-        }
-        for (base, (is, was)) in BASES.iter().zip(read.base.iter().zip(&written.base)) {
-            if is != was {
-                problems.push(format!("{program}: our rules are not the first of {base}"));
-            }
-        }
     }
-    Ok(problems)
+    ended.into_error(operation, &tool.restore)
 }
 
 pub(super) fn remove_rules(backend: &mut Iptables, own: &[GateName]) -> Result<(), FirewallError> {
@@ -516,15 +379,9 @@ pub(super) fn remove_rules(backend: &mut Iptables, own: &[GateName]) -> Result<(
             }
             failure = Some(ended);
         }
-        match failure {
-            Some(ended) if ended.code == Some(LOCKED) => {
-                return Err(FirewallError::Locked {
-                    program: tool.restore.display().to_string(),
-                    tries: TRIES,
-                });
-            }
-            Some(ended) => return Err(ended.into_error("remove the rules with", &tool.restore)),
-            None => {}
+        if let Some(ended) = failure {
+            let takes_lock = backend.tables.is_none();
+            return Err(refused(ended, tool, takes_lock, "remove the rules with"));
         }
         if let Some(tables) = &mut backend.tables {
             let generation = tables.generation()?;

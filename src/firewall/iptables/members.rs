@@ -295,22 +295,22 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn secs(seconds: u64) -> Option<Duration> {
-        Some(Duration::from_secs(seconds))
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
     }
 
     #[test]
     fn a_lifetime_beyond_the_kernels_is_kept_in_the_comment() {
         let month = 60 * 86_400;
         let key = Key::Net(net("192.0.2.1/32"));
-        let written = element(key, secs(month), "a knock", NOW);
+        let written = element(key, Some(secs(month)), "a knock", NOW);
         assert_eq!(written.timeout, 2_147_483);
         let later = Time::from_secs(2_000);
         let held = Held::of(&written, later);
-        assert_eq!(held.left, secs(month - 1_000));
+        assert_eq!(held.left, Some(secs(month - 1_000)));
         assert_eq!(held.reason, "a knock");
         assert_eq!(held.until, Some(month + 1_000));
-        assert_eq!(element(key, secs(2_147_483), "x", NOW).comment, "x");
+        assert_eq!(element(key, Some(secs(2_147_483)), "x", NOW).comment, "x");
         assert_eq!(element(key, None, "x", NOW).timeout, 0);
         // Less than a second must not become for ever.
         assert_eq!(
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn a_reason_is_cut_between_letters() {
         let long = "é".repeat(200);
-        let cut = element(Key::Net(net("::1/128")), secs(99_999_999), &long, NOW).comment;
+        let cut = element(Key::Net(net("::1/128")), Some(secs(99_999_999)), &long, NOW).comment;
         assert!(
             cut.len() <= COMMENT_MAX && cut.ends_with('s'),
             "{}",
@@ -343,7 +343,7 @@ mod tests {
         let mut held: Vec<Element> = place
             .nets
             .iter()
-            .map(|net| element(Key::Net(*net), secs(60), "open", NOW))
+            .map(|net| element(Key::Net(*net), Some(secs(60)), "open", NOW))
             .collect();
         let shown = |held: &[Element]| -> Vec<String> {
             members(&gate, Chain::Filter, Family::V4, held, NOW)
@@ -359,15 +359,15 @@ mod tests {
     #[test]
     fn what_stays_is_left_as_it_is() {
         let wanted: Contents = [
-            (net("192.0.2.1/32"), (secs(300), "a".to_owned())),
+            (net("192.0.2.1/32"), (Some(secs(300)), "a".to_owned())),
             (net("192.0.2.2/32"), (None, "b".to_owned())),
-            (net("192.0.2.3/32"), (secs(300), "c".to_owned())),
+            (net("192.0.2.3/32"), (Some(secs(300)), "c".to_owned())),
         ]
         .into();
         let held: Vec<Element> = [
-            ("192.0.2.1/32", secs(299), "a"),
-            ("192.0.2.2/32", secs(5), "b"),
-            ("192.0.2.3/32", secs(300), "other"),
+            ("192.0.2.1/32", Some(secs(299)), "a"),
+            ("192.0.2.2/32", Some(secs(5)), "b"),
+            ("192.0.2.3/32", Some(secs(300)), "other"),
             ("192.0.2.4/32", None, "d"),
         ]
         .map(|(net, left, reason)| element(Key::Net(self::net(net)), left, reason, NOW))

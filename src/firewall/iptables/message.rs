@@ -326,12 +326,11 @@ fn element(data: &[u8]) -> Option<Element> {
         }
     }
     let address = address?;
-    let key = match port {
-        Some(port) => Key::Peer(address, port),
-        None => {
-            let full = if address.is_ipv4() { 32 } else { 128 };
-            Key::Net(IpNet::new(address, cidr.unwrap_or(full)).ok()?.trunc())
-        }
+    let key = if let Some(port) = port {
+        Key::Peer(address, port)
+    } else {
+        let full = if address.is_ipv4() { 32 } else { 128 };
+        Key::Net(IpNet::new(address, cidr.unwrap_or(full)).ok()?.trunc())
     };
     Some(Element {
         key,
@@ -396,10 +395,8 @@ mod tests {
     #[test]
     fn a_set_is_made_as_asked_for() {
         let message = create("ssh_filter4", Kind::Net, Family::V4, 7, true, 1 << 20);
-        assert_eq!(
-            message.len() as u32,
-            u32::from_ne_bytes(*message.first_chunk().unwrap())
-        );
+        let length = u32::from_ne_bytes(*message.first_chunk().unwrap());
+        assert_eq!(u32::try_from(message.len()), Ok(length));
         let header = header(&message[HEADER..]).unwrap();
         assert_eq!(
             (header.name.as_str(), header.kind.as_str()),

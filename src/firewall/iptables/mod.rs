@@ -6,6 +6,7 @@
 //! ip_set has no transactions: sets are filled first, then the rules change in one commit a
 //! family, with the jumps last, and what is not wanted any more is taken out of the sets last.
 
+mod changes;
 mod install;
 mod ipset;
 mod members;
@@ -15,17 +16,18 @@ mod rules;
 mod saved;
 mod table;
 mod tool;
+mod verify;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::time::Duration;
 
 use ipnet::IpNet;
 
+use self::changes::Long;
 use self::install::Image;
-use self::ipset::{Ipset, full};
-use self::members::{Held, LONGEST, Place, Shape, element, left, unplaceable};
-use self::message::{Element, Header, Key};
+use self::ipset::Ipset;
+use self::members::Shape;
+use self::message::Header;
 use self::names::{Family, Role, chains, parse_set, set_name, spare_name};
 use self::saved::{Saved, Standing};
 use self::table::Tables;
@@ -96,16 +98,6 @@ pub struct Iptables {
     /// `CLOCK_BOOTTIME`.
     long: BTreeMap<(String, IpNet), Long>,
 }
-
-#[derive(Debug, Clone)]
-struct Long {
-    until: u64,
-    armed: Time,
-    reason: String,
-}
-
-/// Half of what the kernel can count: then a member is armed again.
-const REARM: Duration = Duration::from_secs(LONGEST as u64 / 2);
 
 fn now() -> Time {
     Time(clock::boottime())
@@ -245,167 +237,6 @@ impl Iptables {
         gates.dedup();
         gates
     }
-
-    /// Reads what has to be known, if nothing was installed by us.
-    fn know(&mut self) -> Result<HashMap<GateName, Shape>, FirewallError> {
-        if let Some(shapes) = &self.shapes {
-            return Ok(shapes.clone());
-        }
-        let mut shapes: HashMap<GateName, Shape> = HashMap::new();
-        for header in self.ipset.headers()? {
-            let Some((gate, role)) = parse_set(&header.name) else {
-                continue;
-            };
-            let shape = shapes.entry(gate).or_insert(Shape {
-                ipv6_prefix: 128,
-                once: false,
-            });
-            match role {
-                Role::Open(_) => shape.once = true,
-                Role::Members(Chain::Filter, Family::V6) => {
-                    let held = self.ipset.elements(&header.name)?;
-                    let is_wide =
-                        |e: &Element| matches!(e.key, Key::Net(net) if net.prefix_len() == 64);
-                    if held.iter().any(is_wide) {
-                        shape.ipv6_prefix = 64;
-                    }
-                }
-                _ => {}
-            }
-        }
-        self.shapes = Some(shapes.clone());
-        Ok(shapes)
-    }
-
-    /// Gives members that last longer than the kernel can count more time, before it runs out.
-    /// Every call that changes or verifies does it; one in 12 days is enough.
-    fn rearm(&mut self) -> Result<(), FirewallError> {
-        let now = now();
-        let due: Vec<_> = self
-            .long
-            .iter()
-            .filter(|(_, long)| now.since(long.armed) >= REARM)
-            .map(|(place, long)| (place.clone(), long.clone()))
-            .collect();
-        for ((set, net), long) in due {
-            let seconds = long.until.saturating_sub(now.0 / 1_000_000_000);
-            let place = (set, net);
-            // What a rule or somebody else has taken out stays out.
-            if seconds == 0 || !self.ipset.has(&place.0, Key::Net(net))? {
-                self.long.remove(&place);
-                continue;
-            }
-            let left = Some(Duration::from_secs(seconds));
-            self.put(&place.0, net, left, &long.reason, now)?;
-        }
-        Ok(())
-    }
-
-    fn put(
-        &mut self,
-        set: &str,
-        net: IpNet,
-        left: Option<Duration>,
-        reason: &str,
-        now: Time,
-    ) -> Result<(), FirewallError> {
-        let element = element(Key::Net(net), left, reason, now);
-        self.ipset.add(set, &element)?;
-        self.remember(set, net, &element, now);
-        Ok(())
-    }
-
-    fn remember(&mut self, set: &str, net: IpNet, element: &Element, now: Time) {
-        let held = Held::of(element, now);
-        let place = (set.to_owned(), net);
-        match held.until {
-            Some(until) => {
-                let long = Long {
-                    until,
-                    armed: now,
-                    reason: held.reason,
-                };
-                self.long.insert(place, long);
-            }
-            None => drop(self.long.remove(&place)),
-        }
-    }
-
-    fn remove(&mut self, set: &str, net: IpNet) -> Result<(), FirewallError> {
-        self.long.remove(&(set.to_owned(), net));
-        self.ipset.delete(set, Key::Net(net))
-    }
-
-    /// Fails if the sets have no room for that many, as far as can be told before.
-    fn check_room(&mut self, writes: &[Write]) -> Result<(), FirewallError> {
-        let mut wanted: BTreeMap<&str, (u32, IpNet)> = BTreeMap::new();
-        for write in writes.iter().filter(|write| write.value.is_some()) {
-            wanted.entry(&write.set).or_insert((0, write.net)).0 += 1;
-        }
-        for (set, (count, first)) in wanted {
-            let Some(header) = self.ipset.header(set)? else {
-                continue;
-            };
-            let room = header.maxelem.saturating_sub(header.elements);
-            if count <= room {
-                continue;
-            }
-            // Renewing takes no room.
-            let held = self.ipset.elements(set)?;
-            let held: std::collections::HashSet<Key> = held.iter().map(|e| e.key).collect();
-            let new = writes
-                .iter()
-                .filter(|w| w.set == set && w.value.is_some() && !held.contains(&Key::Net(w.net)));
-            if new.count() > usize::try_from(room).unwrap_or(usize::MAX) {
-                return Err(full(set, Key::Net(first)));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A change to one set.
-#[derive(Debug)]
-struct Write {
-    set: String,
-    net: IpNet,
-    /// The time left and the reason; `None` takes it out.
-    value: Option<(Option<Duration>, String)>,
-}
-
-fn writes(
-    changes: &[Change],
-    shapes: &HashMap<GateName, Shape>,
-) -> Result<Vec<Write>, FirewallError> {
-    let mut writes = Vec::new();
-    for change in changes {
-        let (gate, chain, net) = match change {
-            Change::Put(member) => (&member.gate, member.chain, member.net),
-            Change::Remove { gate, chain, net } => (gate, *chain, *net),
-        };
-        let place = shapes
-            .get(gate)
-            .and_then(|shape| Place::of(chain, net, *shape));
-        let value = match change {
-            Change::Put(member) if member.remaining == Lifetime::For(Duration::ZERO) => None,
-            Change::Put(member) => Some((left(chain, member.remaining), member.reason.clone())),
-            Change::Remove { .. } => None,
-        };
-        let Some(place) = place else {
-            match change {
-                Change::Put(_) => return Err(unplaceable(gate, chain, net)),
-                // What cannot be there need not be removed.
-                Change::Remove { .. } => continue,
-            }
-        };
-        let set = set_name(gate, place.role);
-        writes.extend(place.nets.into_iter().map(|net| Write {
-            set: set.clone(),
-            net,
-            value: value.clone(),
-        }));
-    }
-    Ok(writes)
 }
 
 /// Whether this host speaks IPv6 at all: `ipv6.disable=1` leaves no such file, `disable_ipv6` an
@@ -435,16 +266,15 @@ impl Backend for Iptables {
         let headers = self.ipset.headers()?;
         // What we have installed need not be looked for.
         let mut saved = Vec::new();
-        let gates = match &self.image {
-            Some(image) => image.gates.clone(),
-            None => {
-                saved = self.saved()?;
-                self.own_gates(&saved, &headers)
-            }
+        let gates = if let Some(image) = &self.image {
+            image.gates.clone()
+        } else {
+            saved = self.saved()?;
+            self.own_gates(&saved, &headers)
         };
         let mut observed = Observed {
             gates,
-            members: Vec::new(),
+            ..Observed::default()
         };
         for header in &headers {
             let Some((gate, role)) = parse_set(&header.name) else {
@@ -479,7 +309,10 @@ impl Backend for Iptables {
                         reason: String::new(),
                     }));
                 if !observed.gates.contains(&gate) {
-                    observed.gates.push(gate);
+                    observed.gates.push(gate.clone());
+                }
+                if !observed.originals.contains(&gate) {
+                    observed.originals.push(gate);
                 }
             }
         }
@@ -492,7 +325,7 @@ impl Backend for Iptables {
 
     fn apply(&mut self, changes: &[Change]) -> Result<(), FirewallError> {
         let shapes = self.know()?;
-        let writes = writes(changes, &shapes)?;
+        let writes = changes::writes(changes, &shapes)?;
         // What would fail half way is found out before anything is changed.
         if writes.len() > 1 {
             self.check_room(&writes)?;
@@ -508,7 +341,7 @@ impl Backend for Iptables {
 
     fn verify(&mut self) -> Result<Vec<String>, FirewallError> {
         self.rearm()?;
-        install::verify(self)
+        verify::verify(self)
     }
 
     fn teardown(&mut self) -> Result<(), FirewallError> {

@@ -35,7 +35,8 @@ fn message(kind: u16, flags: u16, family: Family, mark: bool) -> Vec<u8> {
     bytes.extend_from_slice(&[family as u8, 0, 0, 0]);
     let mut put = |kind: u16, value: &[u8]| {
         // Both are a few bytes.
-        bytes.extend_from_slice(&(value.len() as u16 + 4).to_ne_bytes());
+        let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
+        bytes.extend_from_slice(&length.to_ne_bytes());
         bytes.extend_from_slice(&kind.to_ne_bytes());
         bytes.extend_from_slice(value);
         bytes.resize(bytes.len().next_multiple_of(4), 0);

@@ -1,4 +1,0 @@
-//! placeholder
-pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
-    Vec::new()
-}
