@@ -217,14 +217,14 @@ table inet filter {
 }
 
 fn a_rule_before_everything_is_named(ours: Ours) -> Tried {
-    let rules = r#"
+    let rules = "
 table inet early {
     chain first {
         type filter hook prerouting priority raw; policy accept;
         tcp dport 1-1023 tcp flags & (syn | ack) == syn counter drop
     }
 }
-"#;
+";
     let mut world = world(ours)?;
     load(&world.lab, &world.server, "nft", rules);
     world.daemon.start()?;

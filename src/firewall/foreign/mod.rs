@@ -10,6 +10,7 @@
 //! from anywhere. Tables of legacy iptables are not nf_tables' and are not seen here.
 #![forbid(unsafe_code)]
 
+mod elements;
 mod packet;
 mod read;
 mod report;
