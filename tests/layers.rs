@@ -486,7 +486,7 @@ fn no_file_is_too_long() {
     for source in sources().iter().filter(|source| !source.is_test) {
         let text = fs::read_to_string(root.join(&source.path)).expect("it was read before");
         let lines = text.lines().count();
-        assert!(lines <= 600, "{} has {lines} lines", source.path.display());
+        assert!(lines <= 500, "{} has {lines} lines", source.path.display());
     }
 }
 

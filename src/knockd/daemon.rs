@@ -4,13 +4,13 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tracing::{debug, error, info, warn};
 
 use crate::capture::{Capture, CaptureError, Drained};
 use crate::engine::{Action, Engine, Event, LogLevel, Outcome};
+use crate::firewall::choose;
 use crate::firewall::foreign::Foreign;
 use crate::firewall::{Backend, Change, Desired, FirewallError};
 use crate::links::Links;
@@ -192,7 +192,7 @@ impl Daemon {
     }
 
     /// A gate with `once` lets the kernel take a member out: what is used up must not come back.
-    fn notice_used_up(&mut self) -> Result<(), FirewallError> {
+    pub(super) fn notice_used_up(&mut self) -> Result<(), FirewallError> {
         if self.engine.policy().gates.iter().all(|gate| !gate.once) {
             return Ok(());
         }
@@ -207,9 +207,20 @@ impl Daemon {
         Ok(())
     }
 
-    /// How long until something is due.
-    pub(super) fn due_in(&self) -> Option<Duration> {
-        self.engine.next_deadline().map(|at| at.since(now()))
+    /// Compares the kernel's rules with what was written; whether the kernel answered.
+    pub(super) fn verify_rules(&mut self) -> bool {
+        let verified = self.firewall.verify();
+        let answered = verified.is_ok();
+        let rules = match verified {
+            Ok(faults) if faults.is_empty() => None,
+            Ok(faults) => Some(format!(
+                "rules are missing or altered: {}",
+                faults.join(", ")
+            )),
+            Err(error) => Some(error.to_string()),
+        };
+        self.problems.set("rules", rules);
+        answered
     }
 
     /// Follows interfaces and addresses that came or went.
@@ -334,7 +345,7 @@ impl Daemon {
 
     /// Removes every rule of ours.
     pub(super) fn teardown(&mut self) -> Result<(), FirewallError> {
-        let result = self.firewall.teardown();
+        let result = self.firewall.teardown().and_then(|()| choose::teardown());
         match &result {
             Ok(()) => info!("every rule of ours is removed"),
             Err(error) => error!("{error}"),

@@ -10,6 +10,7 @@ mod memory;
 mod neighbours;
 mod oneshot;
 mod problems;
+mod pulse;
 mod requests;
 mod roster;
 mod run;
@@ -40,6 +41,10 @@ pub fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         eprintln!("knockd: {error}");
+        if cli.options.role.is_some() {
+            // Nobody sees that once the daemon is in the background.
+            tracing::error!("{error}");
+        }
         ExitCode::from(error.code())
     })
 }
@@ -56,7 +61,7 @@ fn privileged(
 /// Runs as a daemon: in the foreground, or one of the processes of one in the background.
 fn serve(options: &Options) -> Result<ExitCode, StartError> {
     match options.role {
-        Some(Role::Supervisor) => privileged(options, |options, _| supervisor::supervise(options)),
+        Some(Role::Supervisor) => privileged(options, supervisor::supervise),
         Some(Role::Worker) => {
             supervisor::follow_supervisor()?;
             privileged(options, run::run)

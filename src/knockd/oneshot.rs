@@ -4,8 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::control::{Request, Verb, client};
-use crate::firewall::Backend;
-use crate::firewall::nftables::Nftables;
+use crate::firewall::choose;
 use crate::model::KnockPort;
 use crate::policy::{self, WhitelistSummary, check_report};
 use crate::sessions;
@@ -63,7 +62,7 @@ pub(super) fn teardown(options: &Options) -> Result<ExitCode, StartError> {
         }
         lock => {
             let _lock = lock?;
-            Nftables::open()?.teardown()?;
+            choose::teardown()?;
             println!("every rule of ours is removed");
             Ok(ExitCode::SUCCESS)
         }

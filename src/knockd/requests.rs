@@ -5,6 +5,7 @@ use crate::control::protocol::{
 };
 use crate::control::{Asked, Entry, Response};
 use crate::engine::{Command, Event, KnockView, Outcome, Who};
+use crate::firewall::choose;
 use crate::model::{Chain, GateName, KnockPort, Lifetime};
 use crate::policy;
 use crate::whitelist::edit::{self, Edit};
@@ -201,15 +202,7 @@ impl Daemon {
     }
 
     fn status(&mut self) -> Response {
-        let rules = match self.firewall.verify() {
-            Ok(faults) if faults.is_empty() => None,
-            Ok(faults) => Some(format!(
-                "rules are missing or altered: {}",
-                faults.join(", ")
-            )),
-            Err(error) => Some(error.to_string()),
-        };
-        self.problems.set("rules", rules);
+        self.verify_rules();
         self.problems.set("state", self.memory.problem());
         self.look_around();
         let problems: Vec<String> = self.problems.lines().map(ToOwned::to_owned).collect();
@@ -311,6 +304,11 @@ impl Daemon {
         &mut self,
         policy: policy::Policy,
     ) -> Result<(), crate::firewall::FirewallError> {
+        let wanted = policy.firewall.backend;
+        let change = wanted != self.engine.policy().firewall.backend;
+        let kind = self.firewall.kind();
+        let chosen = change.then(|| choose::choose(wanted, Some(kind)));
+        let chosen = chosen.transpose()?.filter(|c| c.backend.kind() != kind);
         for event in [
             Event::Policy(Box::new(policy)),
             Event::Whitelist(self.roster.trusted()),
@@ -318,7 +316,24 @@ impl Daemon {
             // One installation follows, so that of all actions only what is said matters.
             self.engine.handle(event, now()).iter().for_each(log);
         }
-        self.install()
+        let Some(mut chosen) = chosen else {
+            return self.install();
+        };
+        self.notice_used_up()?;
+        // The new one before the old one goes.
+        chosen.backend.install(&self.engine.desired(now()))?;
+        self.firewall = chosen.backend;
+        self.backend_reason = chosen.reason;
+        let removed = chosen
+            .former
+            .into_iter()
+            .try_for_each(choose::Former::remove);
+        self.problems.set(
+            "former backend",
+            removed.err().map(|error| error.to_string()),
+        );
+        tracing::info!("{} instead of {kind}", self.firewall.kind());
+        Ok(())
     }
 }
 

@@ -6,17 +6,20 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::{error, info};
 
 use crate::capture::Drained;
 use crate::control::{Asked, Call, Response, Server};
 use crate::engine::Event;
+use crate::model::Time;
 use crate::sys::ready::Ready;
 
 use super::cli::Options;
-use super::daemon::Daemon;
+use super::daemon::{Daemon, now};
 use super::logging::Log;
 use super::memory::Written;
+use super::pulse::{Listener, Pulse};
 use super::start::{self, StartError};
 use super::supervisor;
 
@@ -44,21 +47,22 @@ pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> 
         let (calls, requests) = mpsc::channel(REQUESTS);
         let mut server = tokio::spawn(server.run(calls));
         let sources = Sources::new(&daemon, names, requests)?;
-        announce(options);
-        let end = events(&mut daemon, sources, &mut server, log).await;
+        let mut pulse = Pulse::new(announce(options), &options.runtime_dir);
+        let end = events(&mut daemon, sources, &mut server, &mut pulse, log).await;
         server.abort();
         let _ = server.await;
         end
     })
 }
 
-/// Tells whoever started us that everything is in place.
-fn announce(options: &Options) {
+/// Tells whoever started us that everything is in place; who wants to hear that it stays so.
+fn announce(options: &Options) -> Option<Listener> {
     info!("knockd {} is listening", env!("CARGO_PKG_VERSION"));
     // Not being started by systemd is no fault.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    if options.role.is_some() {
-        supervisor::tell_ready();
+    match options.role {
+        Some(_) => supervisor::tell_ready().map(Listener::Supervisor),
+        None => Listener::systemd(),
     }
 }
 
@@ -96,13 +100,15 @@ async fn events(
     daemon: &mut Daemon,
     mut sources: Sources,
     server: &mut tokio::task::JoinHandle<Result<(), crate::control::ControlError>>,
+    pulse: &mut Pulse,
     log: &Log,
 ) -> Result<ExitCode, StartError> {
     let mut more = false;
+    let mut alarm = Alarm::default();
     let mut look_around = tokio::time::interval(LOOK_AROUND);
     look_around.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let due = daemon.due_in();
+        alarm.set(daemon.engine.next_deadline());
         tokio::select! {
             () = async {}, if more => {
                 more = daemon.take_packets() == Drained::More;
@@ -128,7 +134,11 @@ async fn events(
                 ready.map_err(|source| StartError::Io { operation: "wait for interfaces", source })?;
                 daemon.links_changed();
             }
-            () = sleep(due) => drop(daemon.handle(Event::Tick)),
+            () = alarm.rings() => {
+                alarm = Alarm::default();
+                daemon.handle(Event::Tick);
+            }
+            stir = pulse.stirs() => pulse.carry_on(stir, daemon),
             _ = look_around.tick() => daemon.look_for_listeners(),
             Some(()) = sources.hangup.recv() => {
                 if let Err(error) = log.reopen() {
@@ -188,11 +198,59 @@ async fn when_written(unwritten: Vec<Written>, mut response: Response) -> Respon
     response
 }
 
-/// Until the next deadline, or for ever.
-async fn sleep(due: Option<Duration>) {
-    match due {
-        // A millisecond later, so that the deadline has passed for certain.
-        Some(due) => tokio::time::sleep(due + Duration::from_millis(1)).await,
-        None => std::future::pending().await,
+/// The engine's next deadline as something to wait for. It is kept from one turn of the loop to
+/// the next: a wait that began anew with every packet would not end while packets come fast.
+#[derive(Default)]
+struct Alarm {
+    deadline: Option<Time>,
+    wake: Option<Instant>,
+}
+
+impl Alarm {
+    fn set(&mut self, deadline: Option<Time>) {
+        if deadline != self.deadline {
+            self.deadline = deadline;
+            // A millisecond later, so that the deadline has passed for certain.
+            self.wake =
+                deadline.map(|at| Instant::now() + at.since(now()) + Duration::from_millis(1));
+        }
+    }
+
+    /// Returns at the deadline, or never. Safe to cancel.
+    async fn rings(&self) {
+        match self.wake {
+            Some(wake) => tokio::time::sleep_until(wake).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_rings_however_much_else_there_is_to_do() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let started = Instant::now();
+            let deadline = now().after(Duration::from_millis(20));
+            let mut alarm = Alarm::default();
+            loop {
+                alarm.set(Some(deadline));
+                tokio::select! {
+                    () = alarm.rings() => break,
+                    () = tokio::task::yield_now() => {}
+                }
+                assert!(
+                    started.elapsed() < Duration::from_secs(10),
+                    "it never rings"
+                );
+            }
+            assert!(now() >= deadline, "too early");
+        });
     }
 }

@@ -10,8 +10,8 @@ use tracing::{info, warn};
 
 use crate::capture::CaptureError;
 use crate::engine::{Engine, Event};
-use crate::firewall::nftables::Nftables;
-use crate::firewall::{Backend, FirewallError, Observed};
+use crate::firewall::choose::{self, Chosen};
+use crate::firewall::{Backend, BackendKind, FirewallError, Observed};
 use crate::links::{Links, LinksError};
 use crate::matcher::{Matcher, Scope};
 use crate::policy::{self, Checked, LoadError, Policy};
@@ -113,6 +113,7 @@ pub(super) fn load_policy(path: &Path) -> Result<Policy, StartError> {
 pub(super) struct Basis {
     pub(super) engine: Engine,
     pub(super) firewall: Box<dyn Backend>,
+    pub(super) backend_reason: String,
     pub(super) links: Links,
     pub(super) roster: Roster,
     pub(super) memory: Memory,
@@ -122,10 +123,15 @@ pub(super) struct Basis {
 
 /// Puts together what kernel, store and files hold, and installs it in one transaction.
 pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartError> {
-    let mut firewall: Box<dyn Backend> = Box::new(Nftables::open()?);
     let links = Links::open()?;
     let mut problems = Problems::default();
     let (store, known, trust) = recall(state_dir);
+    let Chosen {
+        backend: mut firewall,
+        reason: backend_reason,
+        mut former,
+    } = choose::choose(policy.firewall.backend, remembered_backend(&store))?;
+    remember_backend(&store, firewall.kind());
     let memory = Memory::start(store);
     problems.set("state", memory.problem());
 
@@ -137,14 +143,17 @@ pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartEr
         roster.resolved(&name.name, name.addresses.clone());
     }
     let held = firewall.observe()?;
-    let first = held.is_none();
+    let first = held.is_none() && former.is_empty();
     let mut engine = Engine::new(policy);
     let gates = gate_addresses(engine.policy(), &roster);
     let trust = trust
         .into_iter()
         .map(|t| (t.gate, t.net, t.reason))
         .collect();
-    let Observed { members, .. } = held.unwrap_or_default();
+    let Observed { mut members, .. } = held.unwrap_or_default();
+    for former in &mut former {
+        members.extend(former.members()?);
+    }
     let found = members.len();
     for event in [
         Event::OwnAddresses(links.own_addresses().iter().copied().collect()),
@@ -161,25 +170,57 @@ pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartEr
         desired.sessions = open_sessions(engine.policy());
     }
     firewall.install(&desired)?;
+    for former in former {
+        let kind = former.kind();
+        // The new one is in force; what the old one still denies is to be known.
+        let removed = former.remove().map_err(|error| error.to_string());
+        match &removed {
+            Ok(()) => info!("{kind}: the rules from before are removed"),
+            Err(why) => warn!("{kind}: the rules from before are still there: {why}"),
+        }
+        problems.set("former backend", removed.err());
+    }
     let how = if first {
         "installed".to_owned()
     } else {
         format!("found {found} members")
     };
     info!(
-        "{}: {how}; {} members hold",
+        "{} ({backend_reason}): {how}; {} members hold",
         firewall.kind(),
         desired.members.len()
     );
     Ok(Basis {
         engine,
         firewall,
+        backend_reason,
         links,
         roster,
         memory,
         known,
         problems,
     })
+}
+
+/// The name of the setting.
+const BACKEND: &str = "backend";
+
+fn remembered_backend(store: &Result<Store, crate::store::StoreError>) -> Option<BackendKind> {
+    remembered_backend_of(store.as_ref().ok()?)
+}
+
+fn remembered_backend_of(store: &Store) -> Option<BackendKind> {
+    // What cannot be read is complained about where the rest is read.
+    choose::parse_kind(&store.setting(BACKEND).ok()??)
+}
+
+fn remember_backend(store: &Result<Store, crate::store::StoreError>, kind: BackendKind) {
+    if let Ok(store) = store
+        && remembered_backend_of(store) != Some(kind)
+        && let Err(error) = store.set_setting(BACKEND, &kind.to_string())
+    {
+        warn!("{error}");
+    }
 }
 
 /// Sessions that are open before the first rule is: connection tracking does not know them yet.
@@ -231,6 +272,7 @@ pub(super) fn listen(
     let Basis {
         engine,
         firewall,
+        backend_reason,
         links,
         roster,
         memory,
@@ -261,7 +303,7 @@ pub(super) fn listen(
         matcher: Matcher::new(engine.policy()),
         engine,
         scope: Scope::default(),
-        backend_reason: "the only one in this version".to_owned(),
+        backend_reason,
         firewall,
         foreign: None,
         capture,

@@ -1,0 +1,4 @@
+//! placeholder
+pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
+    Vec::new()
+}
