@@ -21,7 +21,8 @@ const RESTARTS: usize = 25;
 /// Of a stranger and of a whitelisted machine, over both families.
 const LEAST: usize = 200;
 
-const BACKENDS: [&str; 1] = ["nftables"];
+/// The second where iptables is installed.
+const BACKENDS: [&str; 2] = ["nftables", "iptables"];
 
 fn main() -> ExitCode {
     match enter() {

@@ -68,6 +68,8 @@ fn default_deny_is_named_until_the_port_is_allowed(ours: Ours) -> Tried {
             opens_to_nobody(&world);
             ufw.run(&world, &["allow", "22/tcp"]);
         }
+        // At position 1 of INPUT ours comes before anything of ufw's.
+        Ours::Iptables => {}
     }
     says_nothing(&world);
     opens_to_knockers_only(&world);
@@ -89,6 +91,10 @@ fn enabled_later_it_is_noticed(ours: Ours) -> Tried {
         Ours::Nftables => {
             says(&world, &["chain INPUT"]);
             opens_to_nobody(&world);
+        }
+        Ours::Iptables => {
+            says_nothing(&world);
+            opens_to_knockers_only(&world);
         }
     }
     ufw.run(&world, &["disable"]);
