@@ -135,7 +135,7 @@ fn hint(base: &Chain, names: &[String], packet: &Packet) -> String {
     if is_iptables {
         return format!(
             "open the port there (`{tool} -I {} -p {proto} --dport {port} -j ACCEPT`), since \
-             this gate guards it, or use `backend: iptables`",
+             this gate guards it",
             base.name
         );
     }
