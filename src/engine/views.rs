@@ -152,7 +152,7 @@ impl Engine {
                 name: gate.name.clone(),
                 accepted: ledger.accepted().len(),
                 banned: ledger.banned().len(),
-                trusted: self.trusted_members(index).len(),
+                trusted: self.trusted_count(index),
                 open: ledger.opened().map(|grant| grant.deadline.remaining(now)),
             }
         };

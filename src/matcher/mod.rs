@@ -28,7 +28,7 @@ pub use scope::Scope;
 pub use sequences::SequenceId;
 use sequences::{Arrival, PortId, Sequences};
 use sweeps::Guard;
-use table::{Attempt, Table};
+use table::Table;
 
 /// The attempts of all sources.
 #[derive(Debug)]
@@ -82,7 +82,12 @@ impl Matcher {
                     .table
                     .touch(knock.source, knock.port.port, &self.guard, at);
                 if heard.swept {
-                    self.table.for_each_attempt(knock.source, Attempt::void);
+                    let sequences = &self.sequences;
+                    self.table.for_each_attempt(knock.source, |attempt| {
+                        if !sequences[attempt.sequence].is_drop {
+                            attempt.void();
+                        }
+                    });
                 }
             }
             Arrival::Foreign | Arrival::OtherFlags => {}
@@ -99,15 +104,18 @@ impl Matcher {
 
     fn knocked(&mut self, knock: &Knock, port: PortId, at: Time, completed: &mut Vec<SequenceId>) {
         let print = self.table.fingerprint(knock);
-        if print.is_some_and(|print| self.table.has_seen(knock.source, print))
-            || self.table.is_scanner(knock.source, &self.guard, at)
-        {
+        if print.is_some_and(|print| self.table.has_seen(knock.source, print)) {
             return;
         }
+        // A sweep opens nothing; that it steps on decoys is what these are for.
+        let only_drops = self.table.is_scanner(knock.source, &self.guard, at);
         self.continue_attempts(knock, at, completed);
         for &id in self.sequences.starting_with(port) {
             let sequence = &self.sequences[id];
-            if self.moved.contains(&id) || !sequence.fits(knock) {
+            if self.moved.contains(&id)
+                || !sequence.fits(knock)
+                || (only_drops && !sequence.is_drop)
+            {
                 continue;
             }
             if sequence.ports.len() == 1 {

@@ -60,6 +60,14 @@ fn a_scanner_has_no_valid_attempt_until_it_has_been_quiet_that_long() {
 }
 
 #[test]
+fn decoys_go_on_counting_for_a_scanner() {
+    let mut bench = Bench::new(&appliance());
+    let ports: Vec<u16> = (1000..1400).collect();
+    let done = sweep(&mut bench, A, 0, 100, &ports);
+    assert_eq!(done, ["banned1", "banned4", "banned2"], "in passing");
+}
+
+#[test]
 fn another_foreign_port_prolongs_it() {
     let mut bench = Bench::new(&appliance());
     sweep(&mut bench, A, 0, 0, &[1, 2, 3, 4, 5]);
