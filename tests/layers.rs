@@ -44,6 +44,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "control",
         &["model", "engine::Command", "engine::Flush", "engine::Who"],
     ),
+    ("watchdog", &["model"]),
     ("sys", &[]),
     // The programs.
     (
@@ -66,6 +67,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "store",
             "sys::clock",
             "sys::ready",
+            "watchdog",
             "whitelist",
         ],
     ),

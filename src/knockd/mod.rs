@@ -1,6 +1,7 @@
 //! `knockd`, the daemon: where everything else is put together.
 #![forbid(unsafe_code)]
 
+mod alarm;
 mod answers;
 mod cli;
 mod daemon;
@@ -17,6 +18,7 @@ mod run;
 mod start;
 mod supervisor;
 mod wants;
+mod whitelisting;
 
 use std::process::ExitCode;
 
@@ -54,6 +56,8 @@ fn privileged(
     task: impl FnOnce(&Options, &Log) -> Result<ExitCode, StartError>,
 ) -> Result<ExitCode, StartError> {
     start::check_privileges()?;
+    // Modes are given where files are made; what whoever starts us has set must not narrow them.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let log = Log::set_up(options)?;
     task(options, &log)
 }

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use tracing::{info, warn};
 
+/// The topic of problems with the whitelist file.
+pub(super) const WHITELIST: &str = "whitelist";
+
 /// The topic of problems with writing to the kernel.
 pub(super) const FIREWALL: &str = "firewall";
 
@@ -23,10 +26,11 @@ impl Problems {
         for text in problems.iter().filter(|text| !before.contains(text)) {
             warn!("{text}");
         }
+        for text in before.iter().filter(|text| !problems.contains(text)) {
+            info!("no longer: {text}");
+        }
         if !problems.is_empty() {
             self.0.insert(topic, problems);
-        } else if !before.is_empty() {
-            info!("{topic}: all is well again");
         }
     }
 

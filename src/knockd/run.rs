@@ -6,17 +6,15 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tracing::{error, info};
 
 use crate::capture::Drained;
 use crate::control::{Asked, Call, Response, Server};
-use crate::engine::Event;
-use crate::model::Time;
 use crate::sys::ready::Ready;
 
+use super::alarm::Alarm;
 use super::cli::Options;
-use super::daemon::{Daemon, now};
+use super::daemon::Daemon;
 use super::logging::Log;
 use super::memory::Written;
 use super::pulse::{Listener, Pulse};
@@ -104,11 +102,11 @@ async fn events(
     log: &Log,
 ) -> Result<ExitCode, StartError> {
     let mut more = false;
-    let mut alarm = Alarm::default();
+    let mut alarm = Alarm::new()?;
     let mut look_around = tokio::time::interval(LOOK_AROUND);
     look_around.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        alarm.set(daemon.engine.next_deadline());
+        alarm.set(daemon.due())?;
         tokio::select! {
             () = async {}, if more => {
                 more = daemon.take_packets() == Drained::More;
@@ -134,9 +132,9 @@ async fn events(
                 ready.map_err(|source| StartError::Io { operation: "wait for interfaces", source })?;
                 daemon.links_changed();
             }
-            () = alarm.rings() => {
-                alarm = Alarm::default();
-                daemon.handle(Event::Tick);
+            rung = alarm.rings() => {
+                rung?;
+                daemon.tick();
             }
             stir = pulse.stirs() => pulse.carry_on(stir, daemon),
             _ = look_around.tick() => daemon.look_for_listeners(),
@@ -196,61 +194,4 @@ async fn when_written(unwritten: Vec<Written>, mut response: Response) -> Respon
         break;
     }
     response
-}
-
-/// The engine's next deadline as something to wait for. It is kept from one turn of the loop to
-/// the next: a wait that began anew with every packet would not end while packets come fast.
-#[derive(Default)]
-struct Alarm {
-    deadline: Option<Time>,
-    wake: Option<Instant>,
-}
-
-impl Alarm {
-    fn set(&mut self, deadline: Option<Time>) {
-        if deadline != self.deadline {
-            self.deadline = deadline;
-            // A millisecond later, so that the deadline has passed for certain.
-            self.wake =
-                deadline.map(|at| Instant::now() + at.since(now()) + Duration::from_millis(1));
-        }
-    }
-
-    /// Returns at the deadline, or never. Safe to cancel.
-    async fn rings(&self) {
-        match self.wake {
-            Some(wake) => tokio::time::sleep_until(wake).await,
-            None => std::future::pending().await,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_deadline_rings_however_much_else_there_is_to_do() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let started = Instant::now();
-            let deadline = now().after(Duration::from_millis(20));
-            let mut alarm = Alarm::default();
-            loop {
-                alarm.set(Some(deadline));
-                tokio::select! {
-                    () = alarm.rings() => break,
-                    () = tokio::task::yield_now() => {}
-                }
-                assert!(
-                    started.elapsed() < Duration::from_secs(10),
-                    "it never rings"
-                );
-            }
-            assert!(now() >= deadline, "too early");
-        });
-    }
 }

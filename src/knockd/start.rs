@@ -1,6 +1,7 @@
 //! From nothing to a running daemon: what the kernel holds, what the store remembers and what the
 //! files say, put together and installed in one transaction.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -14,6 +15,7 @@ use crate::firewall::choose::{self, Chosen};
 use crate::firewall::{Backend, BackendKind, FirewallError, Observed};
 use crate::links::{Links, LinksError};
 use crate::matcher::{Matcher, Scope};
+use crate::model::Bucket;
 use crate::policy::{self, Checked, LoadError, Policy};
 use crate::resolver::{self, Known, Resolver};
 use crate::sessions;
@@ -24,7 +26,7 @@ use super::daemon::{self, Daemon, Packets, now};
 use super::lock::LockError;
 use super::logging::LogError;
 use super::memory::Memory;
-use super::problems::Problems;
+use super::problems::{Problems, WHITELIST};
 use super::roster::Roster;
 use super::wants::gate_addresses;
 
@@ -135,12 +137,13 @@ pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartEr
     let memory = Memory::start(store);
     problems.set("state", memory.problem());
 
-    let (mut roster, complaints) = Roster::at_start(policy.trusted.as_deref());
+    let (mut roster, complaints, problem) = Roster::at_start(policy.trusted.as_deref());
+    problems.set(WHITELIST, problem);
     for complaint in complaints {
         warn!("{complaint}");
     }
     for name in &known {
-        roster.resolved(&name.name, name.addresses.clone());
+        drop(roster.resolved(&name.name, name.addresses.clone()));
     }
     let held = firewall.observe()?;
     let first = held.is_none() && former.is_empty();
@@ -299,6 +302,7 @@ pub(super) fn listen(
         policy_path: options.policy_path(),
         interface: options.interface.clone(),
         only_ipv4: options.only_ipv4,
+        lookup_lines: Bucket::new(1, 20),
         lookups: options.lookup.then(|| Arc::new(Semaphore::new(LOOKUPS))),
         matcher: Matcher::new(engine.policy()),
         engine,
@@ -314,6 +318,8 @@ pub(super) fn listen(
         problems,
         started: now(),
         packets: Packets::default(),
+        unresolved: HashSet::new(),
+        retry: None,
         unwritten: Vec::new(),
         fired: Vec::new(),
         listening: Vec::new(),

@@ -72,12 +72,14 @@ impl Matcher {
     /// Takes a packet into account. `at` is the kernel's time of it. Nothing is allocated unless a
     /// sequence is completed.
     ///
-    /// Whether the packet was meant for this host is asked of [`Scope`] before.
-    pub fn handle(&mut self, knock: &Knock, at: Time) -> Heard {
+    /// Whether the packet counts at all is asked of [`Scope`] before; `ours` is whether it was sent
+    /// to an address of this very host, where a foreign port can be told from one that is
+    /// served.
+    pub fn handle(&mut self, knock: &Knock, ours: bool, at: Time) -> Heard {
         let mut heard = Heard::default();
         match self.sequences.arrival(knock) {
             Arrival::Knock(port) => self.knocked(knock, port, at, &mut heard.completed),
-            Arrival::Foreign if self.counts_as_sweep(knock) => {
+            Arrival::Foreign if ours && self.counts_as_sweep(knock) => {
                 heard.swept = self
                     .table
                     .touch(knock.source, knock.port.port, &self.guard, at);

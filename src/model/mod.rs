@@ -4,6 +4,7 @@
 
 mod addr;
 mod bucket;
+mod host;
 mod name;
 mod netmap;
 mod port;
@@ -11,6 +12,7 @@ mod time;
 
 pub use addr::{canonical, canonical_net, host_net, net_of_prefix};
 pub use bucket::Bucket;
+pub use host::is_host_name;
 pub use name::{GateName, KnockName, NameError};
 pub use netmap::NetMap;
 pub use port::{KnockPort, PortError, PortRange, Proto};

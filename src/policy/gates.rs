@@ -6,11 +6,11 @@ use ipnet::IpNet;
 
 use crate::model::{GateName, Lifetime, PortError, PortRange, canonical_net, host_net};
 
-use super::host::is_host_name;
 use super::node::{At, Node, Value};
 use super::problem::quote;
 use super::reader::{Fields, Reader};
 use super::{BackendChoice, Gate, GateAddress, Hook, Verdict};
+use crate::model::is_host_name;
 
 /// More are surely a mistake; each gate costs rules that every packet may meet.
 pub(super) const MOST_GATES: usize = 64;

@@ -19,11 +19,13 @@ use std::time::Duration;
 /// up twice a second at most, for everything.
 pub const ROUND: Duration = Duration::from_secs(3);
 
-/// How often a round includes the rules.
-pub const RULES: Duration = Duration::from_secs(15);
+/// How often a round includes the rules: with iptables that takes two processes and some
+/// milliseconds, in which no knock is heard.
+pub const RULES: Duration = Duration::from_secs(30);
 
 /// How long the supervisor waits for a beat: two rounds, and time for one that is slow. What hangs
-/// is replaced within ten seconds.
+/// is replaced within ten seconds. Nothing that the event loop does may take longer than what is
+/// left of this after a round: waiting for somebody's lock, say.
 pub const PATIENCE: Duration = Duration::from_secs(8);
 
 /// How long it waits for a worker that starts: a whitelist may be long, and a machine slow.

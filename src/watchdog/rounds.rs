@@ -11,7 +11,7 @@ pub enum Part {
     Packets,
     /// A question on the control socket has been answered.
     Control,
-    /// The kernel has been asked for the rules, and has answered.
+    /// The kernel's rules have been compared with what was installed, whatever came of it.
     Rules,
 }
 
