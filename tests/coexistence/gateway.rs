@@ -225,6 +225,8 @@ fn a_forward_chain_that_drops_is_named(ours: Ours) -> Tried {
             let words: Vec<&str> = accept.split_ascii_whitespace().collect();
             run(&site.lab, &site.gateway, &words);
         }
+        // At position 1 of FORWARD ours comes before anything of Docker's.
+        Ours::Iptables => {}
     }
     site.status(0);
     person.opens_with(KNOCK, 2222);

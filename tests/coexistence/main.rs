@@ -28,14 +28,16 @@ use world::{Tried, last_log};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ours {
     Nftables,
+    Iptables,
 }
 
 impl Ours {
-    const ALL: [Ours; 1] = [Ours::Nftables];
+    const ALL: [Ours; 2] = [Ours::Nftables, Ours::Iptables];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Ours::Nftables => "nftables",
+            Ours::Iptables => "iptables",
         }
     }
 

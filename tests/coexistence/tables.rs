@@ -11,6 +11,7 @@ scenarios![
     a_plain_nftables_firewall_is_named_until_it_has_the_port,
     a_verdict_map_and_a_named_set_are_understood,
     a_rule_before_everything_is_named,
+    a_rule_put_before_ours_is_named,
     bans_and_limits_of_others_are_no_complaint,
 ];
 
@@ -217,14 +218,14 @@ table inet filter {
 }
 
 fn a_rule_before_everything_is_named(ours: Ours) -> Tried {
-    let rules = r#"
+    let rules = "
 table inet early {
     chain first {
         type filter hook prerouting priority raw; policy accept;
         tcp dport 1-1023 tcp flags & (syn | ack) == syn counter drop
     }
 }
-"#;
+";
     let mut world = world(ours)?;
     load(&world.lab, &world.server, "nft", rules);
     world.daemon.start()?;
@@ -236,6 +237,22 @@ table inet early {
             "22/tcp (gate ssh)",
         ],
     );
+    opens_to_nobody(&world);
+    Ok(())
+}
+
+fn a_rule_put_before_ours_is_named(ours: Ours) -> Tried {
+    let mut world = world(ours)?;
+    world.daemon.start()?;
+    says_nothing(&world);
+    let drop = "*filter\n-I INPUT -p tcp -m multiport --dports 20:23,80 -m conntrack --ctstate NEW \
+                -j DROP\nCOMMIT\n";
+    for program in ["iptables-restore", "ip6tables-restore"] {
+        load(&world.lab, &world.server, program, drop);
+    }
+    for table in ["table ip filter", "table ip6 filter"] {
+        says(&world, &["rule 1 of chain INPUT", table]);
+    }
     opens_to_nobody(&world);
     Ok(())
 }

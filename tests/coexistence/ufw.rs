@@ -13,6 +13,7 @@ scenarios![
     default_deny_is_named_until_the_port_is_allowed,
     enabled_later_it_is_noticed,
     a_reload_of_ufw_leaves_the_gate_alone,
+    what_is_handed_back_is_ufws_to_decide,
 ];
 
 /// ufw with files of its own; the machine's stay as they are.
@@ -68,6 +69,8 @@ fn default_deny_is_named_until_the_port_is_allowed(ours: Ours) -> Tried {
             opens_to_nobody(&world);
             ufw.run(&world, &["allow", "22/tcp"]);
         }
+        // At position 1 of INPUT ours comes before anything of ufw's.
+        Ours::Iptables => {}
     }
     says_nothing(&world);
     opens_to_knockers_only(&world);
@@ -90,6 +93,10 @@ fn enabled_later_it_is_noticed(ours: Ours) -> Tried {
             says(&world, &["chain INPUT"]);
             opens_to_nobody(&world);
         }
+        Ours::Iptables => {
+            says_nothing(&world);
+            opens_to_knockers_only(&world);
+        }
     }
     ufw.run(&world, &["disable"]);
     says_nothing(&world);
@@ -109,5 +116,25 @@ fn a_reload_of_ufw_leaves_the_gate_alone(ours: Ours) -> Tried {
     opens_to_knockers_only(&world);
     let mut session = session;
     crate::world::goes_on(&mut session);
+    Ok(())
+}
+
+fn what_is_handed_back_is_ufws_to_decide(ours: Ours) -> Tried {
+    let mut world = world(ours)?;
+    let policy = fs::read_to_string(world.daemon.policy_path())?;
+    let returning = policy.replace("ports: [22],", "ports: [22], verdict: return,");
+    assert_ne!(policy, returning);
+    world.daemon.write_policy(&returning)?;
+    let ufw = Ufw::new(&world)?;
+    ufw.run(&world, &["--force", "enable"]);
+    world.daemon.start()?;
+    says(&world, &["chain INPUT (its policy is drop)"]);
+    if ours == Ours::Iptables {
+        says(&world, &["or use `verdict: accept`"]);
+    }
+    opens_to_nobody(&world);
+    ufw.run(&world, &["allow", "22/tcp"]);
+    says_nothing(&world);
+    opens_to_knockers_only(&world);
     Ok(())
 }

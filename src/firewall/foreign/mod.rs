@@ -10,6 +10,7 @@
 //! from anywhere. Tables of legacy iptables are not nf_tables' and are not seen here.
 #![forbid(unsafe_code)]
 
+mod elements;
 mod packet;
 mod read;
 mod report;
@@ -133,7 +134,7 @@ impl Foreign {
                 };
                 for gate in &question.gates {
                     for (packet, place) in led(question, gate, base, &mut ends) {
-                        blocked.add(base, &table.names, gate, &packet, place);
+                        blocked.add(question, base, &table.names, gate, &packet, place);
                     }
                 }
             }
@@ -192,7 +193,7 @@ fn elements(netlink: &mut Netlink, table: &TableKey, set: &str) -> Option<Vec<El
 /// The policy chains that the iptables backend has in that table.
 fn our_chains(table: &TableKey, gates: &[GateRules], backend: BackendKind) -> Ours {
     let is_theirs = (table.0 == IPV4 || table.0 == IPV6) && table.1 == "filter";
-    if !is_theirs || !matches!(backend.to_string().as_str(), "iptables") {
+    if !is_theirs || backend != BackendKind::Iptables {
         return Ours::new();
     }
     let chain = |gate: &GateRules| {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::packet::Packet;
 use super::read::Chain;
 use super::walk::Place;
-use super::{GateRules, IPV4, IPV6};
+use super::{BackendKind, GateRules, INET, IPV4, IPV6, Question, Verdict};
 
 /// What ends where.
 #[derive(Default)]
@@ -22,6 +22,7 @@ struct Means {
 impl Blocked {
     pub(super) fn add(
         &mut self,
+        question: &Question,
         base: &Chain,
         names: &[String],
         gate: &GateRules,
@@ -34,6 +35,14 @@ impl Blocked {
         let port = format!("{}/{}", packet.port, packet.proto);
         if means.hint.is_empty() {
             means.hint = hint(base, names, packet);
+            let is_iptables = base.table.0 != INET && base.table.1 == "filter";
+            let other_way = match (question.backend, gate.verdict) {
+                _ if !is_iptables => "",
+                (BackendKind::Nftables, _) => ", or use `backend: iptables`",
+                (BackendKind::Iptables, Verdict::Return) => ", or use `verdict: accept`",
+                _ => "",
+            };
+            means.hint.push_str(other_way);
         }
         let by = means
             .ports
@@ -108,7 +117,7 @@ fn hint(base: &Chain, names: &[String], packet: &Packet) -> String {
     if names.iter().any(|name| name.starts_with("ufw")) {
         let route = if is_forward { "route " } else { "" };
         return format!(
-            "open the port there (`ufw {route}allow {port}/{proto}`), since this gate guards it, or use `backend: iptables`"
+            "open the port there (`ufw {route}allow {port}/{proto}`), since this gate guards it"
         );
     }
     if table == "firewalld" {
@@ -120,13 +129,13 @@ fn hint(base: &Chain, names: &[String], packet: &Packet) -> String {
     if is_iptables && is_forward && names.iter().any(|name| name == "DOCKER-USER") {
         return format!(
             "open the port there (`{tool} -I DOCKER-USER -p {proto} --dport {port} -j ACCEPT`), \
-             since this gate guards it, or use `backend: iptables`"
+             since this gate guards it"
         );
     }
     if is_iptables {
         return format!(
             "open the port there (`{tool} -I {} -p {proto} --dport {port} -j ACCEPT`), since \
-             this gate guards it, or use `backend: iptables`",
+             this gate guards it",
             base.name
         );
     }

@@ -1,10 +1,11 @@
 //! What one rule does with the packet: the kernel's little machine with values that may be
 //! unknown.
 
+use super::elements::{self, Found};
 use super::packet::{Byte, Hook, Packet, Value};
 use super::read::{Element, Verdict, data, expressions, number, verdict};
 use super::xt::{self, Target};
-use crate::netlink::attr::find;
+use crate::netlink::attr::{Attr, find};
 
 /// Whether a condition holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,13 +145,13 @@ impl Machine<'_> {
                 self.effects.push((Fits::Yes, Effect::Accepts));
             }
             "match" => {
-                let name = find(a, 1).and_then(|name| name.text()).unwrap_or_default();
+                let name = find(a, 1).and_then(Attr::text).unwrap_or_default();
                 let info = find(a, 3).map_or(&[][..], |info| info.value);
                 let revision = number(a, 2).unwrap_or(0);
                 self.require(xt::fits(name, revision, info, self.packet));
             }
             "target" => {
-                let name = find(a, 1).and_then(|name| name.text()).unwrap_or_default();
+                let name = find(a, 1).and_then(Attr::text).unwrap_or_default();
                 let effect = match xt::target(name) {
                     Target::Drops => Effect::Drops,
                     Target::Accepts => Effect::Accepts,
@@ -310,47 +311,50 @@ impl Machine<'_> {
         let inverted = number(a, 5).unwrap_or(0) & INVERTED != 0;
         let target = number(a, 3);
         let register = number(a, 2).unwrap_or(0);
-        let elements = find(a, 1).and_then(|name| name.text()).and_then(sets);
+        if target.is_none() && self.load(register, 1) == Value::Stranger {
+            // Without reading a list of addresses, which may be long.
+            return self.require(Fits::known(inverted));
+        }
+        let elements = find(a, 1).and_then(Attr::text).and_then(sets);
         let length = elements
             .as_ref()
             .and_then(|list| list.iter().map(|e| e.key.len()).max())
             .unwrap_or(1);
         let value = self.load(register, length);
         let found = match (&value, &elements) {
-            (Value::Stranger, _) => Fits::No,
-            (Value::Known(key), Some(list)) => contains(list, key),
-            _ => Fits::Maybe,
+            (Value::Stranger, Some(list)) => elements::find_any(list),
+            (Value::Stranger, None) => Found::Nowhere,
+            (Value::Known(key), Some(list)) => elements::find(list, key),
+            _ => Found::Unclear,
         };
         match target {
-            None => self.require(if inverted { found.inverted() } else { found }),
+            None if inverted => self.require(found.fits().inverted()),
+            None => self.require(found.fits()),
             // A map of verdicts.
-            Some(0) => self.decide(&value, found, elements.as_deref()),
+            Some(0) => self.decide(found, elements.as_deref()),
             Some(register) => {
                 self.store(register, &[Byte::Unknown; 16]);
-                self.require(found);
+                self.require(found.fits());
             }
         }
     }
 
-    fn decide(&mut self, value: &Value, found: Fits, elements: Option<&Vec<Element>>) {
-        let Some(list) = elements else {
+    fn decide(&mut self, found: Found<'_>, elements: Option<&Vec<Element>>) {
+        let verdict = |element: &Element| element.verdict.clone().map(effect);
+        match (found, elements) {
+            (Found::In(element), _) => {
+                let effect = verdict(element).unwrap_or(Effect::GoesOn);
+                self.effects.push((Fits::Yes, effect));
+            }
+            (Found::Nowhere, _) => self.require(Fits::No),
+            (Found::Unclear, Some(list)) => {
+                let effects = list.iter().filter_map(verdict);
+                self.effects
+                    .extend(effects.map(|effect| (Fits::Maybe, effect)));
+            }
             // Whatever it says, it may accept.
-            self.effects.push((Fits::Maybe, Effect::Accepts));
-            return;
-        };
-        for element in list {
-            let Some(code) = &element.verdict else {
-                continue;
-            };
-            let when = match value {
-                _ if element.is_any => found.inverted().and(Fits::Maybe),
-                Value::Known(key) => contains_one(list, element, key),
-                _ => found.and(Fits::Maybe),
-            };
-            self.effects.push((when, effect(code.clone())));
+            (Found::Unclear, None) => self.effects.push((Fits::Maybe, Effect::Accepts)),
         }
-        // Not found, and nothing for that: the next rule.
-        self.effects.push((Fits::Maybe, Effect::GoesOn));
     }
 }
 
@@ -365,43 +369,6 @@ fn is_no_host(address: &[u8]) -> bool {
         1..=4 => address[0] == 127 || address[0] >= 224,
         _ => address.first() == Some(&0xff),
     }
-}
-
-fn contains(list: &[Element], key: &[u8]) -> Fits {
-    let mut found = Fits::No;
-    for element in list.iter().filter(|element| !element.is_any) {
-        match contains_one(list, element, key) {
-            Fits::Yes => return Fits::Yes,
-            Fits::Maybe => found = Fits::Maybe,
-            Fits::No => {}
-        }
-    }
-    found
-}
-
-/// Whether a key is this element, or in the interval that begins with it.
-fn contains_one(list: &[Element], element: &Element, key: &[u8]) -> Fits {
-    if element.is_end || element.is_any {
-        return Fits::No;
-    }
-    if element.key == key {
-        return Fits::Yes;
-    }
-    if element.last.is_some() {
-        // A range in each of several fields.
-        return Fits::Maybe;
-    }
-    let is_interval = list.iter().any(|other| other.is_end);
-    if !is_interval || element.key.as_slice() > key {
-        return Fits::No;
-    }
-    // It ends where the next element begins, be that an end or a start.
-    let next = list
-        .iter()
-        .filter(|other| other.key > element.key)
-        .map(|other| other.key.as_slice())
-        .min();
-    Fits::known(next.is_none_or(|next| key < next))
 }
 
 fn effect((code, chain): Verdict) -> Effect {
