@@ -4,8 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 #[cfg(feature = "system-tests")]
-use portcullis::firewall::iptables::Iptables;
-use portcullis::firewall::iptables::Variant;
+use portcullis::firewall::iptables::{Iptables, Variant};
 use portcullis::firewall::memory::{Fate, ManualClock, Memory};
 use portcullis::firewall::nftables::Nftables;
 use portcullis::firewall::{Backend, Change, Desired, FirewallError, GateRules, Member, Observed};
@@ -62,12 +61,11 @@ impl Column {
         }
     }
 
+    #[cfg(feature = "system-tests")]
     pub(crate) fn variant(self) -> Option<Variant> {
         match self {
             Column::Memory | Column::Nftables => None,
-            #[cfg(feature = "system-tests")]
             Column::IptablesNft => Some(Variant::Nft),
-            #[cfg(feature = "system-tests")]
             Column::IptablesLegacy => Some(Variant::Legacy),
         }
     }
