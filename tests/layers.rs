@@ -29,7 +29,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("whitelist", &["model"]),
     (
         "firewall",
-        &["model", "netlink", "policy::Hook", "policy::Verdict"],
+        &[
+            "model",
+            "netlink",
+            "policy::BackendChoice",
+            "policy::Hook",
+            "policy::Verdict",
+            "sys::clock",
+        ],
     ),
     ("netlink", &["sys"]),
     ("sessions", &["model", "netlink"]),

@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::syslog::{self, Facility, LogFlags, Severity};
 use tracing::Level;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
@@ -63,10 +64,12 @@ impl Log {
         let target = Arc::new(Mutex::new(target));
         // A thread of its own writes: a log that stands still must not hold up a packet. When it
         // lags too far behind lines are lost rather than memory.
-        let (queue, guard) = NonBlockingBuilder::default()
-            .buffered_lines_limit(QUEUE)
-            .thread_name("log")
-            .finish(Output(Arc::clone(&target)));
+        let (queue, guard) = deaf_to_signals(|| {
+            NonBlockingBuilder::default()
+                .buffered_lines_limit(QUEUE)
+                .thread_name("log")
+                .finish(Output(Arc::clone(&target)))
+        });
         let lines = tracing_subscriber::fmt()
             .with_max_level(level)
             .with_target(false)
@@ -92,6 +95,18 @@ impl Log {
         }
         Ok(())
     }
+}
+
+/// Starts threads that no signal is delivered to: the supervisor takes signals as they come to a
+/// process of one thread.
+fn deaf_to_signals<T>(start: impl FnOnce() -> T) -> T {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
+    let started = start();
+    if let Ok(before) = before {
+        // What could be set can be set back.
+        let _ = before.thread_set_mask();
+    }
+    started
 }
 
 /// Where the thread writes to, a line at a time.

@@ -43,10 +43,6 @@ pub fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         eprintln!("knockd: {error}");
-        if cli.options.role.is_some() {
-            // Nobody sees that once the daemon is in the background.
-            tracing::error!("{error}");
-        }
         ExitCode::from(error.code())
     })
 }
@@ -59,7 +55,12 @@ fn privileged(
     // Modes are given where files are made; what whoever starts us has set must not narrow them.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let log = Log::set_up(options)?;
-    task(options, &log)
+    let result = task(options, &log);
+    if let (Some(_), Err(error)) = (options.role, &result) {
+        // Nobody sees standard error once the daemon is in the background.
+        tracing::error!("{error}");
+    }
+    result
 }
 
 /// Runs as a daemon: in the foreground, or one of the processes of one in the background.
