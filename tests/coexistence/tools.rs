@@ -80,17 +80,6 @@ pub(crate) fn says_nothing(world: &World) {
     );
 }
 
-/// `status` has no complaint but this one, if any.
-#[track_caller]
-pub(crate) fn says_at_most(world: &World, complaint: &str) {
-    let reply = world.ctl(&["-o", "json", "status"]).expect("knockctl runs");
-    let status: Value = serde_json::from_str(&reply.stdout).expect("JSON");
-    let problems = status["problems"].as_array().expect("problems is a list");
-    for problem in problems {
-        assert!(problem.to_string().contains(complaint), "{problem}");
-    }
-}
-
 /// Knocks, and is let in; a stranger is not.
 #[track_caller]
 pub(crate) fn opens_to_knockers_only(world: &World) {

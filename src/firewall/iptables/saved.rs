@@ -74,6 +74,16 @@ impl Rule {
         Self::value(&words(&self.text), &["--comment"]).as_deref() == Some(COMMENT)
     }
 
+    /// Whether it is for what has been let in before, or for loopback, which we let be as well.
+    fn is_for_known_sessions(&self) -> bool {
+        let words = words(&self.text);
+        let states = Self::value(&words, &["--ctstate", "--state"]);
+        let negated = words.iter().any(|word| word == "!");
+        let old = |state: &str| matches!(state, "ESTABLISHED" | "RELATED");
+        let known = states.is_some_and(|states| states.split(',').all(old));
+        !negated && (known || Self::value(&words, &["-i"]).as_deref() == Some("lo"))
+    }
+
     /// Where it sends a packet.
     pub(super) fn target(&self) -> Option<String> {
         Self::value(&words(&self.text), &["-j", "-g", "--jump", "--goto"])
@@ -106,6 +116,32 @@ impl Rule {
 }
 
 impl Saved {
+    /// Whether a rule of somebody else, before ours, lets nobody in who would not get in anyway: it
+    /// accepts nothing new, nor does a chain that it leads to. fail2ban's are such.
+    pub(super) fn only_takes_away(&self, rule: &Rule) -> bool {
+        !rule.is_ours() && !self.may_accept(rule, &mut Vec::new())
+    }
+
+    fn may_accept(&self, rule: &Rule, seen: &mut Vec<String>) -> bool {
+        let Some(target) = rule.target() else {
+            return false;
+        };
+        if rule.is_for_known_sessions() || seen.contains(&target) {
+            return false;
+        }
+        match target.as_str() {
+            "DROP" | "REJECT" | "LOG" | "NFLOG" | "RETURN" | "MARK" | "CONNMARK" | "SET"
+            | "TRACE" => false,
+            chain if self.has_chain(chain) => {
+                seen.push(target.clone());
+                self.rules_of(&target)
+                    .any(|rule| self.may_accept(rule, seen))
+            }
+            // ACCEPT, NFQUEUE, and whatever is not known here.
+            _ => true,
+        }
+    }
+
     /// Reads the section of the filter table.
     pub(super) fn parse(text: &str) -> Self {
         let mut saved = Self::default();
@@ -335,5 +371,44 @@ mod tests {
             ]
         );
         assert_eq!(words(r#""" b"#), ["", "b"]);
+    }
+
+    #[test]
+    fn rules_before_ours_that_only_take_away_are_told_from_those_that_let_in() {
+        let table = "*filter\n:INPUT ACCEPT [0:0]\n:f2b - [0:0]\n:lets - [0:0]\n:loop - [0:0]\n\
+-A f2b -s 203.0.113.9/32 -j REJECT --reject-with icmp-port-unreachable\n-A f2b -j RETURN\n\
+-A lets -s 192.0.2.1/32 -j ACCEPT\n-A loop -j loop\nCOMMIT\n";
+        let saved = Saved::parse(table);
+        let only_takes_away = |text: &str| {
+            let rule = Rule {
+                chain: "INPUT".into(),
+                text: text.into(),
+            };
+            saved.only_takes_away(&rule)
+        };
+        for harmless in [
+            "-p tcp -m multiport --dports 22 -j f2b",
+            "-s 203.0.113.0/24 -j DROP",
+            "-m limit --limit 1/min -j LOG",
+            "-i lo -j ACCEPT",
+            "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+            "-p tcp",
+            "-j loop",
+        ] {
+            assert!(only_takes_away(harmless), "{harmless}");
+        }
+        for letting_in in [
+            "-p tcp -m tcp --dport 22 -j ACCEPT",
+            "-j lets",
+            "-j NFQUEUE --queue-num 0",
+            "-m conntrack --ctstate NEW,ESTABLISHED -j ACCEPT",
+            "-m conntrack ! --ctstate ESTABLISHED -j ACCEPT",
+            "! -i lo -j ACCEPT",
+            "-j UNKNOWN",
+        ] {
+            assert!(!only_takes_away(letting_in), "{letting_in}");
+        }
+        let ours = "-m comment --comment portcullis -j DROP";
+        assert!(!only_takes_away(ours));
     }
 }

@@ -30,7 +30,10 @@ impl Read {
         let rules = |chain: &String| saved.rules_of(chain).cloned().collect();
         let base = BASES.map(|base| {
             let count = wanted.base.iter().filter(|r| r.chain == base).count();
-            saved.rules_of(base).take(count).cloned().collect()
+            let counted = saved
+                .rules_of(base)
+                .filter(|rule| !saved.only_takes_away(rule));
+            counted.take(count).cloned().collect()
         });
         Self {
             rules: wanted.chains.iter().map(rules).collect(),
