@@ -36,6 +36,8 @@ impl Prober {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP))?;
         socket.set_header_included_v4(true)?;
         socket.set_nonblocking(true)?;
+        // Of several servers each has its own: the others' answers would fill the buffer.
+        socket.connect(&SocketAddrV4::new(to, 0).into())?;
         Ok(Self {
             socket,
             to,
@@ -52,8 +54,7 @@ impl Prober {
             other => other,
         };
         let packet = packet(from, self.source_port, self.to, port);
-        let to = SocketAddrV4::new(self.to, 0);
-        self.socket.send_to(&packet, &to.into())?;
+        self.socket.send(&packet)?;
         Ok(self.source_port)
     }
 
