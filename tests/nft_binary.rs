@@ -69,10 +69,11 @@ fn everything() -> Desired {
     rules.cut_sessions = true;
     rules.ipv6_prefix = 64;
     rules.ports.push("60000-61000/udp".parse().unwrap());
-    rules.addresses = vec![
+    rules.input_addresses = vec![
         "192.0.2.22/32".parse().unwrap(),
         "2001:db8:22::/48".parse().unwrap(),
     ];
+    rules.forward_addresses = vec!["198.51.100.0/24".parse().unwrap()];
     wanted.sessions = vec![
         (gate("ssh"), "192.0.2.50:40000".parse().unwrap()),
         (gate("ssh"), "[2001:db8::50]:40001".parse().unwrap()),

@@ -28,6 +28,9 @@ use super::problems::Problems;
 use super::roster::Roster;
 use super::wants::gate_addresses;
 
+/// How often an installation is tried while it still comes upon members that nobody knew.
+const ADOPTIONS: usize = 10;
+
 /// Look-ups for the log at a time.
 const LOOKUPS: usize = 8;
 
@@ -160,7 +163,23 @@ pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartEr
     if first {
         desired.sessions = open_sessions(engine.policy());
     }
-    firewall.install(&desired)?;
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match firewall.install(&desired) {
+            // What the first look overlooked is taken over like the rest.
+            Err(FirewallError::Unseen(members)) if attempt < ADOPTIONS => {
+                drop(engine.handle(Event::Adopt(members), now()));
+                let sessions = desired.sessions;
+                desired = engine.desired(now());
+                desired.sessions = sessions;
+            }
+            result => {
+                result?;
+                break;
+            }
+        }
+    }
     let how = if first {
         "installed".to_owned()
     } else {

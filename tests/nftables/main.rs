@@ -1,6 +1,7 @@
 //! The nftables backend against the real kernel, in namespaces of its own: needs neither root
 //! nor the `nft` program.
 
+mod adopting;
 mod common;
 mod large;
 mod left;
@@ -101,5 +102,29 @@ const TESTS: &[(&str, Test)] = &[
     ("hundred_thousand_trusted", large::hundred_thousand_trusted),
     ("ten_thousand_networks", large::ten_thousand_networks),
     ("verify_notices", skeleton::verify_notices),
+    (
+        "nothing_is_overlooked_while_others_expire",
+        adopting::nothing_is_overlooked_while_others_expire,
+    ),
+    (
+        "what_was_not_seen_is_not_deleted",
+        adopting::what_was_not_seen_is_not_deleted,
+    ),
+    (
+        "what_somebody_else_adds_is_not_deleted_unseen",
+        adopting::what_somebody_else_adds_is_not_deleted_unseen,
+    ),
+    (
+        "a_network_in_the_way_is_kept",
+        adopting::a_network_in_the_way_is_kept,
+    ),
+    (
+        "a_set_made_anew_loses_nothing_unseen",
+        adopting::a_set_made_anew_loses_nothing_unseen,
+    ),
+    (
+        "what_is_over_is_not_known_any_more",
+        adopting::what_is_over_is_not_known_any_more,
+    ),
     ("teardown_twice", members::teardown_twice),
 ];

@@ -197,7 +197,11 @@ fn a_gate_with_an_address_covers_it_only_while_it_is_the_hosts() {
     let mut policy = appliance();
     policy.gates[0].address = Some(GateAddress::Net(net("192.0.2.1")));
     let mut bench = Bench::new(policy);
-    let covers = |bench: &Bench| bench.engine.desired(bench.now).gates[0].addresses.clone();
+    let covers = |bench: &Bench| {
+        bench.engine.desired(bench.now).gates[0]
+            .input_addresses
+            .clone()
+    };
     assert!(covers(&bench).is_empty(), "foreign: all");
     bench.handle(Event::OwnAddresses(vec![
         address("192.0.2.1"),
@@ -219,7 +223,7 @@ fn a_gate_with_a_name_covers_all_until_it_is_resolved() {
     bench.handle(Event::OwnAddresses(vec![address("192.0.2.1")]));
     assert!(
         bench.engine.desired(bench.now).gates[0]
-            .addresses
+            .input_addresses
             .is_empty()
     );
     let ssh = GateName::new("ssh").unwrap();
@@ -228,7 +232,7 @@ fn a_gate_with_a_name_covers_all_until_it_is_resolved() {
         vec![address("192.0.2.1")],
     )]));
     assert_eq!(
-        bench.engine.desired(bench.now).gates[0].addresses,
+        bench.engine.desired(bench.now).gates[0].input_addresses,
         [net("192.0.2.1")]
     );
 }
