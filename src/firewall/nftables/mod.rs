@@ -12,6 +12,8 @@ mod kernel;
 mod known;
 mod members;
 mod names;
+#[cfg(test)]
+mod order_tests;
 mod plan;
 mod reading;
 mod rules;
@@ -201,7 +203,7 @@ impl Nftables {
                 let segments = intervals(family, elements.to_vec(), now);
                 let rest = self.told.unknown(gate, chain, family, segments, now);
                 let rest = match sorted.nets.get(&(gate.clone(), role)) {
-                    Some(wanted) => told::outside(family, rest, wanted, |_| true),
+                    Some(wanted) => told::outside(family, rest, wanted, |_, _| true),
                     None => rest,
                 };
                 return members::of_entries(gate, chain, to_nets(family, rest), now);

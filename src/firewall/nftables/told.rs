@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::members::kept_as;
 use super::names::{Family, net_range};
-use super::segments::{DOUBT, Segment, to_nets};
+use super::segments::{DOUBT, Entry, Segment, to_nets};
 use crate::firewall::{Change, Desired, Member};
 use crate::model::{Chain, GateName, Lifetime, NetMap};
 
@@ -123,21 +123,21 @@ impl Told {
     ) -> Vec<Segment> {
         match self.members.get(&(gate.clone(), chain)) {
             None => segments,
-            Some(known) => outside(family, segments, &known.nets, |end| !is_over(*end, now)),
+            Some(known) => outside(family, segments, &known.nets, |end, _| !is_over(*end, now)),
         }
     }
 }
 
-/// The parts of segments that none of those networks covers which count.
+/// The parts of segments that none of those networks covers which count for what is there.
 pub(super) fn outside<V>(
     family: Family,
     segments: Vec<Segment>,
     nets: &NetMap<V>,
-    counts: impl Fn(&V) -> bool,
+    counts: impl Fn(&V, &Entry) -> bool,
 ) -> Vec<Segment> {
     let mut rest = Vec::new();
     for (net, entry) in to_nets(family, segments) {
-        if nets.covering(net).any(|(_, value)| counts(value)) {
+        if nets.covering(net).any(|(_, value)| counts(value, &entry)) {
             continue;
         }
         let mut part = |first, last| {
@@ -149,7 +149,7 @@ pub(super) fn outside<V>(
         };
         let (first, last) = net_range(net);
         let mut next = Some(first);
-        for (inner, _) in nets.within(net).filter(|(_, value)| counts(value)) {
+        for (inner, _) in nets.within(net).filter(|(_, value)| counts(value, &entry)) {
             let (from, to) = net_range(inner);
             if let Some(first) = next.filter(|first| *first < from) {
                 part(first, from - 1);
@@ -168,7 +168,6 @@ pub(super) fn outside<V>(
 mod tests {
     use std::time::Duration;
 
-    use super::super::segments::Entry;
     use super::*;
 
     fn gate() -> GateName {
@@ -197,7 +196,7 @@ mod tests {
             map.insert(net(text), ());
         }
         let segments = segments.iter().map(|text| segment(text)).collect();
-        let rest = outside(family, segments, &map, |()| true);
+        let rest = outside(family, segments, &map, |(), _| true);
         let nets = to_nets(family, rest).into_iter();
         nets.map(|(net, _)| net.to_string()).collect()
     }
