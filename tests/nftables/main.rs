@@ -3,6 +3,7 @@
 
 mod adopting;
 mod common;
+mod fresh;
 mod large;
 mod left;
 mod meddle;
@@ -99,6 +100,23 @@ const TESTS: &[(&str, Test)] = &[
         skeleton::all_kinds_of_rules_are_read_back,
     ),
     ("more_than_a_batch_takes", large::more_than_a_batch_takes),
+    (
+        "addresses_become_networks_and_back",
+        large::addresses_become_networks_and_back,
+    ),
+    (
+        "a_port_is_missing_until_it_is_guarded",
+        fresh::a_port_is_missing_until_it_is_guarded,
+    ),
+    (
+        "sessions_at_a_new_port_stay",
+        fresh::sessions_at_a_new_port_stay,
+    ),
+    (
+        "a_table_half_made_is_no_gate",
+        fresh::a_table_half_made_is_no_gate,
+    ),
+    ("reasons_are_made_to_fit", members::reasons_are_made_to_fit),
     ("hundred_thousand_trusted", large::hundred_thousand_trusted),
     ("ten_thousand_networks", large::ten_thousand_networks),
     ("verify_notices", skeleton::verify_notices),
