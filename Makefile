@@ -14,7 +14,10 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 # What the system tests use and we did not write: program=package.
 PROGRAMS = nft=nftables knock=knockd nc=netcat-openbsd sshd=openssh-server ssh=openssh-client \
-	ssh-keygen=openssh-client nmap=nmap ip=iproute2 setpriv=util-linux
+	ssh-keygen=openssh-client nmap=nmap ip=iproute2 setpriv=util-linux \
+	iptables-restore=iptables ip6tables-restore=iptables iptables-legacy=iptables ipset=ipset \
+	ufw=ufw fail2ban-server=fail2ban fail2ban-client=fail2ban dash=dash shellcheck=shellcheck
+SYSTEM_TESTS = --test system --test nft_binary --test init --test conformance --test coexistence
 
 # The system tests are root's: sshd cannot change to a user otherwise.
 ifneq ($(shell id -u),0)
@@ -22,7 +25,7 @@ AS_ROOT = --config "target.'cfg(all())'.runner = ['sudo', '-E']"
 endif
 
 .PHONY: all build demo test programs lint deny docs unit system test-long bench install \
-	uninstall clean
+	install-sysv install-openrc uninstall clean
 
 all: build
 
@@ -66,7 +69,7 @@ unit:
 
 # With programs that we did not write.
 system: programs
-	$(CARGO) test --locked --features system-tests --test system --test nft_binary $(AS_ROOT)
+	$(CARGO) test --locked --features system-tests $(SYSTEM_TESTS) $(AS_ROOT)
 
 # What takes too long for every day: many more random cases, and every scenario often.
 test-long: test
@@ -75,12 +78,19 @@ test-long: test
 		echo "round $$round"; $(CARGO) test --locked --test gate || exit 1; \
 	done
 
+# Debian's knockd is measured beside ours where it is installed.
 bench:
-	.ci/programs knockd=knockd ip=iproute2
-	$(CARGO) bench --locked
+	.ci/programs knockd=knockd iptables-restore=iptables
+	$(CARGO) bench --locked --bench gate
+	$(CARGO) bench --locked --bench restarts
+	$(CARGO) bench --locked --bench core -- --noplot
+
+# Built by whoever has Rust, installed by root, who may not have it.
+target/release/knockd:
+	$(MAKE) --no-print-directory build
 
 # The policy and the whitelist are the administrator's: never written over.
-install: build
+install: target/release/knockd
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(UNITDIR)
 	install -m 0755 target/release/knockd target/release/knockctl $(DESTDIR)$(SBINDIR)
 	install -m 0755 target/release/knock $(DESTDIR)$(BINDIR)
@@ -95,10 +105,28 @@ install: build
 	sed 's|/usr/sbin/|$(SBINDIR)/|' init/knockd.service > $(DESTDIR)$(UNITDIR)/knockd.service
 	chmod 0644 $(DESTDIR)$(UNITDIR)/knockd.service
 
+# For machines without systemd: the script of the original, its settings and its cron job.
+install-sysv: install
+	install -d $(DESTDIR)$(SYSCONFDIR)/init.d $(DESTDIR)$(SYSCONFDIR)/default
+	install -d $(DESTDIR)$(SYSCONFDIR)/cron.d
+	install -m 0755 init/knockd $(DESTDIR)$(SYSCONFDIR)/init.d/knockd
+	[ -e $(DESTDIR)$(SYSCONFDIR)/default/knockd ] || \
+		install -m 0644 init/default/knockd $(DESTDIR)$(SYSCONFDIR)/default/knockd
+	install -m 0644 cron/knockd $(DESTDIR)$(SYSCONFDIR)/cron.d/knockd
+
+# For OpenRC.
+install-openrc: install
+	install -d $(DESTDIR)$(SYSCONFDIR)/init.d $(DESTDIR)$(SYSCONFDIR)/conf.d
+	sed 's|/usr/sbin/|$(SBINDIR)/|' init/openrc/knockd > $(DESTDIR)$(SYSCONFDIR)/init.d/knockd
+	chmod 0755 $(DESTDIR)$(SYSCONFDIR)/init.d/knockd
+	[ -e $(DESTDIR)$(SYSCONFDIR)/conf.d/knockd ] || \
+		install -m 0644 init/openrc/knockd.confd $(DESTDIR)$(SYSCONFDIR)/conf.d/knockd
+
 # Rules in the kernel, policy, whitelist and state stay; README.md says how to remove them.
 uninstall:
 	rm -f $(DESTDIR)$(SBINDIR)/knockd $(DESTDIR)$(SBINDIR)/knockctl $(DESTDIR)$(BINDIR)/knock
 	rm -f $(DESTDIR)$(UNITDIR)/knockd.service
+	rm -f $(DESTDIR)$(SYSCONFDIR)/init.d/knockd $(DESTDIR)$(SYSCONFDIR)/cron.d/knockd
 
 clean:
 	$(CARGO) clean

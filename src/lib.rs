@@ -45,4 +45,6 @@ pub mod store;
 #[cfg(target_os = "linux")]
 pub mod sys;
 #[cfg(target_os = "linux")]
+pub mod watchdog;
+#[cfg(target_os = "linux")]
 pub mod whitelist;

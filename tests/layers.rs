@@ -29,7 +29,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("whitelist", &["model"]),
     (
         "firewall",
-        &["model", "netlink", "policy::Hook", "policy::Verdict"],
+        &[
+            "model",
+            "netlink",
+            "policy::BackendChoice",
+            "policy::Hook",
+            "policy::Verdict",
+            "sys::clock",
+        ],
     ),
     ("netlink", &["sys"]),
     ("sessions", &["model", "netlink"]),
@@ -44,6 +51,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "control",
         &["model", "engine::Command", "engine::Flush", "engine::Who"],
     ),
+    ("watchdog", &["model"]),
     ("sys", &[]),
     // The programs.
     (
@@ -66,6 +74,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "store",
             "sys::clock",
             "sys::ready",
+            "watchdog",
             "whitelist",
         ],
     ),
@@ -486,7 +495,7 @@ fn no_file_is_too_long() {
     for source in sources().iter().filter(|source| !source.is_test) {
         let text = fs::read_to_string(root.join(&source.path)).expect("it was read before");
         let lines = text.lines().count();
-        assert!(lines <= 600, "{} has {lines} lines", source.path.display());
+        assert!(lines <= 500, "{} has {lines} lines", source.path.display());
     }
 }
 

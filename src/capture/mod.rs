@@ -170,6 +170,7 @@ struct Source {
     /// When it was last seen empty: what is in it now came later.
     empty_at: Time,
     statistics: Statistics,
+    taken: u64,
 }
 
 /// Packets of one family looked at in one call, so that a flood leaves time for other things.
@@ -227,6 +228,12 @@ impl Capture {
         Ok(sum)
     }
 
+    /// Packets that were looked at since the start, unwanted ones included: all that passed the
+    /// kernel's filter and were neither dropped nor are still waiting.
+    pub fn taken(&self) -> u64 {
+        self.v4.taken + self.v6.taken
+    }
+
     /// Both sockets, readable while packets wait.
     pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
         [self.v4.ring.as_fd(), self.v6.ring.as_fd()]
@@ -254,6 +261,7 @@ impl Source {
             family,
             empty_at,
             statistics: Statistics::default(),
+            taken: 0,
         })
     }
 
@@ -264,6 +272,7 @@ impl Source {
                 self.empty_at = Time(now.boot);
                 return Drained::All;
             };
+            self.taken += 1;
             let ifindex = packet.interface();
             // The filter may be coarser, or an older one.
             if interfaces.contains(ifindex) {

@@ -5,7 +5,9 @@ use ipnet::IpNet;
 
 use super::{Refusal, Request, Verb};
 use crate::engine::{Command, Flush};
-use crate::model::{Chain, GateName, Lifetime, canonical, canonical_net, host_net, parse_duration};
+use crate::model::{
+    Chain, GateName, Lifetime, canonical, canonical_net, host_net, is_host_name, parse_duration,
+};
 
 /// The longest comment, in bytes.
 const MAX_COMMENT: usize = 200;
@@ -335,27 +337,6 @@ fn comment(text: &str) -> Result<String, Refusal> {
         ));
     }
     Ok(text.to_owned())
-}
-
-/// Whether this can be a host name (RFC 1123, section 2.1). Its last label is not all digits, so
-/// that a mistyped address is never taken for one; `_` is let through for the sake of existing
-/// names.
-fn is_host_name(text: &str) -> bool {
-    let name = text.strip_suffix('.').unwrap_or(text);
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    name.len() <= 253
-        && name.split('.').all(label)
-        && name
-            .rsplit('.')
-            .next()
-            .is_some_and(|last| !last.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// What was typed, fit to be shown: without control characters, and not longer than a line.

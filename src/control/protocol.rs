@@ -193,13 +193,20 @@ pub struct Response {
 }
 
 impl Response {
-    /// A response without data.
+    /// A response without data. What has several lines becomes several.
     pub fn new(code: u8, done: Vec<String>, refused: Vec<String>) -> Self {
+        let lines = |texts: Vec<String>| {
+            texts
+                .iter()
+                .flat_map(|text| text.lines())
+                .map(str::to_owned)
+                .collect()
+        };
         Self {
             version: VERSION,
             code,
-            done,
-            refused,
+            done: lines(done),
+            refused: lines(refused),
             data: Data::Nothing,
         }
     }

@@ -7,8 +7,7 @@ use serde::Deserialize;
 use super::stage::Stage;
 use super::{DemoError, humanly};
 use crate::control::{Data, Request, Verb};
-use crate::firewall::Backend;
-use crate::firewall::nftables::Nftables;
+use crate::firewall::choose;
 use crate::model::{Chain, Lifetime};
 
 /// A member of a chain, as `knockctl -o json list` has it.
@@ -46,12 +45,11 @@ pub(super) fn members(stage: &Stage) -> Result<Vec<Entry>, DemoError> {
 }
 
 fn observed(stage: &Stage) -> Result<Vec<Entry>, DemoError> {
-    let look = || Nftables::open()?.observe();
     let observed = stage
         .server
-        .run(look)?
+        .run(choose::observe)?
         .map_err(|error| DemoError::NotSo(error.to_string()))?;
-    let members = observed.unwrap_or_default().members;
+    let members = observed.map_or_else(Vec::new, |(_, observed)| observed.members);
     let entries = members.into_iter().map(|member| Entry {
         chain: format!("{}_{}", member.gate, member.chain.suffix()),
         address: without_host_length(&member.net.to_string()),

@@ -31,6 +31,13 @@ pub enum Event {
     },
     /// The whitelist, whole: what the file says, with names resolved, each with its reason.
     Whitelist(Vec<(IpNet, String)>),
+    /// Parts of the whitelist that changed: what a name stands for, an entry more or less.
+    WhitelistEdit {
+        /// New, each with its reason.
+        add: Vec<(IpNet, String)>,
+        /// No longer on it.
+        remove: Vec<IpNet>,
+    },
     /// The administrator put these on the whitelist, or asked to and found them there: trust that
     /// a forced ban withdrew from them is theirs again.
     Relisted(Vec<IpNet>),
@@ -188,7 +195,7 @@ pub struct Log {
 pub struct Outcome {
     /// 0 done, or nothing to do; 1 failed; 2 bad input; 4 refused by a safety rule.
     pub code: u8,
-    /// What changed, a line each.
+    /// What changed, a line each; none if there was nothing to do.
     pub done: Vec<String>,
     /// What did not, and why, a line each.
     pub refused: Vec<String>,

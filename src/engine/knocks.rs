@@ -7,7 +7,7 @@ use super::out::Out;
 use super::trust::Runtime;
 use super::{EVERYBODY, Engine, SCAN_GUARD, shown};
 use crate::model::{Chain, Deadline, KnockName, Lifetime, canonical, host_net, net_of_prefix};
-use crate::policy::{KnockAction, ScanAction};
+use crate::policy::{Knock, KnockAction, ScanAction};
 
 impl Engine {
     /// Does what the knock's action says at each of its gates.
@@ -36,49 +36,45 @@ impl Engine {
             if let Some(ban) = ban.map(|(net, _)| net) {
                 self.log(out, |engine| {
                     let gate = &engine.policy.gates[gate].name;
-                    format!(
-                        "{source}: {name}: nothing granted at {gate}: {} is banned",
-                        shown(ban)
-                    )
+                    let ban = shown(ban);
+                    format!("{source}: {name}: nothing granted at {gate}: {ban} is banned")
                 });
                 continue;
             }
-            match knock.action {
-                KnockAction::Accept => {
-                    self.accept_by_knock(gate, source, name, knock.lifetime, out);
-                }
-                KnockAction::Trust => self.trust_by_knock(gate, source, name, out),
-                KnockAction::Flush => self.flush_by_knock(gate, source, name, out),
-                KnockAction::Open => {
-                    self.open_gate(gate, name.as_str(), knock.lifetime, out);
+            self.grant(gate, source, &knock, out);
+        }
+    }
+
+    /// Does at one gate what a knock of somebody who is not banned does.
+    fn grant(&mut self, gate: usize, source: IpAddr, knock: &Knock, out: &mut Out) {
+        let name = &knock.name;
+        match knock.action {
+            KnockAction::Accept => self.accept_by_knock(gate, source, name, knock.lifetime, out),
+            KnockAction::Trust => self.trust_by_knock(gate, source, name, out),
+            KnockAction::Flush => self.flush_by_knock(gate, source, name, out),
+            KnockAction::Open => self.open_by_knock(gate, source, name, knock.lifetime, out),
+            KnockAction::Close => {
+                if self.close_gate(gate, out) {
                     self.log(out, |engine| {
-                        let gate = &engine.policy.gates[gate];
-                        let time = knock.lifetime.unwrap_or(gate.accept_timeout);
-                        format!(
-                            "{source}: {name}: {} is open to everybody for {time}",
-                            gate.name
-                        )
+                        let gate = &engine.policy.gates[gate].name;
+                        format!("{source}: {name}: {gate} is no longer open to everybody")
                     });
                 }
-                KnockAction::Close => {
-                    if self.close_gate(gate, out) {
-                        self.log(out, |engine| {
-                            let gate = &engine.policy.gates[gate].name;
-                            format!("{source}: {name}: {gate} is no longer open to everybody")
-                        });
-                    }
-                }
-                KnockAction::Drop => {}
             }
+            KnockAction::Drop => {}
         }
     }
 
     /// A source sweeps ports: its knocks do not count any more, and perhaps it is banned.
     pub(super) fn swept(&mut self, source: IpAddr, out: &mut Out) {
         let source = canonical(source);
-        self.log(out, |_| {
-            format!("{source}: sweeps ports: its knocks do not count")
-        });
+        // Sweeps can be forged more cheaply than anything else; they must not use up the lines
+        // that tell what was decided.
+        if self.sweep_lines.take(out.now) {
+            out.info(format!("{source}: sweeps ports: its knocks do not count"));
+        } else {
+            self.unlogged += 1;
+        }
         if self.policy.scan_guard.action == ScanAction::Drop {
             let every: Vec<usize> = (0..self.policy.gates.len()).collect();
             self.ban_at(&every, source, SCAN_GUARD, None, out);
@@ -94,16 +90,37 @@ impl Engine {
         lifetime: Option<Lifetime>,
         out: &mut Out,
     ) {
-        if !self.bans.take(out.now) {
+        let mut bans = Vec::new();
+        for &gate in gates {
+            match self.bannable(gate, source) {
+                Ok(net) => bans.push((gate, net)),
+                Err(protection) => self.log(out, |engine| {
+                    let gate = &engine.policy.gates[gate].name;
+                    format!("{source}: {why}: not banned at {gate}: {protection}")
+                }),
+            }
+        }
+        // Only what is written counts: whoever is protected must not use up others' bans.
+        if !bans.is_empty() && !self.bans.take(out.now) {
             self.refused_bans += 1;
             self.log(out, |_| {
                 format!("{source}: {why}: not banned: more than 10 bans a second by knock")
             });
             return;
         }
-        for &gate in gates {
-            self.ban_by_knock(gate, source, why, lifetime, out);
+        for (gate, net) in bans {
+            self.ban_by_knock(gate, net, source, why, lifetime, out);
         }
+    }
+
+    /// What a ban of the source covers at the gate, or what speaks against it.
+    fn bannable(&self, gate: usize, source: IpAddr) -> Result<IpNet, String> {
+        let wide = net_of_prefix(source, self.policy.gates[gate].ipv6_prefix);
+        if self.protection(gate, wide).is_none() {
+            return Ok(wide);
+        }
+        let alone = host_net(source);
+        self.protection(gate, alone).map_or(Ok(alone), Err)
     }
 
     fn accept_by_knock(
@@ -148,28 +165,14 @@ impl Engine {
     fn ban_by_knock(
         &mut self,
         gate: usize,
+        net: IpNet,
         source: IpAddr,
-        name: &str,
+        why: &str,
         lifetime: Option<Lifetime>,
         out: &mut Out,
     ) {
-        let rules = &self.policy.gates[gate];
-        let lifetime = lifetime.unwrap_or(rules.ban_timeout);
-        let mut net = net_of_prefix(source, rules.ipv6_prefix);
-        if self.protection(gate, net).is_some() {
-            net = host_net(source);
-            if let Some(why) = self.protection(gate, net) {
-                self.log(out, |engine| {
-                    let gate = &engine.policy.gates[gate].name;
-                    format!("{source}: {name}: not banned at {gate}: {why}")
-                });
-                return;
-            }
-        }
-        let mut grant = Grant {
-            deadline: lifetime.deadline(out.now),
-            reason: name.to_owned(),
-        };
+        let lifetime = lifetime.unwrap_or(self.policy.gates[gate].ban_timeout);
+        let mut grant = Grant::lasting(lifetime, out, why);
         if let Some(held) = self.ledgers[gate].banned().get(net)
             && held.grant.deadline >= grant.deadline
         {
@@ -179,10 +182,30 @@ impl Engine {
         self.log(out, |engine| {
             let gate = &engine.policy.gates[gate].name;
             format!(
-                "{source}: {name}: {} banned at {gate}, {}",
+                "{source}: {why}: {} banned at {gate}, {}",
                 shown(net),
                 until(lifetime)
             )
+        });
+    }
+
+    fn open_by_knock(
+        &mut self,
+        gate: usize,
+        source: IpAddr,
+        name: &KnockName,
+        lifetime: Option<Lifetime>,
+        out: &mut Out,
+    ) {
+        let lifetime = lifetime.unwrap_or(self.policy.gates[gate].accept_timeout);
+        // As with an acceptance: a knock never shortens what was opened by hand.
+        let opened = self.ledgers[gate].opened();
+        if opened.is_none_or(|held| held.deadline < lifetime.deadline(out.now)) {
+            self.open_gate(gate, name.as_str(), Some(lifetime), out);
+        }
+        self.log(out, |engine| {
+            let gate = &engine.policy.gates[gate].name;
+            format!("{source}: {name}: {gate} is open to everybody for {lifetime}")
         });
     }
 
@@ -277,7 +300,7 @@ impl Engine {
     }
 
     /// Logs what a packet brought about, at a limited rate: packets can be forged, disks fill.
-    fn log(&mut self, out: &mut Out, text: impl FnOnce(&Self) -> String) {
+    pub(super) fn log(&mut self, out: &mut Out, text: impl FnOnce(&Self) -> String) {
         if !self.lines.take(out.now) {
             self.unlogged += 1;
             return;

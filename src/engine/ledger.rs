@@ -26,7 +26,7 @@ pub(super) struct Ban {
 }
 
 /// What one gate has decided, with an index of the deadlines.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Ledger {
     accepted: NetMap<Grant>,
     banned: NetMap<Ban>,
@@ -57,6 +57,33 @@ impl Ledger {
         self.withdraw(net);
         self.schedule(grant.deadline, Chain::Filter, net);
         self.accepted.insert(net, grant);
+    }
+
+    /// Takes over an acceptance found in the kernel, the longest where several become one. A
+    /// network does not say which of its addresses had knocked, so one that is wider than what
+    /// the gate accepts is left.
+    pub(super) fn adopt_acceptance(&mut self, net: IpNet, ipv6_prefix: u8, grant: Grant) {
+        if net.prefix_len() == 0 {
+            if self
+                .open
+                .as_ref()
+                .is_none_or(|open| open.deadline < grant.deadline)
+            {
+                self.open(grant);
+            }
+            return;
+        }
+        let accepted = net_of_prefix(net.addr(), ipv6_prefix);
+        if net.prefix_len() < accepted.prefix_len() {
+            return;
+        }
+        if self
+            .accepted
+            .get(accepted)
+            .is_none_or(|held| held.deadline < grant.deadline)
+        {
+            self.accept(accepted, grant);
+        }
     }
 
     pub(super) fn withdraw(&mut self, net: IpNet) -> Option<Grant> {
@@ -133,7 +160,7 @@ impl Ledger {
     }
 
     /// Forgets what is over and returns it, the longest over first.
-    pub(super) fn expire(&mut self, now: Time) -> Vec<(Chain, IpNet)> {
+    pub(super) fn expire(&mut self, now: Time) -> Vec<(Time, Chain, IpNet)> {
         let mut over = Vec::new();
         while let Some(&(at, chain, net)) = self.deadlines.first() {
             if at > now {
@@ -144,7 +171,7 @@ impl Ledger {
                 _ if net.prefix_len() == 0 => drop(self.close()),
                 _ => drop(self.withdraw(net)),
             }
-            over.push((chain, net));
+            over.push((at, chain, net));
         }
         over
     }
@@ -160,12 +187,11 @@ impl Ledger {
             .iter()
             .map(|(net, grant)| (net, grant.clone()))
             .collect();
+        for (net, _) in &old {
+            self.withdraw(*net);
+        }
         for (net, grant) in old {
-            self.withdraw(net);
-            // A prefix says nothing about which of its addresses had knocked.
-            if net.prefix_len() == net.max_prefix_len() {
-                self.accept(net_of_prefix(net.addr(), prefix), grant);
-            }
+            self.adopt_acceptance(net, prefix, grant);
         }
         self
     }

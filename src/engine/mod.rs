@@ -7,7 +7,6 @@
 //! ever written for a trusted address, so that trust wins wherever it is known.
 #![forbid(unsafe_code)]
 
-mod bucket;
 mod commands;
 mod event;
 mod knocks;
@@ -20,19 +19,22 @@ mod views;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::firewall::Member;
-use crate::model::{Chain, Deadline, GateName, KnockName, NetMap, Time, net_of_prefix};
+use crate::model::{Bucket, Chain, Deadline, GateName, KnockName, NetMap, Time, host_net};
 use crate::policy::Policy;
 
-use bucket::Bucket;
 pub use event::{Action, Command, Event, Flush, Log, LogLevel, Outcome, TrustEdit, Who};
 use ledger::{Grant, Ledger};
 use out::Out;
 use trust::Runtime;
 pub use views::{GateView, KnockView};
+
+/// A deadline that is noticed within this time has been noticed by the kernel as well.
+const IN_TIME: Duration = Duration::from_secs(1);
 
 /// The reason of a ban for sweeping ports.
 pub const SCAN_GUARD: &str = "scan_guard";
@@ -41,7 +43,7 @@ pub const SCAN_GUARD: &str = "scan_guard";
 pub const FOUND_IN_KERNEL: &str = "found in kernel";
 
 /// Everything that has been decided and still holds.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Engine {
     policy: Policy,
     /// One for each gate of the policy, in its order.
@@ -54,6 +56,7 @@ pub struct Engine {
     fired: HashMap<KnockName, u64>,
     bans: Bucket,
     lines: Bucket,
+    sweep_lines: Bucket,
     refused_bans: u64,
     unlogged: u64,
 }
@@ -71,6 +74,7 @@ impl Engine {
             fired: HashMap::new(),
             bans: Bucket::new(10, 10),
             lines: Bucket::new(20, 100),
+            sweep_lines: Bucket::new(1, 20),
             refused_bans: 0,
             unlogged: 0,
         }
@@ -90,6 +94,7 @@ impl Engine {
             Event::Swept { source } => self.swept(source, &mut out),
             Event::Command { who, command } => self.command(&who, command, &mut out),
             Event::Whitelist(entries) => self.set_whitelist(entries, &mut out),
+            Event::WhitelistEdit { add, remove } => self.edit_whitelist(add, &remove, &mut out),
             Event::Relisted(nets) => self.relisted(&nets, &mut out),
             Event::RuntimeTrust(entries) => self.restore_runtime(entries, &mut out),
             Event::Adopt(members) => self.adopt(members, &mut out),
@@ -113,23 +118,28 @@ impl Engine {
         self.ledgers.iter().filter_map(Ledger::next_deadline).min()
     }
 
-    /// Forgets what is over. The kernel has let go of it by itself, unless it slept: its timers
-    /// stand still while the machine is suspended, so it is told too.
+    /// Forgets what is over. The kernel has let go of it by itself, unless the machine slept: its
+    /// timers stand still meanwhile. Whoever is told late tells the kernel too.
     fn expire(&mut self, out: &mut Out) {
+        let mut over = Vec::new();
         for (gate, ledger) in self.policy.gates.iter().zip(&mut self.ledgers) {
-            for (chain, net) in ledger.expire(out.now) {
-                for net in both_families_if_open(chain, net) {
-                    out.remove(&gate.name, chain, net);
-                }
-                let what = match chain {
-                    Chain::Banned => format!("the ban of {} is over", shown(net)),
-                    _ if net.prefix_len() == 0 => {
-                        "closed again to those who have not knocked".into()
+            for (at, chain, net) in ledger.expire(out.now) {
+                if out.now.since(at) > IN_TIME {
+                    for net in both_families_if_open(chain, net) {
+                        out.remove(&gate.name, chain, net);
                     }
-                    _ => format!("the acceptance of {} is over", shown(net)),
-                };
-                out.info(format!("{}: {what}", gate.name));
+                }
+                over.push((gate.name.clone(), chain, net));
             }
+        }
+        for (gate, chain, net) in over {
+            self.log(out, |_| match chain {
+                Chain::Banned => format!("{gate}: the ban of {} is over", shown(net)),
+                _ if net.prefix_len() == 0 => {
+                    format!("{gate}: closed again to those who have not knocked")
+                }
+                _ => format!("{gate}: the acceptance of {} is over", shown(net)),
+            });
         }
     }
 
@@ -145,7 +155,7 @@ impl Engine {
             .iter()
             .map(|gate| self.covers(gate))
             .collect();
-        self.own = own;
+        let before_own = std::mem::replace(&mut self.own, own);
         let after: Vec<_> = self
             .policy
             .gates
@@ -154,6 +164,28 @@ impl Engine {
             .collect();
         if before != after {
             out.install();
+        }
+        let new: Vec<IpNet> = self
+            .own
+            .difference(&before_own)
+            .copied()
+            .map(host_net)
+            .collect();
+        self.lift_what_is_protected(&new, out);
+    }
+
+    /// Takes what is protected from now on out of the bans.
+    fn lift_what_is_protected(&mut self, holes: &[IpNet], out: &mut Out) {
+        for (gate, ledger) in self.policy.gates.iter().zip(&mut self.ledgers) {
+            for &hole in holes {
+                let (lifted, put) = ledger.carve(hole);
+                for net in lifted {
+                    out.remove(&gate.name, Chain::Banned, net);
+                }
+                for (net, grant) in put {
+                    out.put(&gate.name, Chain::Banned, net, &grant);
+                }
+            }
         }
     }
 
@@ -181,12 +213,7 @@ impl Engine {
                         deadline,
                         reason: reason.to_owned(),
                     };
-                    if member.net.prefix_len() == 0 {
-                        self.ledgers[index].open(grant);
-                    } else {
-                        let net = net_of_prefix(member.net.addr(), gate.ipv6_prefix);
-                        self.ledgers[index].accept(net, grant);
-                    }
+                    self.ledgers[index].adopt_acceptance(member.net, gate.ipv6_prefix, grant);
                 }
                 Chain::Banned => {
                     let by_knock = reason == SCAN_GUARD
@@ -196,7 +223,10 @@ impl Engine {
                         reason: reason.to_owned(),
                     };
                     for net in self.outside_trust(index, member.net) {
-                        self.ledgers[index].ban(net, grant.clone(), by_knock);
+                        let held = self.ledgers[index].banned().get(net);
+                        if held.is_none_or(|ban| ban.grant.deadline < grant.deadline) {
+                            self.ledgers[index].ban(net, grant.clone(), by_knock);
+                        }
                     }
                 }
             }
@@ -242,7 +272,12 @@ impl Engine {
             .collect();
         self.fired
             .retain(|name, _| policy.knocks.iter().any(|knock| knock.name == *name));
-        self.policy = policy;
+        let old_policy = std::mem::replace(&mut self.policy, policy);
+        let never = self.policy.never_ban.iter().copied();
+        let new: Vec<IpNet> = never
+            .filter(|net| !old_policy.never_ban.contains(net))
+            .collect();
+        self.lift_what_is_protected(&new, out);
         out.install();
     }
 

@@ -46,6 +46,14 @@ impl Out {
         });
     }
 
+    /// Takes back what was to be written to a chain: it is written in another way.
+    pub(super) fn forget(&mut self, of: &GateName, which: Chain) {
+        self.changes.retain(|change| match change {
+            Change::Put(member) => (&member.gate, member.chain) != (of, which),
+            Change::Remove { gate, chain, .. } => (gate, *chain) != (of, which),
+        });
+    }
+
     /// So much changed that everything is written anew.
     pub(super) fn install(&mut self) {
         self.install = true;

@@ -1,3 +1,6 @@
+//! Who is trusted: the whitelist and, above it, trust given at run time at every gate or at one.
+//! A forced ban withdraws trust in a network until restart; what is left of an entry is a member.
+
 use ipnet::IpNet;
 
 use super::event::TrustEdit;
@@ -18,8 +21,8 @@ pub(super) struct Runtime {
 const MANY: usize = 1000;
 
 impl Engine {
-    /// The trusted entries of a gate that have an address in common with `net`, widest layer
-    /// first, with their reasons.
+    /// The trusted entries of a gate that have an address in common with `net`, with their
+    /// reasons.
     fn trusted_entries(&self, gate: usize, net: IpNet) -> impl Iterator<Item = (IpNet, &str)> {
         let ledger = &self.ledgers[gate];
         let listed = overlapping(&self.whitelist, net).map(|(net, reason)| (net, reason.as_str()));
@@ -37,7 +40,7 @@ impl Engine {
         let ledger = &self.ledgers[gate];
         self.trusted_entries(gate, net).find(|(entry, _)| {
             let common = if entry.contains(&net) { net } else { *entry };
-            ledger.withdrawn.lookup(common).is_none()
+            !pieces(&ledger.withdrawn, common).is_empty()
         })
     }
 
@@ -63,22 +66,7 @@ impl Engine {
         let own = self.own.iter().map(|own| host_net(*own));
         let never = self.policy.never_ban.iter().copied();
         let trusted = self.trusted_entries(gate, net).map(|(entry, _)| entry);
-        let mut parts = vec![net];
-        for hole in own.chain(never).chain(trusted) {
-            parts = parts
-                .into_iter()
-                .flat_map(|part| {
-                    if hole.contains(&part) {
-                        Vec::new()
-                    } else if part.contains(&hole) {
-                        without(part, hole)
-                    } else {
-                        vec![part]
-                    }
-                })
-                .collect();
-        }
-        parts
+        without_all(net, own.chain(never).chain(trusted))
     }
 
     /// The trusted members of a gate as the kernel is to hold them.
@@ -87,66 +75,117 @@ impl Engine {
         let mut members = NetMap::new();
         let given = self.runtime.iter().chain(ledger.runtime.iter());
         let given = given.map(|(net, runtime)| (net, runtime.reason.as_str()));
-        for (net, reason) in given.chain(self.whitelist.iter().map(|(n, r)| (n, r.as_str()))) {
-            if ledger.withdrawn.lookup(net).is_none() {
-                members.insert(net, reason);
+        let listed = self
+            .whitelist
+            .iter()
+            .map(|(net, reason)| (net, reason.as_str()));
+        for (net, reason) in given.chain(listed) {
+            for piece in pieces(&ledger.withdrawn, net) {
+                members.insert(piece, reason);
             }
         }
         members
     }
 
-    /// Why exactly this network is trusted at the gate.
+    /// How many entries a gate trusts.
+    pub(super) fn trusted_count(&self, gate: usize) -> usize {
+        let ledger = &self.ledgers[gate];
+        let given = self.runtime.iter().map(|(net, _)| net);
+        let given = given
+            .filter(|net| self.whitelist.get(*net).is_none())
+            .count();
+        let here = ledger.runtime.iter().map(|(net, _)| net);
+        let here = here
+            .filter(|net| self.whitelist.get(*net).is_none() && self.runtime.get(*net).is_none());
+        self.whitelist.len() + given + here.count()
+    }
+
+    /// Why the member is trusted at the gate: as an entry, or as a piece of one.
     pub(super) fn trust_reason(&self, gate: usize, net: IpNet) -> Option<&str> {
+        let whole = self.entry_reason(gate, net);
+        whole.or_else(|| self.trusted(gate, net).map(|(_, reason)| reason))
+    }
+
+    /// Why exactly this network is an entry.
+    fn entry_reason(&self, gate: usize, net: IpNet) -> Option<&str> {
         let given = || {
             self.ledgers[gate]
                 .runtime
                 .get(net)
                 .or_else(|| self.runtime.get(net))
         };
-        self.whitelist
-            .get(net)
-            .map(String::as_str)
-            .or_else(|| given().map(|runtime| runtime.reason.as_str()))
+        let listed = self.whitelist.get(net).map(String::as_str);
+        listed.or_else(|| given().map(|runtime| runtime.reason.as_str()))
     }
 
-    /// Takes over a whole new whitelist. What was not on it before ends bans; what is no longer on
-    /// it is trusted no more, unless it is so at run time.
+    /// Takes over a whole new whitelist.
     pub(super) fn set_whitelist(&mut self, entries: Vec<(IpNet, String)>, out: &mut Out) {
         let mut new = NetMap::new();
         for (net, reason) in entries {
             new.insert(canonical_net(net), reason);
         }
-        let old = std::mem::replace(&mut self.whitelist, new);
-        let gone: Vec<IpNet> = old
-            .iter()
-            .map(|(n, _)| n)
-            .filter(|n| self.whitelist.get(*n).is_none())
-            .collect();
-        let come: Vec<IpNet> = self
+        let gone = self
             .whitelist
             .iter()
-            .map(|(n, _)| n)
-            .filter(|n| old.get(*n).is_none())
-            .collect();
+            .map(|(net, _)| net)
+            .filter(|net| new.get(*net).is_none());
+        let gone: Vec<IpNet> = gone.collect();
+        let come = new
+            .iter()
+            .filter(|(net, _)| self.whitelist.get(*net).is_none());
+        let come: Vec<(IpNet, String)> = come.map(|(net, why)| (net, why.clone())).collect();
+        self.edit_whitelist(come, &gone, out);
+        // The reasons of entries that stay may be others.
+        self.whitelist = new;
+    }
+
+    /// Takes over changes to the whitelist. What was not on it before ends bans; what is no longer
+    /// on it is trusted no more, unless it is so at run time.
+    pub(super) fn edit_whitelist(
+        &mut self,
+        add: Vec<(IpNet, String)>,
+        remove: &[IpNet],
+        out: &mut Out,
+    ) {
+        let before = self.withheld_members();
+        for &net in remove {
+            self.whitelist.remove(net);
+        }
+        let mut come = Vec::with_capacity(add.len());
+        for (net, reason) in add {
+            let net = canonical_net(net);
+            if self.whitelist.insert(net, reason).is_none() {
+                come.push(net);
+            }
+        }
         for gate in 0..self.ledgers.len() {
-            for &net in &gone {
+            for &net in remove {
                 self.forget_if_untrusted(gate, net, out);
             }
             for &net in &come {
                 self.becomes_trusted(gate, net, out);
             }
         }
+        self.settle_withheld(&before, out);
         if out.change_count() > MANY {
             out.install();
         }
     }
 
+    /// Trust in these holds again where a forced ban had withdrawn it.
     pub(super) fn relisted(&mut self, nets: &[IpNet], out: &mut Out) {
+        let before = self.withheld_members();
         for gate in 0..self.ledgers.len() {
-            for &net in nets {
-                self.becomes_trusted(gate, canonical_net(net), out);
+            for net in nets.iter().copied().map(canonical_net) {
+                if self
+                    .trusted_entries(gate, net)
+                    .any(|(entry, _)| entry.contains(&net))
+                {
+                    self.becomes_trusted(gate, net, out);
+                }
             }
         }
+        self.settle_withheld(&before, out);
     }
 
     pub(super) fn restore_runtime(
@@ -182,6 +221,7 @@ impl Engine {
         runtime: &Runtime,
         out: &mut Out,
     ) {
+        let before = self.withheld_members();
         let edit = |name| TrustEdit::Add(name, net, runtime.reason.clone());
         if let Some(gates) = gates {
             for &gate in gates {
@@ -200,6 +240,7 @@ impl Engine {
                 out.store(edit(None));
             }
         }
+        self.settle_withheld(&before, out);
     }
 
     /// Ends trust given at run time; whether there was any.
@@ -209,6 +250,7 @@ impl Engine {
         net: IpNet,
         out: &mut Out,
     ) -> bool {
+        let before = self.withheld_members();
         let mut found = false;
         if gates.is_none() && self.runtime.remove(net).is_some() {
             out.store(TrustEdit::Remove(None, net));
@@ -225,22 +267,45 @@ impl Engine {
             }
             self.forget_if_untrusted(gate, net, out);
         }
+        self.settle_withheld(&before, out);
         found
+    }
+
+    /// Why `untrust_at_runtime` of `net` would leave it trusted at run time all the same.
+    pub(super) fn trusted_elsewhere(&self, gates: Option<&[usize]>, net: IpNet) -> Option<String> {
+        if gates.is_some() && self.runtime.get(net).is_some() {
+            return Some(format!(
+                "{} is trusted at every gate: untrust it without --gate",
+                shown(net)
+            ));
+        }
+        let every: Vec<usize> = (0..self.ledgers.len()).collect();
+        let here = gates
+            .unwrap_or(&every)
+            .iter()
+            .map(|&gate| &self.ledgers[gate].runtime);
+        let wider = here
+            .chain([&self.runtime])
+            .flat_map(|layer| layer.covering(net))
+            .map(|(entry, _)| entry)
+            .find(|entry| *entry != net)?;
+        Some(format!(
+            "{} is trusted as part of {wider}: untrust that",
+            shown(net)
+        ))
     }
 
     /// Makes room for new trust: bans in its way end, and where trust had been withdrawn it holds
     /// again.
     fn becomes_trusted(&mut self, gate: usize, net: IpNet, out: &mut Out) {
-        let affected = self.restore_withdrawn(gate, net);
+        self.restore_withdrawn(gate, net);
         let name = self.policy.gates[gate].name.clone();
-        for (entry, reason) in self.trusted_within(gate, affected) {
-            if self.ledgers[gate].withdrawn.lookup(entry).is_none() {
-                let grant = Grant {
-                    deadline: Deadline::Never,
-                    reason,
-                };
-                out.put(&name, Chain::Trusted, entry, &grant);
-            }
+        if let Some(reason) = self.entry_reason(gate, net) {
+            let grant = Grant {
+                deadline: Deadline::Never,
+                reason: reason.to_owned(),
+            };
+            out.put(&name, Chain::Trusted, net, &grant);
         }
         let (lifted, put) = self.ledgers[gate].carve(net);
         for ban in lifted {
@@ -256,27 +321,8 @@ impl Engine {
         }
     }
 
-    /// The trusted members that lie within `net`, itself included.
-    fn trusted_within(&self, gate: usize, net: IpNet) -> Vec<(IpNet, String)> {
-        let ledger = &self.ledgers[gate];
-        let mut found = NetMap::new();
-        for layer in [&self.runtime, &ledger.runtime] {
-            for (entry, runtime) in layer.within(net) {
-                found.insert(entry, runtime.reason.clone());
-            }
-        }
-        for (entry, reason) in self.whitelist.within(net) {
-            found.insert(entry, reason.clone());
-        }
-        found
-            .iter()
-            .map(|(entry, reason)| (entry, reason.clone()))
-            .collect()
-    }
-
-    /// Ends the withdrawal of trust in `net`; it goes on for the rest of a wider one. Returns the
-    /// network whose entries may be members again.
-    fn restore_withdrawn(&mut self, gate: usize, net: IpNet) -> IpNet {
+    /// Ends the withdrawal of trust in `net`; it goes on for the rest of a wider one.
+    fn restore_withdrawn(&mut self, gate: usize, net: IpNet) {
         let withdrawn = &mut self.ledgers[gate].withdrawn;
         let within: Vec<IpNet> = withdrawn.within(net).map(|(n, ())| n).collect();
         for gone in within {
@@ -289,7 +335,6 @@ impl Engine {
                 withdrawn.insert(rest, ());
             }
         }
-        wider.last().copied().unwrap_or(net)
     }
 
     /// Withdraws trust within `net` at the gate until restart, for a forced ban.
@@ -297,11 +342,10 @@ impl Engine {
         if self.trusted(gate, net).is_none() {
             return;
         }
-        let name = self.policy.gates[gate].name.clone();
-        for (entry, _) in self.trusted_within(gate, net) {
-            out.remove(&name, Chain::Trusted, entry);
-        }
+        let before = vec![(gate, owned(&self.trusted_members(gate)))];
         self.ledgers[gate].withdrawn.insert(net, ());
+        self.settle_withheld(&before, out);
+        let name = &self.policy.gates[gate].name;
         out.warn(format!(
             "{name}: trust in {} is withdrawn until restart",
             shown(net)
@@ -318,6 +362,73 @@ impl Engine {
             out.remove(&self.policy.gates[gate].name, Chain::Trusted, net);
         }
     }
+
+    /// The members of those gates where forced bans have made pieces of entries. There, changes
+    /// are found by comparison; everywhere else an entry is a member.
+    fn withheld_members(&self) -> Vec<(usize, NetMap<String>)> {
+        let pieces = |gate: &usize| !self.ledgers[*gate].withdrawn.is_empty();
+        let gates = (0..self.ledgers.len()).filter(pieces);
+        gates
+            .map(|gate| (gate, owned(&self.trusted_members(gate))))
+            .collect()
+    }
+
+    /// Writes what has changed at those gates since.
+    fn settle_withheld(&self, before: &[(usize, NetMap<String>)], out: &mut Out) {
+        for (gate, before) in before {
+            let name = &self.policy.gates[*gate].name;
+            let after = self.trusted_members(*gate);
+            out.forget(name, Chain::Trusted);
+            for (net, reason) in after.iter().filter(|(net, _)| before.get(*net).is_none()) {
+                let grant = Grant {
+                    deadline: Deadline::Never,
+                    reason: (*reason).to_owned(),
+                };
+                out.put(name, Chain::Trusted, net, &grant);
+            }
+            for (net, _) in before.iter().filter(|(net, _)| after.get(*net).is_none()) {
+                out.remove(name, Chain::Trusted, net);
+            }
+        }
+    }
+}
+
+/// What is left of a trusted entry after forced bans.
+fn pieces(withdrawn: &NetMap<()>, entry: IpNet) -> Vec<IpNet> {
+    if withdrawn.is_empty() {
+        return vec![entry];
+    }
+    let holes = withdrawn.covering(entry).chain(withdrawn.within(entry));
+    without_all(entry, holes.map(|(hole, ())| hole))
+}
+
+fn owned(members: &NetMap<&str>) -> NetMap<String> {
+    let mut all = NetMap::new();
+    for (net, reason) in members.iter() {
+        all.insert(net, (*reason).to_owned());
+    }
+    all
+}
+
+/// `net` without everything that the holes have of it.
+fn without_all(net: IpNet, holes: impl Iterator<Item = IpNet>) -> Vec<IpNet> {
+    let mut parts = vec![net];
+    for hole in holes {
+        if !overlap(net, hole) {
+            continue;
+        }
+        let part_without = |part: IpNet| {
+            if hole.contains(&part) {
+                Vec::new()
+            } else if part.contains(&hole) {
+                without(part, hole)
+            } else {
+                vec![part]
+            }
+        };
+        parts = parts.into_iter().flat_map(part_without).collect();
+    }
+    parts
 }
 
 fn overlapping<V>(map: &NetMap<V>, net: IpNet) -> impl Iterator<Item = (IpNet, &V)> {

@@ -75,17 +75,16 @@ impl Engine {
             }
         }
         members.retain(|member| !matches!(member.remaining, Lifetime::For(left) if left.is_zero()));
-        let gates = self
-            .policy
-            .gates
-            .iter()
-            .map(|gate| self.rules(gate))
-            .collect();
         Desired {
-            gates,
+            gates: self.gate_rules(),
             members,
             sessions: Vec::new(),
         }
+    }
+
+    /// The rules of all gates.
+    pub fn gate_rules(&self) -> Vec<GateRules> {
+        self.policy.gates.iter().map(|g| self.rules(g)).collect()
     }
 
     fn rules(&self, gate: &Gate) -> GateRules {
@@ -163,7 +162,7 @@ impl Engine {
                 name: gate.name.clone(),
                 accepted: ledger.accepted().len(),
                 banned: ledger.banned().len(),
-                trusted: self.trusted_members(index).len(),
+                trusted: self.trusted_count(index),
                 open: ledger.opened().map(|grant| grant.deadline.remaining(now)),
             }
         };

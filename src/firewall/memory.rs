@@ -172,6 +172,23 @@ impl<C: Fn() -> Time> Memory<C> {
         })
     }
 
+    /// What becomes of a new connection that is really made: where the gate says so, it uses the
+    /// acceptance up that let it in.
+    pub fn connect(&mut self, gate: &GateName, source: IpAddr) -> Option<Fate> {
+        let fate = self.fate(gate, source);
+        let rules = self.rules(gate).filter(|rules| rules.once);
+        if let (Some(rules), Some(Fate::Accepted(Chain::Filter))) = (rules, fate) {
+            let length = match canonical(source) {
+                IpAddr::V4(_) => 32,
+                IpAddr::V6(_) => rules.ipv6_prefix,
+            };
+            if let Some(nets) = self.members.get_mut(&(gate.clone(), Chain::Filter)) {
+                nets.remove(net_of_prefix(source, length));
+            }
+        }
+        fate
+    }
+
     fn rules(&self, gate: &GateName) -> Option<&GateRules> {
         self.gates.as_ref()?.iter().find(|g| g.name == *gate)
     }
@@ -246,6 +263,7 @@ impl<C: Fn() -> Time> Backend for Memory<C> {
         Ok(Some(Observed {
             gates: gates.iter().map(|gate| gate.name.clone()).collect(),
             members: members.collect(),
+            originals: Vec::new(),
         }))
     }
 

@@ -1,7 +1,10 @@
 //! What the kernel is to hold, as plain data, and the backends that make it so.
 #![forbid(unsafe_code)]
 
+pub mod choose;
 mod desired;
+pub mod foreign;
+pub mod iptables;
 pub mod memory;
 pub mod nftables;
 
@@ -14,6 +17,8 @@ use crate::model::{GateName, PortRange};
 /// Which kernel interface a backend speaks to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BackendKind {
+    /// iptables and ip_set.
+    Iptables,
     /// `nf_tables` over netlink.
     Nftables,
     /// No kernel at all: tests and dry runs.
@@ -23,6 +28,7 @@ pub enum BackendKind {
 impl fmt::Display for BackendKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            BackendKind::Iptables => "iptables",
             BackendKind::Nftables => "nftables",
             BackendKind::Memory => "memory",
         })
@@ -52,6 +58,46 @@ pub enum FirewallError {
         object: String,
         /// What is wrong with it.
         problem: String,
+    },
+    /// A program that changes the rules for us failed.
+    #[error("cannot {operation} {program}: {problem}")]
+    Program {
+        /// What was tried: `write the rules with`.
+        operation: &'static str,
+        /// Its path.
+        program: String,
+        /// How it ended and what it said.
+        problem: String,
+    },
+    /// Another program holds the lock that all iptables programs take.
+    #[error(
+        "cannot write the rules with {program}: another program has held the xtables lock for \
+         {tries} s (see who: fuser /run/xtables.lock)"
+    )]
+    Locked {
+        /// Its path.
+        program: String,
+        /// How often it was tried, for a second each.
+        tries: usize,
+    },
+    /// Something has our name and is not ours.
+    #[error(
+        "cannot take over the {object}: somebody else made that: {strange} (remove it, or give \
+         the gate another name)"
+    )]
+    Foreign {
+        /// `set ssh_filter4`.
+        object: String,
+        /// What it is instead.
+        strange: String,
+    },
+    /// No backend works.
+    #[error("no firewall can be used: iptables: {iptables}; nftables: {nftables}")]
+    Neither {
+        /// Why not iptables.
+        iptables: String,
+        /// Why not nftables.
+        nftables: String,
     },
     /// Reading back showed something else than was written.
     #[error("the kernel does not hold what was written: {0}")]
@@ -88,6 +134,9 @@ pub struct Observed {
     /// Members of their sets with the time that is left. Overlapping networks come back as the
     /// fewest networks that cover the same addresses.
     pub members: Vec<Member>,
+    /// Those of the gates whose chains are the original script's: only there does the trusted
+    /// chain say something that no file and no store may know.
+    pub originals: Vec<GateName>,
 }
 
 /// A kernel firewall. All calls block, for microseconds.

@@ -1,5 +1,7 @@
 //! What `list` shows: the kernel's members, with the reasons that only the engine knows.
 
+use std::collections::HashMap;
+
 use ipnet::IpNet;
 
 use crate::control::protocol::ListEntry;
@@ -48,29 +50,30 @@ fn put_together(
     now: Time,
 ) -> Vec<ListEntry> {
     let mut entries = Vec::new();
-    let mut decided = Vec::new();
-    for member in engine.desired(now).members {
-        if wanted(&member.gate, member.chain) && !is_host(member.net) {
-            decided.push(member);
-        }
+    let mut held: HashMap<(GateName, Chain), NetMap<()>> = HashMap::new();
+    for piece in &pieces {
+        held.entry((piece.gate.clone(), piece.chain))
+            .or_default()
+            .insert(piece.net, ());
     }
-    for member in &decided {
-        let mut parts = NetMap::new();
-        let same = |piece: &&Member| piece.gate == member.gate && piece.chain == member.chain;
-        for piece in pieces.iter().filter(same) {
-            parts.insert(piece.net, ());
+    let mut decided: HashMap<(GateName, Chain), NetMap<()>> = HashMap::new();
+    for member in engine.desired(now).members {
+        if !wanted(&member.gate, member.chain) || is_host(member.net) {
+            continue;
         }
-        if covered(&parts, member.net) {
-            entries.push(entry(member.clone(), member.reason.clone()));
+        let of = (member.gate.clone(), member.chain);
+        let complete = held
+            .get(&of)
+            .is_some_and(|parts| covered(parts, member.net));
+        decided.entry(of).or_default().insert(member.net, ());
+        if complete {
+            let reason = member.reason.clone();
+            entries.push(entry(member, reason));
         }
     }
     for piece in pieces {
-        let known = decided.iter().any(|member| {
-            member.gate == piece.gate
-                && member.chain == piece.chain
-                && (member.net.contains(&piece.net) || piece.net.contains(&member.net))
-        });
-        if !known {
+        let known = decided.get(&(piece.gate.clone(), piece.chain));
+        if known.is_none_or(|known| known.overlapping(piece.net).is_none()) {
             let reason = found(&piece.reason);
             entries.push(entry(piece, reason));
         }

@@ -117,6 +117,15 @@ impl Options {
         })
     }
 
+    /// Whether none of the paths changes its meaning with the working directory.
+    pub(super) fn paths_are_absolute(&self) -> bool {
+        let given = [&self.policy, &self.pidfile, &self.logfile];
+        let given = given.into_iter().flatten();
+        given
+            .chain([&self.state_dir, &self.runtime_dir])
+            .all(|path| path.is_absolute())
+    }
+
     /// The pid file's path.
     pub(super) fn pid_path(&self) -> PathBuf {
         self.pidfile

@@ -1,6 +1,7 @@
 //! The daemon's state and what it does about each kind of event. The loop that feeds it is in
 //! `run`.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,10 +12,12 @@ use tracing::{debug, error, info, warn};
 
 use crate::capture::{Capture, CaptureError, Drained};
 use crate::engine::{Action, Engine, Event, LogLevel, Outcome};
+use crate::firewall::choose;
+use crate::firewall::foreign::Foreign;
 use crate::firewall::{Backend, Change, Desired, FirewallError};
 use crate::links::Links;
 use crate::matcher::{Matcher, Scope, SequenceId};
-use crate::model::{Proto, Time};
+use crate::model::{Bucket, Proto, Time};
 use crate::packet;
 use crate::policy::Policy;
 use crate::resolver::{self, Resolver};
@@ -34,11 +37,14 @@ pub(super) struct Daemon {
     pub(super) only_ipv4: bool,
     /// Look-ups for the log that may run at a time; none if nobody asked for them.
     pub(super) lookups: Option<Arc<Semaphore>>,
+    pub(super) lookup_lines: Bucket,
     pub(super) engine: Engine,
     pub(super) matcher: Matcher,
     pub(super) scope: Scope,
     pub(super) firewall: Box<dyn Backend>,
     pub(super) backend_reason: String,
+    /// Looks at the firewalls of others.
+    pub(super) foreign: Option<Foreign>,
     pub(super) capture: Capture,
     pub(super) links: Links,
     pub(super) resolver: Resolver,
@@ -47,6 +53,10 @@ pub(super) struct Daemon {
     pub(super) problems: Problems,
     pub(super) started: Time,
     pub(super) packets: Packets,
+    /// Names that did not resolve when they were last tried.
+    pub(super) unresolved: HashSet<String>,
+    /// When what could not be written to the kernel is tried again, and the pause after that.
+    pub(super) retry: Option<(Time, Duration)>,
     /// What the command at hand asked to remember.
     pub(super) unwritten: Vec<Written>,
     /// What the packets at hand brought about.
@@ -54,6 +64,10 @@ pub(super) struct Daemon {
     /// TCP ports that something listens on, as of the last look.
     pub(super) listening: Vec<u16>,
 }
+
+/// Pauses before what could not be written to the kernel is tried again.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(60);
 
 /// What a packet brought about.
 #[derive(Debug, Clone, Copy)]
@@ -88,7 +102,9 @@ impl Daemon {
         let drained = capture.drain(|frame| match packet::parse(frame.bytes) {
             Ok(knock) if scope.admits(&knock) && !(*only_ipv4 && knock.source.is_ipv6()) => {
                 packets.knocks += 1;
-                let heard = matcher.handle(&knock, frame.at);
+                // What is behind us may well listen on ports that nobody listens on here.
+                let ours = scope.is_own(knock.destination);
+                let heard = matcher.handle(&knock, ours, frame.at);
                 fired.extend(
                     heard
                         .completed
@@ -116,8 +132,11 @@ impl Daemon {
     }
 
     /// Logs the name of an address, when it is known; whoever knocked need not wait for that.
-    fn look_up(&self, source: IpAddr) {
+    fn look_up(&mut self, source: IpAddr) {
         let Some(lookups) = &self.lookups else { return };
+        if !self.lookup_lines.take(now()) {
+            return;
+        }
         // When too many knock at once, some stay nameless.
         let Ok(permit) = lookups.clone().try_acquire_owned() else {
             return;
@@ -171,14 +190,38 @@ impl Daemon {
         }
         let problem = written.err().map(|error| error.to_string());
         if let (Some(why), Some(outcome)) = (&problem, &mut reply) {
-            let done = outcome.done.drain(..).map(|line| format!("{line}: {why}"));
-            outcome.refused.extend(done);
+            // It is decided all the same, and tried again: to say "refused" would be wrong.
+            let line = format!("not in the kernel yet, and tried again: {why}");
+            outcome.refused.push(line);
             outcome.code = 1;
         }
         if install || !changes.is_empty() {
+            self.retry = problem.is_some().then(|| self.next_retry());
             self.problems.set(FIREWALL, problem);
         }
         reply
+    }
+
+    /// When to try again what could not be written: soon, then less and less often.
+    fn next_retry(&self) -> (Time, Duration) {
+        let pause = self
+            .retry
+            .map_or(FIRST_RETRY, |(_, pause)| (pause * 2).min(LAST_RETRY));
+        (now().after(pause), pause)
+    }
+
+    /// When something is due, if nothing happens before.
+    pub(super) fn due(&self) -> Option<Time> {
+        let retry = self.retry.map(|(at, _)| at);
+        self.engine.next_deadline().into_iter().chain(retry).min()
+    }
+
+    /// Does what is due.
+    pub(super) fn tick(&mut self) {
+        self.handle(Event::Tick);
+        if self.retry.is_some_and(|(at, _)| at <= now()) {
+            self.perform(vec![Action::Install]);
+        }
     }
 
     /// Makes the kernel hold all that is decided.
@@ -189,7 +232,7 @@ impl Daemon {
     }
 
     /// A gate with `once` lets the kernel take a member out: what is used up must not come back.
-    fn notice_used_up(&mut self) -> Result<(), FirewallError> {
+    pub(super) fn notice_used_up(&mut self) -> Result<(), FirewallError> {
         if self.engine.policy().gates.iter().all(|gate| !gate.once) {
             return Ok(());
         }
@@ -204,9 +247,17 @@ impl Daemon {
         Ok(())
     }
 
-    /// How long until something is due.
-    pub(super) fn due_in(&self) -> Option<Duration> {
-        self.engine.next_deadline().map(|at| at.since(now()))
+    /// Compares the kernel's rules with what was written; `status` says what is wrong with them.
+    pub(super) fn verify_rules(&mut self) {
+        let rules = match self.firewall.verify() {
+            Ok(faults) if faults.is_empty() => None,
+            Ok(faults) => Some(format!(
+                "rules are missing or altered: {}",
+                faults.join(", ")
+            )),
+            Err(error) => Some(error.to_string()),
+        };
+        self.problems.set("rules", rules);
     }
 
     /// Follows interfaces and addresses that came or went.
@@ -275,40 +326,56 @@ impl Daemon {
     /// they stand for.
     pub(super) fn follow_names(&mut self) {
         let names = names(self.engine.policy(), &self.roster);
+        self.unresolved.retain(|name| names.contains(name));
         self.resolver.set_names(names);
+        self.follow_gates();
+    }
+
+    /// Tells the engine what gates with a name stand for.
+    fn follow_gates(&mut self) {
+        self.scope.set_gates(self.engine.policy());
         let resolved = gate_addresses(self.engine.policy(), &self.roster);
-        let addresses = resolved
-            .iter()
-            .flat_map(|(_, addresses)| addresses.iter().copied());
-        self.scope.set_gates(self.engine.policy(), addresses);
         self.handle(Event::GateAddresses(resolved));
     }
 
     /// A name has other addresses, or none.
     pub(super) fn name_changed(&mut self, event: resolver::Event) {
-        let changed = match event {
+        let change = match event {
             resolver::Event::Resolved {
                 name,
                 addresses,
                 valid_for,
             } => {
                 debug!("{name} is {addresses:?} for {valid_for:?}");
+                if self.unresolved.remove(&name) {
+                    info!("{name} resolves again");
+                }
                 self.memory.name(&name, &addresses);
                 self.roster.resolved(&name, addresses)
             }
             resolver::Event::Failed { name, why, keeping } => {
-                let kept = if keeping {
-                    "; its last good addresses are kept"
+                // It is tried again and again; once is enough for the log.
+                if self.unresolved.insert(name.clone()) {
+                    let kept = if keeping {
+                        "; its last good addresses are kept"
+                    } else {
+                        ""
+                    };
+                    warn!("cannot resolve {name}: {why}{kept}");
+                }
+                if keeping {
+                    None
                 } else {
-                    ""
-                };
-                warn!("cannot resolve {name}: {why}{kept}");
-                !keeping && self.roster.resolved(&name, Vec::new())
+                    self.roster.resolved(&name, Vec::new())
+                }
             }
         };
-        if changed {
-            self.handle(Event::Whitelist(self.roster.trusted()));
-            self.follow_names();
+        if let Some(change) = change {
+            self.handle(Event::WhitelistEdit {
+                add: change.add,
+                remove: change.remove,
+            });
+            self.follow_gates();
         }
     }
 
@@ -331,7 +398,7 @@ impl Daemon {
 
     /// Removes every rule of ours.
     pub(super) fn teardown(&mut self) -> Result<(), FirewallError> {
-        let result = self.firewall.teardown();
+        let result = self.firewall.teardown().and_then(|()| choose::teardown());
         match &result {
             Ok(()) => info!("every rule of ours is removed"),
             Err(error) => error!("{error}"),

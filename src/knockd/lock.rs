@@ -102,6 +102,11 @@ impl Lock {
         self.pid_path = Some(pid_path.to_owned());
         Ok(())
     }
+
+    /// Leaves the pid file where it is, as a sign that this did not end as it should.
+    pub(super) fn leave_pid_file(&mut self) {
+        self.pid_path = None;
+    }
 }
 
 impl Drop for Lock {
@@ -131,6 +136,18 @@ mod tests {
         drop(first);
         assert!(!pid.exists());
         Lock::take(&run, &pid).unwrap();
+    }
+
+    #[test]
+    fn a_daemon_that_fails_can_leave_its_pid_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid = dir.path().join("pid");
+        let mut lock = Lock::take(dir.path(), &pid).unwrap();
+        lock.write_pid(&pid).unwrap();
+        lock.leave_pid_file();
+        drop(lock);
+        assert!(pid.exists());
+        Lock::take(dir.path(), &pid).unwrap();
     }
 
     #[test]

@@ -6,17 +6,24 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::syslog::{self, Facility, LogFlags, Severity};
 use tracing::Level;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 
 use super::cli::Options;
 
-/// A log that can be opened anew, for those who rotate it.
-#[derive(Clone)]
-pub(super) struct Log(Arc<Mutex<Target>>);
+/// Lines that may wait to be written.
+const QUEUE: usize = 4096;
+
+/// A log that can be opened anew, for those who rotate it. Dropping it writes what is left, for a
+/// second at most.
+pub(super) struct Log {
+    target: Arc<Mutex<Target>>,
+    _guard: WorkerGuard,
+}
 
 enum Target {
     Stderr,
@@ -54,24 +61,35 @@ impl Log {
             (false, true) => Level::DEBUG,
             (false, false) => Level::INFO,
         };
-        let log = Self(Arc::new(Mutex::new(target)));
+        let target = Arc::new(Mutex::new(target));
+        // A thread of its own writes: a log that stands still must not hold up a packet. When it
+        // lags too far behind lines are lost rather than memory.
+        let (queue, guard) = deaf_to_signals(|| {
+            NonBlockingBuilder::default()
+                .buffered_lines_limit(QUEUE)
+                .thread_name("log")
+                .finish(Output(Arc::clone(&target)))
+        });
         let lines = tracing_subscriber::fmt()
             .with_max_level(level)
             .with_target(false)
             .with_ansi(false)
-            .with_writer(log.clone());
+            .with_writer(queue);
         // Fails only if there is a subscriber already, as in a test.
         let _ = if timed {
             tracing::subscriber::set_global_default(lines.finish())
         } else {
             tracing::subscriber::set_global_default(lines.without_time().finish())
         };
-        Ok(log)
+        Ok(Self {
+            target,
+            _guard: guard,
+        })
     }
 
     /// Opens the file anew, if it is one: somebody may have moved it away.
     pub(super) fn reopen(&self) -> Result<(), LogError> {
-        let mut target = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
         if let Target::File { path, file } = &mut *target {
             *file = open(path)?;
         }
@@ -79,58 +97,56 @@ impl Log {
     }
 }
 
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Line<'a>;
-
-    fn make_writer(&'a self) -> Line<'a> {
-        self.make_writer_for_level(Level::INFO)
+/// Starts threads that no signal is delivered to: the supervisor takes signals as they come to a
+/// process of one thread.
+fn deaf_to_signals<T>(start: impl FnOnce() -> T) -> T {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
+    let started = start();
+    if let Ok(before) = before {
+        // What could be set can be set back.
+        let _ = before.thread_set_mask();
     }
-
-    fn make_writer_for(&'a self, about: &tracing::Metadata<'_>) -> Line<'a> {
-        self.make_writer_for_level(*about.level())
-    }
+    started
 }
 
-impl Log {
-    fn make_writer_for_level(&self, level: Level) -> Line<'_> {
-        Line {
-            target: self.0.lock().unwrap_or_else(PoisonError::into_inner),
-            level,
-        }
-    }
-}
+/// Where the thread writes to, a line at a time.
+struct Output(Arc<Mutex<Target>>);
 
-/// Writes one line; the subscriber hands it over whole.
-pub(super) struct Line<'a> {
-    target: MutexGuard<'a, Target>,
-    level: Level,
-}
-
-impl Write for Line<'_> {
+impl Write for Output {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match &mut *self.target {
+        let mut target = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *target {
             Target::Stderr => io::stderr().write(line),
             Target::File { file, .. } => file.write(line),
             Target::System => {
-                let severity = match self.level {
-                    Level::ERROR => Severity::LOG_ERR,
-                    Level::WARN => Severity::LOG_WARNING,
-                    Level::INFO => Severity::LOG_INFO,
-                    _ => Severity::LOG_DEBUG,
-                };
-                let text = OsStr::from_bytes(line.trim_ascii_end());
-                syslog::syslog(severity, text).map_err(io::Error::from)?;
+                let text = OsStr::from_bytes(line.trim_ascii());
+                syslog::syslog(severity(line), text).map_err(io::Error::from)?;
                 Ok(line.len())
             }
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match &mut *self.target {
+        let mut target = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *target {
             Target::File { file, .. } => file.flush(),
             _ => Ok(()),
         }
     }
+}
+
+/// The first word of a line without a time is its level.
+fn severity(line: &[u8]) -> Severity {
+    let line = line.trim_ascii_start();
+    let levels = [
+        ("ERROR", Severity::LOG_ERR),
+        ("WARN", Severity::LOG_WARNING),
+        ("INFO", Severity::LOG_INFO),
+    ];
+    let known = levels
+        .into_iter()
+        .find(|(word, _)| line.starts_with(word.as_bytes()));
+    known.map_or(Severity::LOG_DEBUG, |(_, severity)| severity)
 }
 
 fn open(path: &Path) -> Result<File, LogError> {

@@ -1,20 +1,24 @@
 //! `knockd`, the daemon: where everything else is put together.
 #![forbid(unsafe_code)]
 
+mod alarm;
 mod answers;
 mod cli;
 mod daemon;
 mod lock;
 mod logging;
 mod memory;
+mod neighbours;
 mod oneshot;
 mod problems;
+mod pulse;
 mod requests;
 mod roster;
 mod run;
 mod start;
 mod supervisor;
 mod wants;
+mod whitelisting;
 
 use std::process::ExitCode;
 
@@ -48,14 +52,21 @@ fn privileged(
     task: impl FnOnce(&Options, &Log) -> Result<ExitCode, StartError>,
 ) -> Result<ExitCode, StartError> {
     start::check_privileges()?;
+    // Modes are given where files are made; what whoever starts us has set must not narrow them.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let log = Log::set_up(options)?;
-    task(options, &log)
+    let result = task(options, &log);
+    if let (Some(_), Err(error)) = (options.role, &result) {
+        // Nobody sees standard error once the daemon is in the background.
+        tracing::error!("{error}");
+    }
+    result
 }
 
 /// Runs as a daemon: in the foreground, or one of the processes of one in the background.
 fn serve(options: &Options) -> Result<ExitCode, StartError> {
     match options.role {
-        Some(Role::Supervisor) => privileged(options, |options, _| supervisor::supervise(options)),
+        Some(Role::Supervisor) => privileged(options, supervisor::supervise),
         Some(Role::Worker) => {
             supervisor::follow_supervisor()?;
             privileged(options, run::run)

@@ -1,11 +1,13 @@
 //! `setup`, `teardown` and `check`: what is done once.
 
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use crate::control::{Request, Verb, client};
-use crate::firewall::Backend;
-use crate::firewall::nftables::Nftables;
+use crate::control::client::{self, ClientError};
+use crate::control::{Request, Verb};
+use crate::firewall::choose;
 use crate::model::KnockPort;
 use crate::policy::{self, WhitelistSummary, check_report};
 use crate::sessions;
@@ -15,12 +17,14 @@ use super::cli::Options;
 use super::lock::{Lock, LockError};
 use super::start::{self, StartError};
 
+/// The longest that a supervisor lets pass between two workers, and a little more.
+const PATIENCE: Duration = Duration::from_secs(40);
+
 /// Installs the rules with all members that are known, and ends.
 pub(super) fn setup(options: &Options) -> Result<ExitCode, StartError> {
     let _lock = match Lock::take(&options.runtime_dir, &options.pid_path()) {
         Err(taken @ LockError::Taken { .. }) => {
-            println!("{taken}: there is nothing to set up");
-            return Ok(ExitCode::SUCCESS);
+            return Ok(say(&format!("{taken}: there is nothing to set up\n")));
         }
         lock => lock?,
     };
@@ -32,40 +36,64 @@ pub(super) fn setup(options: &Options) -> Result<ExitCode, StartError> {
         .gates
         .iter()
         .map(|gate| gate.name.as_str());
-    println!(
-        "installed with {}: {}",
-        basis.firewall.kind(),
-        gates.collect::<Vec<_>>().join(", ")
-    );
-    Ok(ExitCode::SUCCESS)
+    let gates = gates.collect::<Vec<_>>().join(", ");
+    Ok(say(&format!(
+        "installed with {}: {gates}\n",
+        basis.firewall.kind()
+    )))
+}
+
+/// Writes to standard output. Whoever closed it has seen enough.
+fn say(text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("knockd: cannot write to standard output: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Removes every rule of ours. A running daemon does it, and ends.
 pub(super) fn teardown(options: &Options) -> Result<ExitCode, StartError> {
     match Lock::take(&options.runtime_dir, &options.pid_path()) {
-        Err(LockError::Taken { .. }) => {
-            let socket = options.runtime_dir.join(crate::control::SOCKET_NAME);
-            let request = Request::new(Verb::Teardown, [""; 0]);
-            match client::ask(&socket, &request) {
-                Ok(response) => {
-                    response.done.iter().for_each(|line| println!("{line}"));
-                    response
-                        .refused
-                        .iter()
-                        .for_each(|line| eprintln!("knockd: {line}"));
-                    Ok(ExitCode::from(response.code))
-                }
-                Err(error) => {
-                    eprintln!("knockd: {error}");
-                    Ok(ExitCode::FAILURE)
-                }
-            }
-        }
+        Err(LockError::Taken { .. }) => Ok(teardown_by_daemon(options)),
         lock => {
             let _lock = lock?;
-            Nftables::open()?.teardown()?;
-            println!("every rule of ours is removed");
-            Ok(ExitCode::SUCCESS)
+            choose::teardown()?;
+            Ok(say("every rule of ours is removed\n"))
+        }
+    }
+}
+
+/// Asks the running daemon. Between the death of a worker and the start of the next one nobody
+/// answers for a while.
+fn teardown_by_daemon(options: &Options) -> ExitCode {
+    let socket = options.runtime_dir.join(crate::control::SOCKET_NAME);
+    let request = Request::new(Verb::Teardown, [""; 0]);
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match client::ask(&socket, &request) {
+            Ok(response) => {
+                for line in &response.refused {
+                    eprintln!("knockd: {line}");
+                }
+                let said = say(&(response.done.join("\n") + "\n"));
+                return if response.code == 0 {
+                    said
+                } else {
+                    ExitCode::from(response.code)
+                };
+            }
+            Err(ClientError::NotRunning(_)) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            Err(error) => {
+                eprintln!("knockd: {error}");
+                return ExitCode::FAILURE;
+            }
         }
     }
 }
@@ -81,8 +109,7 @@ pub(super) fn check(file: &Path) -> Result<ExitCode, StartError> {
         summary.as_ref(),
         &listening,
     );
-    print!("{report}");
-    Ok(ExitCode::SUCCESS)
+    Ok(say(&report))
 }
 
 fn summary(file: &Path) -> Option<WhitelistSummary> {

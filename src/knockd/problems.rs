@@ -4,37 +4,43 @@ use std::collections::BTreeMap;
 
 use tracing::{info, warn};
 
+/// The topic of problems with the whitelist file.
+pub(super) const WHITELIST: &str = "whitelist";
+
 /// The topic of problems with writing to the kernel.
 pub(super) const FIREWALL: &str = "firewall";
 
 /// What is not as it should be, by topic; `status` shows it.
 #[derive(Debug, Default)]
-pub(super) struct Problems(BTreeMap<&'static str, String>);
+pub(super) struct Problems(BTreeMap<&'static str, Vec<String>>);
 
 impl Problems {
     /// Sets or clears a topic, and says so in the log when it changes.
     pub(super) fn set(&mut self, topic: &'static str, problem: Option<String>) {
-        match problem {
-            Some(text) if self.0.get(topic) != Some(&text) => {
-                warn!("{text}");
-                self.0.insert(topic, text);
-            }
-            Some(_) => {}
-            None => {
-                if self.0.remove(topic).is_some() {
-                    info!("{topic}: all is well again");
-                }
-            }
+        self.set_all(topic, problem.into_iter().collect());
+    }
+
+    /// The same for a topic with several sides to it.
+    pub(super) fn set_all(&mut self, topic: &'static str, problems: Vec<String>) {
+        let before = self.0.remove(topic).unwrap_or_default();
+        for text in problems.iter().filter(|text| !before.contains(text)) {
+            warn!("{text}");
+        }
+        for text in before.iter().filter(|text| !problems.contains(text)) {
+            info!("no longer: {text}");
+        }
+        if !problems.is_empty() {
+            self.0.insert(topic, problems);
         }
     }
 
     /// What stands of a topic.
     pub(super) fn get(&self, topic: &str) -> Option<&str> {
-        self.0.get(topic).map(String::as_str)
+        self.0.get(topic)?.first().map(String::as_str)
     }
 
     /// What stands.
     pub(super) fn lines(&self) -> impl Iterator<Item = &str> {
-        self.0.values().map(String::as_str)
+        self.0.values().flatten().map(String::as_str)
     }
 }

@@ -5,14 +5,13 @@ use crate::control::protocol::{
 };
 use crate::control::{Asked, Entry, Response};
 use crate::engine::{Command, Event, KnockView, Outcome, Who};
+use crate::firewall::choose;
 use crate::model::{Chain, GateName, KnockPort, Lifetime};
 use crate::policy;
-use crate::whitelist::edit::{self, Edit};
-use crate::whitelist::{Host, WhitelistError};
 
 use super::answers;
 use super::daemon::{Daemon, log, now};
-use super::problems::FIREWALL;
+use super::problems::{FIREWALL, WHITELIST};
 
 impl Daemon {
     /// Carries out a request and answers it. `Teardown` is the loop's to finish.
@@ -75,110 +74,7 @@ impl Daemon {
         else {
             return Response::refused(1, "the daemon gave no answer; its log may say why");
         };
-        Response::new(code, done, refused)
-    }
-
-    /// Puts entries into the whitelist file, then into force.
-    fn trust(&mut self, entries: &[Entry], note: Option<&str>, force: bool, who: &Who) -> Response {
-        let Some(file) = self.roster.file().map(ToOwned::to_owned) else {
-            return Response::refused(1, "the policy names no whitelist file; use --runtime");
-        };
-        let mut note = note.map_or_else(|| who.0.clone(), ToOwned::to_owned);
-        if force {
-            note = format!("--force {note}");
-        }
-        let (mut done, mut refused) = (Vec::new(), Vec::new());
-        for entry in entries {
-            let host = host(entry);
-            let said = match edit::add(&file, &host, &note) {
-                Ok(Edit::AlreadyThere { line }) => {
-                    format!("{entry} is in {} already, on line {line}", file.display())
-                }
-                Ok(_) => format!("{entry} trusted, and added to {}", file.display()),
-                Err(error) => {
-                    refused.push(error.to_string());
-                    continue;
-                }
-            };
-            self.roster.add(host, &note);
-            done.push(said);
-        }
-        self.whitelist_changed(who, &done);
-        self.handle(Event::Relisted(nets(entries)));
-        self.answer_edit(done, refused)
-    }
-
-    /// Takes entries out of the whitelist file and out of force, and what was trusted until
-    /// reboot with them.
-    fn untrust(&mut self, entries: &[Entry], who: &Who) -> Response {
-        let (mut done, mut refused) = (Vec::new(), Vec::new());
-        if let Some(file) = self.roster.file().map(ToOwned::to_owned) {
-            for entry in entries {
-                let host = host(entry);
-                match edit::remove(&file, &host) {
-                    Ok(Edit::Removed { covered, .. }) => {
-                        done.push(format!("{entry} taken out of {}", file.display()));
-                        done.extend(covered.map(|c| {
-                            format!(
-                                "{entry} is still trusted as part of {} (line {})",
-                                c.by, c.line
-                            )
-                        }));
-                        self.roster.remove(&host);
-                    }
-                    Ok(Edit::NotThere {
-                        covered: Some(covered),
-                    }) => {
-                        refused.push(format!(
-                            "{entry} has no line of its own in {}: it is trusted as part of {} \
-                             (line {})",
-                            file.display(),
-                            covered.by,
-                            covered.line
-                        ));
-                    }
-                    Ok(_) | Err(WhitelistError::Missing(_)) => {}
-                    Err(error) => refused.push(error.to_string()),
-                }
-            }
-        }
-        self.whitelist_changed(who, &done);
-        let command = Command::Untrust {
-            nets: nets(entries),
-            gates: Vec::new(),
-        };
-        let outcome = self.handle(Event::Command {
-            who: who.clone(),
-            command,
-        });
-        if let Some(outcome) = outcome
-            && outcome.code == 0
-            && outcome.done != ["nothing to do"]
-        {
-            done.extend(outcome.done);
-        }
-        self.answer_edit(done, refused)
-    }
-
-    fn whitelist_changed(&mut self, who: &Who, done: &[String]) {
-        if done.is_empty() {
-            return;
-        }
-        for line in done {
-            tracing::info!("{who}: {line}");
-        }
-        self.handle(Event::Whitelist(self.roster.trusted()));
-        self.follow_names();
-    }
-
-    fn answer_edit(&self, mut done: Vec<String>, mut refused: Vec<String>) -> Response {
-        if let Some(problem) = self.problems.get(FIREWALL) {
-            refused.push(problem.to_owned());
-        }
-        if done.is_empty() && refused.is_empty() {
-            done.push("nothing to do".to_owned());
-        }
-        Response::new(u8::from(!refused.is_empty()), done, refused)
+        answer(code, done, refused)
     }
 
     fn list(&mut self, chains: &[Chain], gates: &[GateName]) -> Response {
@@ -201,16 +97,9 @@ impl Daemon {
     }
 
     fn status(&mut self) -> Response {
-        let rules = match self.firewall.verify() {
-            Ok(faults) if faults.is_empty() => None,
-            Ok(faults) => Some(format!(
-                "rules are missing or altered: {}",
-                faults.join(", ")
-            )),
-            Err(error) => Some(error.to_string()),
-        };
-        self.problems.set("rules", rules);
+        self.verify_rules();
         self.problems.set("state", self.memory.problem());
+        self.look_around();
         let problems: Vec<String> = self.problems.lines().map(ToOwned::to_owned).collect();
         let degraded = !problems.is_empty();
         let now = now();
@@ -284,15 +173,17 @@ impl Daemon {
             Ok(roster) => roster,
             Err(error) => return refused(2, error.to_string()),
         };
-        let old_policy = self.engine.policy().clone();
+        let old_engine = self.engine.clone();
         let old_roster = std::mem::replace(&mut self.roster, roster);
         if let Err(error) = self.put_into_force(checked.policy) {
+            self.engine = old_engine;
             self.roster = old_roster;
-            let back = self.put_into_force(old_policy).err();
+            let back = self.install().err();
             self.problems
                 .set(FIREWALL, back.map(|error| error.to_string()));
             return refused(1, error.to_string());
         }
+        self.problems.set(WHITELIST, None);
         self.problems.set(FIREWALL, None);
         self.matcher.reload(self.engine.policy());
         self.look_for_listeners();
@@ -310,6 +201,11 @@ impl Daemon {
         &mut self,
         policy: policy::Policy,
     ) -> Result<(), crate::firewall::FirewallError> {
+        let wanted = policy.firewall.backend;
+        let change = wanted != self.engine.policy().firewall.backend;
+        let kind = self.firewall.kind();
+        let chosen = change.then(|| choose::choose(wanted, Some(kind)));
+        let chosen = chosen.transpose()?.filter(|c| c.backend.kind() != kind);
         for event in [
             Event::Policy(Box::new(policy)),
             Event::Whitelist(self.roster.trusted()),
@@ -317,7 +213,24 @@ impl Daemon {
             // One installation follows, so that of all actions only what is said matters.
             self.engine.handle(event, now()).iter().for_each(log);
         }
-        self.install()
+        let Some(mut chosen) = chosen else {
+            return self.install();
+        };
+        self.notice_used_up()?;
+        // The new one before the old one goes.
+        chosen.backend.install(&self.engine.desired(now()))?;
+        self.firewall = chosen.backend;
+        self.backend_reason = chosen.reason;
+        let removed = chosen
+            .former
+            .into_iter()
+            .try_for_each(choose::Former::remove);
+        self.problems.set(
+            "former backend",
+            removed.err().map(|error| error.to_string()),
+        );
+        tracing::info!("{} instead of {kind}", self.firewall.kind());
+        Ok(())
     }
 }
 
@@ -335,14 +248,16 @@ fn port_status((port, arrived): (KnockPort, u64)) -> PortStatus {
     }
 }
 
-fn host(entry: &Entry) -> Host {
-    match entry {
-        Entry::Net(net) => Host::Net(*net),
-        Entry::Name(name) => Host::Name(name.clone()),
+/// The answer to a command; where nothing changed it says so.
+pub(super) fn answer(code: u8, mut done: Vec<String>, refused: Vec<String>) -> Response {
+    if done.is_empty() && refused.is_empty() {
+        done.push("nothing to do".to_owned());
     }
+    Response::new(code, done, refused)
 }
 
-fn nets(entries: &[Entry]) -> Vec<ipnet::IpNet> {
+/// The addresses and networks among the entries.
+pub(super) fn nets(entries: &[Entry]) -> Vec<ipnet::IpNet> {
     let net = |entry: &Entry| match entry {
         Entry::Net(net) => Some(*net),
         Entry::Name(_) => None,

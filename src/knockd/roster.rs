@@ -15,8 +15,15 @@ pub(super) struct Roster {
     file: Option<PathBuf>,
     entries: Vec<Entry>,
     addresses: HashMap<String, Vec<IpAddr>>,
-    /// There was no file when it was read.
-    missing: bool,
+}
+
+/// What has changed about whom the whitelist trusts.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Change {
+    /// New, each with its reason.
+    pub(super) add: Vec<(IpNet, String)>,
+    /// Trusted no more.
+    pub(super) remove: Vec<IpNet>,
 }
 
 /// Why a reload leaves the whitelist as it is.
@@ -47,25 +54,23 @@ fn listed(bad: &[String]) -> String {
 
 impl Roster {
     /// Reads the file at start: what is bad is skipped and returned as complaints.
-    pub(super) fn at_start(file: Option<&Path>) -> (Self, Vec<String>) {
+    /// A file that cannot be read is returned as a problem.
+    pub(super) fn at_start(file: Option<&Path>) -> (Self, Vec<String>, Option<String>) {
         let mut roster = Self {
             file: file.map(Path::to_owned),
             ..Self::default()
         };
         let Some(file) = file else {
-            return (roster, Vec::new());
+            return (roster, Vec::new(), None);
         };
         match whitelist::load(file) {
             Ok(parsed) => {
                 let complaints = complaints(&parsed);
                 let named = |line| format!("{}: {line}; skipped", file.display());
                 roster.entries = parsed.entries;
-                (roster, complaints.into_iter().map(named).collect())
+                (roster, complaints.into_iter().map(named).collect(), None)
             }
-            Err(error) => {
-                roster.missing = matches!(error, WhitelistError::Missing(_));
-                (roster, vec![error.to_string()])
-            }
+            Err(error) => (roster, Vec::new(), Some(error.to_string())),
         }
     }
 
@@ -77,51 +82,65 @@ impl Roster {
             ..Self::default()
         };
         let Some(file) = file else { return Ok(roster) };
-        match whitelist::load(file) {
-            Ok(parsed) => {
-                if !parsed.bad.is_empty() {
-                    let bad = complaints(&parsed);
-                    return Err(RosterError::BadLines {
-                        file: file.to_owned(),
-                        bad,
-                    });
-                }
-                if parsed.blank && !self.entries.is_empty() {
-                    return Err(RosterError::Empty(file.to_owned()));
-                }
-                roster.entries = parsed.entries;
-            }
-            // Where there never was one, none has been lost.
-            Err(WhitelistError::Missing(_))
-                if self.missing && self.file.as_deref() == Some(file) =>
-            {
-                roster.missing = true;
-            }
-            Err(error) => return Err(error.into()),
+        let parsed = whitelist::load(file)?;
+        if !parsed.bad.is_empty() {
+            return Err(RosterError::BadLines {
+                file: file.to_owned(),
+                bad: complaints(&parsed),
+            });
         }
+        if parsed.blank {
+            return Err(RosterError::Empty(file.to_owned()));
+        }
+        roster.entries = parsed.entries;
         Ok(roster)
     }
 
-    /// Whether the file could not be read for another reason than that there is none.
+    /// The file, if the policy names one.
     pub(super) fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }
 
-    /// Adds an entry that has been written to the file.
-    pub(super) fn add(&mut self, host: Host, comment: &str) {
-        self.missing = false;
-        if !self.entries.iter().any(|entry| entry.host.same(&host)) {
-            self.entries.push(Entry {
-                line: 0,
-                host,
-                comment: comment.to_owned(),
-            });
+    /// Adds entries that have been written to the file.
+    pub(super) fn add(&mut self, hosts: Vec<(Host, String)>) -> Change {
+        let before = self.entries.len();
+        for (host, comment) in hosts {
+            if !self.entries.iter().any(|entry| entry.host.same(&host)) {
+                self.entries.push(Entry {
+                    line: 0,
+                    host,
+                    comment,
+                });
+            }
+        }
+        let mut add = Vec::new();
+        for entry in &self.entries[before..] {
+            self.trusted_by(entry, &mut add);
+        }
+        Change {
+            add,
+            remove: Vec::new(),
         }
     }
 
-    /// Removes an entry that has been taken out of the file.
-    pub(super) fn remove(&mut self, host: &Host) {
-        self.entries.retain(|entry| !entry.host.same(host));
+    /// Removes entries that have been taken out of the file.
+    pub(super) fn remove(&mut self, hosts: &[Host]) -> Change {
+        let (gone, kept): (Vec<Entry>, Vec<Entry>) = std::mem::take(&mut self.entries)
+            .into_iter()
+            .partition(|entry| hosts.iter().any(|host| entry.host.same(host)));
+        self.entries = kept;
+        let mut nets = Vec::new();
+        for entry in &gone {
+            self.trusted_by(entry, &mut nets);
+        }
+        let remove = nets
+            .into_iter()
+            .map(|(net, _)| net)
+            .filter(|net| !self.provides(*net));
+        Change {
+            add: Vec::new(),
+            remove: remove.collect(),
+        }
     }
 
     /// The names that need addresses.
@@ -132,10 +151,38 @@ impl Roster {
         })
     }
 
-    /// Sets the addresses of a name; whether they are others than before.
-    pub(super) fn resolved(&mut self, name: &str, addresses: Vec<IpAddr>) -> bool {
-        let old = self.addresses.insert(name.to_lowercase(), addresses);
-        old.as_ref() != self.addresses.get(&name.to_lowercase())
+    /// Sets the addresses of a name; what that changes, if they are others than before.
+    pub(super) fn resolved(&mut self, name: &str, addresses: Vec<IpAddr>) -> Option<Change> {
+        let name = name.to_lowercase();
+        let old = self
+            .addresses
+            .insert(name.clone(), addresses)
+            .unwrap_or_default();
+        if old == self.addresses(&name) {
+            return None;
+        }
+        let mut add = Vec::new();
+        for entry in &self.entries {
+            if matches!(&entry.host, Host::Name(known) if known.eq_ignore_ascii_case(&name)) {
+                self.trusted_by(entry, &mut add);
+            }
+        }
+        let remove = old
+            .into_iter()
+            .map(host_net)
+            .filter(|net| !self.provides(*net));
+        Some(Change {
+            remove: remove.collect(),
+            add,
+        })
+    }
+
+    /// Whether an entry stands for exactly this network.
+    fn provides(&self, net: IpNet) -> bool {
+        self.entries.iter().any(|entry| match &entry.host {
+            Host::Net(known) => *known == net,
+            Host::Name(name) => self.addresses(name).iter().any(|a| host_net(*a) == net),
+        })
     }
 
     /// The addresses of a name, none if it is unknown.
@@ -147,29 +194,34 @@ impl Roster {
 
     /// Everybody who is trusted, each with the reason.
     pub(super) fn trusted(&self) -> Vec<(IpNet, String)> {
+        let mut trusted = Vec::with_capacity(self.entries.len());
+        for entry in &self.entries {
+            self.trusted_by(entry, &mut trusted);
+        }
+        trusted
+    }
+
+    /// Whom an entry trusts, each with the reason.
+    fn trusted_by(&self, entry: &Entry, trusted: &mut Vec<(IpNet, String)>) {
         let file = self
             .file
             .as_deref()
             .and_then(Path::file_name)
             .unwrap_or_default();
         let file = file.to_string_lossy();
-        let mut trusted = Vec::with_capacity(self.entries.len());
-        for entry in &self.entries {
-            let note = if entry.comment.is_empty() {
-                String::new()
-            } else {
-                format!(": {}", entry.comment)
-            };
-            match &entry.host {
-                Host::Net(net) => trusted.push((*net, format!("{file}{note}"))),
-                Host::Name(name) => trusted.extend(
-                    self.addresses(name)
-                        .iter()
-                        .map(|address| (host_net(*address), format!("{file}: {name}{note}"))),
-                ),
-            }
+        let note = if entry.comment.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", entry.comment)
+        };
+        match &entry.host {
+            Host::Net(net) => trusted.push((*net, format!("{file}{note}"))),
+            Host::Name(name) => trusted.extend(
+                self.addresses(name)
+                    .iter()
+                    .map(|address| (host_net(*address), format!("{file}: {name}{note}"))),
+            ),
         }
-        trusted
     }
 }
 
@@ -203,7 +255,7 @@ mod tests {
     #[test]
     fn at_start_a_bad_line_is_reported_with_its_number_and_skipped() {
         let (_dir, path) = file("192.0.2.1\n999.0.0.1 oops\n192.0.2.2\n");
-        let (roster, complaints) = Roster::at_start(Some(&path));
+        let (roster, complaints, _) = Roster::at_start(Some(&path));
         assert_eq!(nets(&roster), ["192.0.2.1/32", "192.0.2.2/32"]);
         assert!(
             complaints.len() == 1 && complaints[0].contains("line 2"),
@@ -214,7 +266,7 @@ mod tests {
     #[test]
     fn at_reload_a_bad_line_a_missing_or_an_empty_file_changes_nothing() {
         let (_dir, path) = file("192.0.2.1\n");
-        let (roster, _) = Roster::at_start(Some(&path));
+        let (roster, ..) = Roster::at_start(Some(&path));
         std::fs::write(&path, "192.0.2.1\n999.0.0.1\n").unwrap();
         assert!(matches!(
             roster.reloaded(Some(&path)),
@@ -235,30 +287,64 @@ mod tests {
     #[test]
     fn a_file_of_comments_only_empties_the_whitelist() {
         let (_dir, path) = file("192.0.2.1\n");
-        let (roster, _) = Roster::at_start(Some(&path));
+        let (roster, ..) = Roster::at_start(Some(&path));
         std::fs::write(&path, "# nobody\n").unwrap();
         assert_eq!(nets(&roster.reloaded(Some(&path)).unwrap()), [""; 0]);
     }
 
     #[test]
-    fn where_there_never_was_a_file_a_reload_goes_on_without() {
+    fn a_file_that_cannot_be_read_at_start_is_a_problem() {
         let (dir, _) = file("");
-        let none = dir.path().join("none");
-        let (roster, complaints) = Roster::at_start(Some(&none));
-        assert_eq!(complaints.len(), 1);
-        assert!(roster.reloaded(Some(&none)).is_ok());
+        let (roster, complaints, problem) = Roster::at_start(Some(&dir.path().join("none")));
+        assert!(complaints.is_empty() && problem.is_some());
+        assert!(nets(&roster).is_empty());
+        assert!(
+            Roster::at_start(Some(dir.path())).2.is_some(),
+            "a directory"
+        );
+    }
+
+    #[test]
+    fn what_changes_is_what_differs() {
+        let (_dir, path) = file("192.0.2.1\ngw.example.org\nother.example.org\n");
+        let (mut roster, ..) = Roster::at_start(Some(&path));
+        let addresses = |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect();
+        roster.resolved("other.example.org", addresses(&["192.0.2.3"]));
+        roster.resolved(
+            "gw.example.org",
+            addresses(&["192.0.2.1", "192.0.2.2", "192.0.2.3"]),
+        );
+        let change = roster
+            .resolved("gw.example.org", addresses(&["192.0.2.4"]))
+            .unwrap();
+        let removed: Vec<_> = change.remove.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            removed,
+            ["192.0.2.2/32"],
+            "the others have lines of their own"
+        );
+        assert_eq!(change.add.len(), 1);
+        let host = |text: &str| text.parse::<Host>().unwrap();
+        let change = roster.remove(&[host("192.0.2.1"), host("gw.example.org")]);
+        let removed: Vec<_> = change.remove.iter().map(ToString::to_string).collect();
+        assert_eq!(removed, ["192.0.2.1/32", "192.0.2.4/32"]);
+        let change = roster.add(vec![
+            (host("192.0.2.9"), "new".into()),
+            (host("192.0.2.9"), String::new()),
+        ]);
+        assert_eq!(change.add.len(), 1);
     }
 
     #[test]
     fn names_stand_for_their_addresses_and_keep_them_over_a_reload() {
         let (_dir, path) = file("Gate.Example.org the gateway\n");
-        let (mut roster, _) = Roster::at_start(Some(&path));
+        let (mut roster, ..) = Roster::at_start(Some(&path));
         assert_eq!(roster.names().count(), 1);
         assert!(nets(&roster).is_empty());
         let address: IpAddr = "2001:db8::1".parse().unwrap();
-        assert!(roster.resolved("gate.example.org", vec![address]));
+        assert!(roster.resolved("gate.example.org", vec![address]).is_some());
         assert!(
-            !roster.resolved("gate.example.org", vec![address]),
+            roster.resolved("gate.example.org", vec![address]).is_none(),
             "nothing new"
         );
         let roster = roster.reloaded(Some(&path)).unwrap();

@@ -10,13 +10,14 @@ use tracing::{error, info};
 
 use crate::capture::Drained;
 use crate::control::{Asked, Call, Response, Server};
-use crate::engine::Event;
 use crate::sys::ready::Ready;
 
+use super::alarm::Alarm;
 use super::cli::Options;
 use super::daemon::Daemon;
 use super::logging::Log;
 use super::memory::Written;
+use super::pulse::{Listener, Pulse};
 use super::start::{self, StartError};
 use super::supervisor;
 
@@ -44,21 +45,22 @@ pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> 
         let (calls, requests) = mpsc::channel(REQUESTS);
         let mut server = tokio::spawn(server.run(calls));
         let sources = Sources::new(&daemon, names, requests)?;
-        announce(options);
-        let end = events(&mut daemon, sources, &mut server, log).await;
+        let mut pulse = Pulse::new(announce(options), &options.runtime_dir);
+        let end = events(&mut daemon, sources, &mut server, &mut pulse, log).await;
         server.abort();
         let _ = server.await;
         end
     })
 }
 
-/// Tells whoever started us that everything is in place.
-fn announce(options: &Options) {
+/// Tells whoever started us that everything is in place; who wants to hear that it stays so.
+fn announce(options: &Options) -> Option<Listener> {
     info!("knockd {} is listening", env!("CARGO_PKG_VERSION"));
     // Not being started by systemd is no fault.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    if options.role.is_some() {
-        supervisor::tell_ready();
+    match options.role {
+        Some(_) => supervisor::tell_ready().map(Listener::Supervisor),
+        None => Listener::systemd(),
     }
 }
 
@@ -96,13 +98,15 @@ async fn events(
     daemon: &mut Daemon,
     mut sources: Sources,
     server: &mut tokio::task::JoinHandle<Result<(), crate::control::ControlError>>,
+    pulse: &mut Pulse,
     log: &Log,
 ) -> Result<ExitCode, StartError> {
     let mut more = false;
+    let mut alarm = Alarm::new()?;
     let mut look_around = tokio::time::interval(LOOK_AROUND);
     look_around.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let due = daemon.due_in();
+        alarm.set(daemon.due())?;
         tokio::select! {
             () = async {}, if more => {
                 more = daemon.take_packets() == Drained::More;
@@ -128,7 +132,11 @@ async fn events(
                 ready.map_err(|source| StartError::Io { operation: "wait for interfaces", source })?;
                 daemon.links_changed();
             }
-            () = sleep(due) => drop(daemon.handle(Event::Tick)),
+            rung = alarm.rings() => {
+                rung?;
+                daemon.tick();
+            }
+            stir = pulse.stirs() => pulse.carry_on(stir, daemon),
             _ = look_around.tick() => daemon.look_for_listeners(),
             Some(()) = sources.hangup.recv() => {
                 if let Err(error) = log.reopen() {
@@ -186,13 +194,4 @@ async fn when_written(unwritten: Vec<Written>, mut response: Response) -> Respon
         break;
     }
     response
-}
-
-/// Until the next deadline, or for ever.
-async fn sleep(due: Option<Duration>) {
-    match due {
-        // A millisecond later, so that the deadline has passed for certain.
-        Some(due) => tokio::time::sleep(due + Duration::from_millis(1)).await,
-        None => std::future::pending().await,
-    }
 }

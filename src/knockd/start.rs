@@ -1,19 +1,22 @@
 //! From nothing to a running daemon: what the kernel holds, what the store remembers and what the
 //! files say, put together and installed in one transaction.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use ipnet::IpNet;
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
 use crate::capture::CaptureError;
-use crate::engine::{Engine, Event};
-use crate::firewall::nftables::Nftables;
-use crate::firewall::{Backend, FirewallError, Observed};
+use crate::engine::{Engine, Event, TrustEdit};
+use crate::firewall::choose::{self, Chosen};
+use crate::firewall::{Backend, BackendKind, Desired, FirewallError, Observed};
 use crate::links::{Links, LinksError};
 use crate::matcher::{Matcher, Scope};
+use crate::model::{Bucket, Chain, GateName};
 use crate::policy::{self, Checked, LoadError, Policy};
 use crate::resolver::{self, Known, Resolver};
 use crate::sessions;
@@ -24,7 +27,7 @@ use super::daemon::{self, Daemon, Packets, now};
 use super::lock::LockError;
 use super::logging::LogError;
 use super::memory::Memory;
-use super::problems::Problems;
+use super::problems::{Problems, WHITELIST};
 use super::roster::Roster;
 use super::wants::gate_addresses;
 
@@ -116,6 +119,7 @@ pub(super) fn load_policy(path: &Path) -> Result<Policy, StartError> {
 pub(super) struct Basis {
     pub(super) engine: Engine,
     pub(super) firewall: Box<dyn Backend>,
+    pub(super) backend_reason: String,
     pub(super) links: Links,
     pub(super) roster: Roster,
     pub(super) memory: Memory,
@@ -125,29 +129,40 @@ pub(super) struct Basis {
 
 /// Puts together what kernel, store and files hold, and installs it in one transaction.
 pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartError> {
-    let mut firewall: Box<dyn Backend> = Box::new(Nftables::open()?);
     let links = Links::open()?;
     let mut problems = Problems::default();
     let (store, known, trust) = recall(state_dir);
+    let Chosen {
+        backend: mut firewall,
+        reason: backend_reason,
+        mut former,
+    } = choose::choose(policy.firewall.backend, remembered_backend(&store))?;
+    remember_backend(&store, firewall.kind());
     let memory = Memory::start(store);
     problems.set("state", memory.problem());
 
-    let (mut roster, complaints) = Roster::at_start(policy.trusted.as_deref());
+    let (mut roster, complaints, problem) = Roster::at_start(policy.trusted.as_deref());
+    problems.set(WHITELIST, problem);
     for complaint in complaints {
         warn!("{complaint}");
     }
     for name in &known {
-        roster.resolved(&name.name, name.addresses.clone());
+        drop(roster.resolved(&name.name, name.addresses.clone()));
     }
     let held = firewall.observe()?;
-    let first = held.is_none();
+    let first = held.is_none() && former.is_empty();
     let mut engine = Engine::new(policy);
     let gates = gate_addresses(engine.policy(), &roster);
-    let trust = trust
+    let trust: Vec<_> = trust
         .into_iter()
         .map(|t| (t.gate, t.net, t.reason))
         .collect();
-    let Observed { members, .. } = held.unwrap_or_default();
+    let held = held.unwrap_or_default();
+    let trust = [trust, import_trust(&held, &roster, &memory)].concat();
+    let Observed { mut members, .. } = held;
+    for former in &mut former {
+        members.extend(former.members()?);
+    }
     let found = members.len();
     for event in [
         Event::OwnAddresses(links.own_addresses().iter().copied().collect()),
@@ -163,22 +178,16 @@ pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartEr
     if first {
         desired.sessions = open_sessions(engine.policy());
     }
-    let mut attempt = 0;
-    loop {
-        attempt += 1;
-        match firewall.install(&desired) {
-            // What the first look overlooked is taken over like the rest.
-            Err(FirewallError::Unseen(members)) if attempt < ADOPTIONS => {
-                drop(engine.handle(Event::Adopt(members), now()));
-                let sessions = desired.sessions;
-                desired = engine.desired(now());
-                desired.sessions = sessions;
-            }
-            result => {
-                result?;
-                break;
-            }
+    let desired = put_in_force(&mut *firewall, &mut engine, desired)?;
+    for former in former {
+        let kind = former.kind();
+        // The new one is in force; what the old one still denies is to be known.
+        let removed = former.remove().map_err(|error| error.to_string());
+        match &removed {
+            Ok(()) => info!("{kind}: the rules from before are removed"),
+            Err(why) => warn!("{kind}: the rules from before are still there: {why}"),
         }
+        problems.set("former backend", removed.err());
     }
     let how = if first {
         "installed".to_owned()
@@ -186,19 +195,86 @@ pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartEr
         format!("found {found} members")
     };
     info!(
-        "{}: {how}; {} members hold",
+        "{} ({backend_reason}): {how}; {} members hold",
         firewall.kind(),
         desired.members.len()
     );
     Ok(Basis {
         engine,
         firewall,
+        backend_reason,
         links,
         roster,
         memory,
         known,
         problems,
     })
+}
+
+/// Installs, and takes over what only then turns out to be in the kernel: what the first look
+/// overlooked, or what somebody else has added. Returns what was installed in the end.
+pub(super) fn put_in_force(
+    firewall: &mut dyn Backend,
+    engine: &mut Engine,
+    mut desired: Desired,
+) -> Result<Desired, FirewallError> {
+    for _ in 1..ADOPTIONS {
+        match firewall.install(&desired) {
+            Err(FirewallError::Unseen(members)) => {
+                warn!("taking over {} members found in the kernel", members.len());
+                drop(engine.handle(Event::Adopt(members), now()));
+                let sessions = desired.sessions;
+                desired = engine.desired(now());
+                desired.sessions = sessions;
+            }
+            result => return result.map(|()| desired),
+        }
+    }
+    firewall.install(&desired).map(|()| desired)
+}
+
+/// Trust at run time: where, whom, why.
+type Trust = (Option<GateName>, IpNet, String);
+
+/// Whom the original script trusted and the whitelist does not have: trusted until reboot.
+fn import_trust(held: &Observed, roster: &Roster, memory: &Memory) -> Vec<Trust> {
+    let listed: HashSet<IpNet> = roster.trusted().into_iter().map(|(net, _)| net).collect();
+    let found = held.members.iter().filter(|member| {
+        member.chain == Chain::Trusted
+            && held.originals.contains(&member.gate)
+            && !listed.contains(&member.net)
+    });
+    let trust = found.map(|member| {
+        let reason = format!("found in the original {}_trusted", member.gate);
+        (Some(member.gate.clone()), member.net, reason)
+    });
+    let trust: Vec<Trust> = trust.collect();
+    for (gate, net, reason) in &trust {
+        info!("{net} was trusted by the original script, and stays so until reboot");
+        drop(memory.trust(TrustEdit::Add(gate.clone(), *net, reason.clone())));
+    }
+    trust
+}
+
+/// The name of the setting.
+const BACKEND: &str = "backend";
+
+fn remembered_backend(store: &Result<Store, crate::store::StoreError>) -> Option<BackendKind> {
+    remembered_backend_of(store.as_ref().ok()?)
+}
+
+fn remembered_backend_of(store: &Store) -> Option<BackendKind> {
+    // What cannot be read is complained about where the rest is read.
+    choose::parse_kind(&store.setting(BACKEND).ok()??)
+}
+
+fn remember_backend(store: &Result<Store, crate::store::StoreError>, kind: BackendKind) {
+    if let Ok(store) = store
+        && remembered_backend_of(store) != Some(kind)
+        && let Err(error) = store.set_setting(BACKEND, &kind.to_string())
+    {
+        warn!("{error}");
+    }
 }
 
 /// Sessions that are open before the first rule is: connection tracking does not know them yet.
@@ -250,6 +326,7 @@ pub(super) fn listen(
     let Basis {
         engine,
         firewall,
+        backend_reason,
         links,
         roster,
         memory,
@@ -276,12 +353,14 @@ pub(super) fn listen(
         policy_path: options.policy_path(),
         interface: options.interface.clone(),
         only_ipv4: options.only_ipv4,
+        lookup_lines: Bucket::new(1, 20),
         lookups: options.lookup.then(|| Arc::new(Semaphore::new(LOOKUPS))),
         matcher: Matcher::new(engine.policy()),
         engine,
         scope: Scope::default(),
-        backend_reason: "the only one in this version".to_owned(),
+        backend_reason,
         firewall,
+        foreign: None,
         capture,
         links,
         resolver,
@@ -290,6 +369,8 @@ pub(super) fn listen(
         problems,
         started: now(),
         packets: Packets::default(),
+        unresolved: HashSet::new(),
+        retry: None,
         unwritten: Vec::new(),
         fired: Vec::new(),
         listening: Vec::new(),
@@ -298,5 +379,6 @@ pub(super) fn listen(
     daemon.look_for_listeners();
     daemon.follow_interfaces();
     daemon.follow_names();
+    daemon.look_around();
     Ok((daemon, names))
 }

@@ -1,35 +1,40 @@
 //! A daemon in the background: a supervisor that starts the worker, and starts it again when it
-//! dies. The kernel goes on enforcing meanwhile; nothing opens.
+//! dies or hangs. The kernel goes on enforcing meanwhile; nothing opens.
 //!
 //! Each is this program started anew with a hidden role, so that no process is ever forked with
 //! threads in it.
 
+mod signals;
+mod worker;
+
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsFd;
-use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
-use tracing::{error, info, warn};
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal};
+use tracing::{error, warn};
+
+use signals::Signals;
+use worker::Worker;
 
 use super::cli::Options;
 use super::lock::Lock;
+use super::logging::Log;
 use super::start::StartError;
 
-/// What the worker says when everything is in place.
+/// What the worker says when everything is in place. What it says after that are signs of life.
 const READY: &str = "ready";
 
 /// A worker that lasted this long may be started again at once.
 const STEADY: Duration = Duration::from_secs(60);
 
-/// Pauses before a start, after so many deaths in a row.
+/// Pauses in seconds before a start, after so many deaths in a row.
 const PAUSES: [u64; 6] = [0, 1, 2, 5, 10, 30];
 
 fn failed(operation: &'static str) -> impl FnOnce(io::Error) -> StartError {
@@ -37,11 +42,15 @@ fn failed(operation: &'static str) -> impl FnOnce(io::Error) -> StartError {
 }
 
 /// This program again, with the same options in another role.
-fn again(role: &str) -> Result<Command, StartError> {
-    let program: PathBuf = std::env::current_exe().map_err(failed("find this program"))?;
-    let mut command = Command::new(program);
+fn again(role: &str) -> Command {
+    // Not by its path: that may have been replaced by another version, or removed.
+    let mut command = Command::new("/proc/self/exe");
+    let mut arguments = std::env::args_os();
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
     let mut skip = false;
-    for argument in std::env::args_os().skip(1) {
+    for argument in arguments {
         // The role that this process was given is not the other's.
         if std::mem::take(&mut skip) {
             continue;
@@ -53,12 +62,18 @@ fn again(role: &str) -> Result<Command, StartError> {
         command.arg(argument);
     }
     command.args(["--role", role]);
-    Ok(command)
+    command
+}
+
+/// The name by which init scripts recognise the process; started as above it would be `exe`.
+fn take_name() {
+    // It fails for no name of this length.
+    let _ = prctl::set_name(c"knockd");
 }
 
 /// Starts the supervisor and waits until the worker is ready, or has failed.
 pub(super) fn launch() -> Result<ExitCode, StartError> {
-    let mut supervisor = again("supervisor")?
+    let mut supervisor = again("supervisor")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -89,77 +104,110 @@ fn code(status: ExitStatus) -> ExitCode {
 }
 
 /// The worker's word to the supervisor, and the supervisor's to whoever started it; then both
-/// let go of the terminal.
-pub(super) fn tell_ready() {
+/// let go of the terminal. What can be said further to the same listener is written to the
+/// answer, which does not block.
+pub(super) fn tell_ready() -> Option<File> {
     let mut out = io::stdout();
     // Nobody listening is no fault: whoever started us may have gone.
     let _ = writeln!(out, "{READY}").and_then(|()| out.flush());
-    let null = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/null");
+    let listener = out.as_fd().try_clone_to_owned().ok();
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null");
     if let Ok(null) = null {
         let _ = nix::unistd::dup2_stdout(null.as_fd());
         let _ = nix::unistd::dup2_stderr(null.as_fd());
     }
+    let listener = listener?;
+    fcntl(&listener, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).ok()?;
+    Some(File::from(listener))
 }
 
 /// Prepares the worker: it hears signals again, which the supervisor blocks and a child inherits,
-/// and it ends when its supervisor does.
+/// and it ends when its supervisor does, even if it hangs. That is a crash and not a stop, so that
+/// nothing is withdrawn: a new supervisor takes over what the kernel holds.
 pub(super) fn follow_supervisor() -> Result<(), StartError> {
+    take_name();
     SigSet::empty()
         .thread_set_mask()
         .map_err(|errno| failed("unblock signals")(errno.into()))?;
-    nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)
+    prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|errno| failed("follow the supervisor")(errno.into()))?;
-    // It may have died before that.
-    if nix::unistd::getppid() == Pid::from_raw(1) {
+    // It may have died before that. Then nobody has the other end of the pipe.
+    let out = io::stdout();
+    let mut pipe = [PollFd::new(out.as_fd(), PollFlags::empty())];
+    let polled = poll(&mut pipe, PollTimeout::ZERO);
+    polled.map_err(|errno| failed("look for the supervisor")(errno.into()))?;
+    if pipe[0].any() == Some(true) {
         return Err(StartError::Io {
             operation: "follow the supervisor",
-            source: io::Error::from(io::ErrorKind::NotFound),
+            source: io::Error::from(io::ErrorKind::BrokenPipe),
         });
     }
     Ok(())
 }
 
+/// How a supervisor's life ends.
+enum End {
+    /// The first worker never was ready; it has said why.
+    NotStarted(ExitStatus),
+    /// The worker was told to stop, or ended well by itself.
+    Stopped(ExitCode),
+}
+
 /// Keeps a worker running until told to stop, or until it ends of its own will.
-pub(super) fn supervise(options: &Options) -> Result<ExitCode, StartError> {
+pub(super) fn supervise(options: &Options, log: &Log) -> Result<ExitCode, StartError> {
+    take_name();
     // A session of its own: no terminal ends it.
     nix::unistd::setsid().map_err(|errno| failed("leave the terminal")(errno.into()))?;
-    let _ = std::env::set_current_dir("/");
+    if options.paths_are_absolute() {
+        // So that no file system stays mounted for its sake.
+        let _ = std::env::set_current_dir("/");
+    }
     let mut lock = Lock::take(&options.runtime_dir, &options.pid_path())?;
     lock.write_pid(&options.pid_path())?;
-    let signals = Signals::take()?;
-    let mut deaths = 0;
     let mut told = false;
+    let end = Signals::take().and_then(|signals| keep_running(&signals, log, &mut told));
+    match end {
+        Ok(End::NotStarted(status)) => Ok(code(status)),
+        Ok(End::Stopped(code)) => Ok(code),
+        Err(error) => {
+            if told {
+                // It was running and nobody stopped it: `restartifdead` is to find its pid file.
+                lock.leave_pid_file();
+            }
+            Err(error)
+        }
+    }
+}
+
+fn keep_running(signals: &Signals, log: &Log, told: &mut bool) -> Result<End, StartError> {
+    let mut deaths = 0;
     loop {
         let since = Instant::now();
-        let mut worker = again("worker")?
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(failed("start the worker"))?;
-        let ready = first_line(&mut worker).as_deref() == Some(READY);
-        if ready && !told {
-            tell_ready();
-            told = true;
-        }
-        let (status, stopping) = attend(&worker, &signals)?;
-        // A worker that never was ready has said why; one that ended well was told to.
-        if stopping || status.success() || !told {
-            return Ok(code(status));
-        }
-        if ready && since.elapsed() >= STEADY {
-            deaths = 0;
-        }
+        let why = match Worker::start() {
+            Ok(worker) => {
+                let ended = worker.attend(signals, log, told)?;
+                if ended.stopping {
+                    return Ok(End::Stopped(ended.stopped()));
+                }
+                if !*told {
+                    return Ok(End::NotStarted(ended.status));
+                }
+                if ended.status.success() {
+                    return Ok(End::Stopped(ExitCode::SUCCESS));
+                }
+                if ended.ready && since.elapsed() >= STEADY {
+                    deaths = 0;
+                }
+                format!("the worker died ({})", how(ended.status))
+            }
+            Err(error) if *told => error.to_string(),
+            Err(error) => return Err(error),
+        };
         let pause = PAUSES[deaths.min(PAUSES.len() - 1)];
         deaths += 1;
-        warn!(
-            "the worker died ({}); starting it again in {pause} s",
-            how(status)
-        );
-        if told_to_stop(&signals, Duration::from_secs(pause))? {
-            return Ok(ExitCode::SUCCESS);
+        warn!("{why}; starting it again in {pause} s");
+        if signals.stop_within(Duration::from_secs(pause), log)? {
+            return Ok(End::Stopped(ExitCode::SUCCESS));
         }
     }
 }
@@ -172,92 +220,8 @@ fn how(status: ExitStatus) -> String {
     }
 }
 
-/// The signals that a supervisor lives by, one after another.
-struct Signals(SignalFd);
-
-impl Signals {
-    /// Blocks them for this process, so that they come here.
-    fn take() -> Result<Self, StartError> {
-        let failed = |errno: Errno| failed("take signals")(errno.into());
-        let signals = SigSet::from_iter([
-            Signal::SIGTERM,
-            Signal::SIGINT,
-            Signal::SIGHUP,
-            Signal::SIGCHLD,
-        ]);
-        signals.thread_block().map_err(failed)?;
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        Ok(Self(SignalFd::with_flags(&signals, flags).map_err(failed)?))
-    }
-
-    /// The next one, or none within that time.
-    fn next(&self, within: Option<Duration>) -> Result<Option<Signal>, StartError> {
-        let failed = |errno: Errno| failed("wait for signals")(errno.into());
-        let timeout = within.map_or(PollTimeout::NONE, |time| {
-            PollTimeout::try_from(time.as_millis()).unwrap_or(PollTimeout::MAX)
-        });
-        match poll(
-            &mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)],
-            timeout,
-        ) {
-            Ok(0) | Err(Errno::EINTR) => return Ok(None),
-            Ok(_) => {}
-            Err(errno) => return Err(failed(errno)),
-        }
-        let info = self.0.read_signal().map_err(failed)?;
-        let number = info.and_then(|info| i32::try_from(info.ssi_signo).ok());
-        Ok(number.and_then(|number| Signal::try_from(number).ok()))
-    }
-}
-
-/// Passes signals on to the worker until it ends; whether it was told to stop.
-fn attend(worker: &Child, signals: &Signals) -> Result<(ExitStatus, bool), StartError> {
-    let pid = Pid::from_raw(worker.id().cast_signed());
-    let mut stopping = false;
-    loop {
-        if let Some(status) = ended(pid) {
-            return Ok((status, stopping));
-        }
-        match signals.next(None)? {
-            None | Some(Signal::SIGCHLD) => {}
-            Some(Signal::SIGHUP) => pass_on(pid, Signal::SIGHUP),
-            Some(_) => {
-                info!("stopping");
-                stopping = true;
-                pass_on(pid, Signal::SIGTERM);
-            }
-        }
-    }
-}
-
-fn ended(pid: Pid) -> Option<ExitStatus> {
-    match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
-        Ok(WaitStatus::Exited(_, code)) => Some(ExitStatus::from_raw(code << 8)),
-        Ok(WaitStatus::Signaled(_, signal, _)) => Some(ExitStatus::from_raw(signal as i32)),
-        Ok(_) => None,
-        Err(errno) => {
-            error!("cannot wait for the worker: {errno}");
-            Some(ExitStatus::from_raw(1 << 8))
-        }
-    }
-}
-
-fn pass_on(pid: Pid, signal: Signal) {
-    if let Err(errno) = kill(pid, signal) {
-        warn!("cannot pass {signal} on to the worker: {errno}");
-    }
-}
-
-/// Waits; whether it was told to stop meanwhile.
-fn told_to_stop(signals: &Signals, pause: Duration) -> Result<bool, StartError> {
-    let until = Instant::now() + pause;
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(false);
-        }
-        if let Some(Signal::SIGTERM | Signal::SIGINT) = signals.next(Some(left))? {
-            return Ok(true);
-        }
+fn reopen(log: &Log) {
+    if let Err(error) = log.reopen() {
+        error!("{error}");
     }
 }

@@ -28,7 +28,7 @@ pub use scope::Scope;
 pub use sequences::SequenceId;
 use sequences::{Arrival, PortId, Sequences};
 use sweeps::Guard;
-use table::{Attempt, Table};
+use table::Table;
 
 /// The attempts of all sources.
 #[derive(Debug)]
@@ -72,17 +72,24 @@ impl Matcher {
     /// Takes a packet into account. `at` is the kernel's time of it. Nothing is allocated unless a
     /// sequence is completed.
     ///
-    /// Whether the packet was meant for this host is asked of [`Scope`] before.
-    pub fn handle(&mut self, knock: &Knock, at: Time) -> Heard {
+    /// Whether the packet counts at all is asked of [`Scope`] before; `ours` is whether it was sent
+    /// to an address of this very host, where a foreign port can be told from one that is
+    /// served.
+    pub fn handle(&mut self, knock: &Knock, ours: bool, at: Time) -> Heard {
         let mut heard = Heard::default();
         match self.sequences.arrival(knock) {
             Arrival::Knock(port) => self.knocked(knock, port, at, &mut heard.completed),
-            Arrival::Foreign if self.counts_as_sweep(knock) => {
+            Arrival::Foreign if ours && self.counts_as_sweep(knock) => {
                 heard.swept = self
                     .table
                     .touch(knock.source, knock.port.port, &self.guard, at);
                 if heard.swept {
-                    self.table.for_each_attempt(knock.source, Attempt::void);
+                    let sequences = &self.sequences;
+                    self.table.for_each_attempt(knock.source, |attempt| {
+                        if !sequences[attempt.sequence].is_drop {
+                            attempt.void();
+                        }
+                    });
                 }
             }
             Arrival::Foreign | Arrival::OtherFlags => {}
@@ -99,15 +106,18 @@ impl Matcher {
 
     fn knocked(&mut self, knock: &Knock, port: PortId, at: Time, completed: &mut Vec<SequenceId>) {
         let print = self.table.fingerprint(knock);
-        if print.is_some_and(|print| self.table.has_seen(knock.source, print))
-            || self.table.is_scanner(knock.source, &self.guard, at)
-        {
+        if print.is_some_and(|print| self.table.has_seen(knock.source, print)) {
             return;
         }
+        // A sweep opens nothing; that it steps on decoys is what these are for.
+        let only_drops = self.table.is_scanner(knock.source, &self.guard, at);
         self.continue_attempts(knock, at, completed);
         for &id in self.sequences.starting_with(port) {
             let sequence = &self.sequences[id];
-            if self.moved.contains(&id) || !sequence.fits(knock) {
+            if self.moved.contains(&id)
+                || !sequence.fits(knock)
+                || (only_drops && !sequence.is_drop)
+            {
                 continue;
             }
             if sequence.ports.len() == 1 {

@@ -25,16 +25,13 @@ impl Scope {
         self.broadcast = addresses.into_iter().map(canonical).collect();
     }
 
-    /// Follows the policy; `resolved` are the addresses of gates that are given by name.
-    pub fn set_gates(&mut self, policy: &Policy, resolved: impl IntoIterator<Item = IpAddr>) {
+    /// Follows the policy: a gate for traffic through this host names what lies behind it.
+    pub fn set_gates(&mut self, policy: &Policy) {
         self.behind = NetMap::new();
         for gate in policy.gates.iter().filter(|gate| gate.hook.forward()) {
             if let Some(GateAddress::Net(net)) = &gate.address {
                 self.behind.insert(*net, ());
             }
-        }
-        for address in resolved {
-            self.behind.insert(host_net(address), ());
         }
     }
 

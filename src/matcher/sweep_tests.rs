@@ -60,6 +60,14 @@ fn a_scanner_has_no_valid_attempt_until_it_has_been_quiet_that_long() {
 }
 
 #[test]
+fn decoys_go_on_counting_for_a_scanner() {
+    let mut bench = Bench::new(&appliance());
+    let ports: Vec<u16> = (1000..1400).collect();
+    let done = sweep(&mut bench, A, 0, 100, &ports);
+    assert_eq!(done, ["banned1", "banned4", "banned2"], "in passing");
+}
+
+#[test]
 fn another_foreign_port_prolongs_it() {
     let mut bench = Bench::new(&appliance());
     sweep(&mut bench, A, 0, 0, &[1, 2, 3, 4, 5]);
@@ -108,6 +116,15 @@ fn ports_longer_ago_than_the_window_do_not_count() {
 }
 
 #[test]
+fn ports_of_what_is_behind_this_host_are_not_foreign() {
+    let mut matcher = Matcher::new(&appliance());
+    for port in 1..=100u16 {
+        let syn = crate::fixtures::packet(A, &port.to_string(), 1);
+        assert!(!matcher.handle(&syn, false, Time::from_secs(1)).swept);
+    }
+}
+
+#[test]
 fn neutral_ports_datagrams_and_other_flags_are_not_foreign() {
     let mut bench = Bench::new(&appliance());
     bench.matcher.set_neutral([22, 80, 443, 8080, 25, 110, 143]);
@@ -147,7 +164,7 @@ fn it_is_told_once_when_a_source_becomes_a_scanner() {
     let told: Vec<u16> = (1..=100u16)
         .filter(|port| {
             let syn = crate::fixtures::packet(A, &port.to_string(), 1);
-            matcher.handle(&syn, Time::from_secs(1)).swept
+            matcher.handle(&syn, true, Time::from_secs(1)).swept
         })
         .collect();
     assert_eq!(told, [5]);
@@ -199,7 +216,7 @@ proptest! {
             let from = format!("192.0.2.{source}");
             let syn = crate::fixtures::packet(&from, &port.to_string(), i as u32);
             let expected = plain[usize::from(source)].touch(port, at, usize::from(limit), 75);
-            prop_assert_eq!(matcher.handle(&syn, Time::from_secs(at)).swept, expected);
+            prop_assert_eq!(matcher.handle(&syn, true, Time::from_secs(at)).swept, expected);
         }
     }
 }

@@ -29,7 +29,8 @@ impl Guard {
     /// at the next touch, or is so old that the whole record is.
     fn counts(&self, print: u32, now: Time) -> bool {
         let age = self.tick(now).wrapping_sub(low_bits(print));
-        u64::from(age) <= Self::TICKS
+        // A tick more, since both times were rounded down.
+        u64::from(age) <= Self::TICKS + 1
     }
 }
 
@@ -74,10 +75,16 @@ impl Table {
             self.records[at as usize].push_print(print);
         }
         let is_scanner = was_scanner || enough;
-        self.for_each_foreign(source, |_, record| {
+        let mut newest = None;
+        self.for_each_foreign(source, |at, record| {
             record.started = now;
             record.stage = u8::from(is_scanner);
+            newest = Some(at);
         });
+        // One of them outlives whatever is started before the next touch, and says enough.
+        if let Some(at) = newest {
+            self.make_newest(at);
+        }
         is_scanner && !was_scanner
     }
 

@@ -18,9 +18,9 @@ const NIL: u32 = u32::MAX;
 /// fills. Each record is in two lists: the sources that share a bucket, and all records in the
 /// order in which they were started. When there is no room the oldest record goes.
 ///
-/// Guarantee: a packet makes at most two records for each sequence it starts or one that only
-/// witnesses, so under R packets a second, each from a new source that starts one sequence, a
-/// record lives at least `capacity() / R` seconds.
+/// Guarantee: a packet makes at most a record for each sequence that its port starts, and one
+/// that only witnesses or counts. With R packets a second, each starting one sequence, a record
+/// lives at least `capacity() / R` seconds.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) records: Vec<Record>,
@@ -155,8 +155,7 @@ impl Table {
         }
         let at = match oldest {
             Some((_, at)) if witnesses >= WITNESSES => {
-                self.unlink_age(at);
-                self.link_newest(at);
+                self.make_newest(at);
                 at
             }
             _ => self.add(source),
@@ -199,8 +198,7 @@ impl Table {
         if at == NIL {
             at = self.add(source);
         } else {
-            self.unlink_age(at);
-            self.link_newest(at);
+            self.make_newest(at);
         }
         let record = &mut self.records[at as usize];
         record.sequence = sequence.0;
@@ -290,6 +288,12 @@ impl Table {
     /// The first record of the source's bucket, or `NIL`.
     pub(super) fn first(&self, source: Source) -> u32 {
         self.buckets[self.bucket(source)].wrapping_sub(1)
+    }
+
+    /// The last to go from now on.
+    pub(super) fn make_newest(&mut self, at: u32) {
+        self.unlink_age(at);
+        self.link_newest(at);
     }
 
     fn unlink_bucket(&mut self, at: u32) {

@@ -3,12 +3,16 @@
 #![forbid(unsafe_code)]
 
 mod addr;
+mod bucket;
+mod host;
 mod name;
 mod netmap;
 mod port;
 mod time;
 
 pub use addr::{canonical, canonical_net, host_net, net_of_prefix};
+pub use bucket::Bucket;
+pub use host::is_host_name;
 pub use name::{GateName, KnockName, NameError};
 pub use netmap::NetMap;
 pub use port::{KnockPort, PortError, PortRange, Proto};

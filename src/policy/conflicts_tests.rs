@@ -160,10 +160,14 @@ fn what_is_unwise_is_warned_about() {
     ] {
         assert_eq!(told(body), expected, "{body}");
     }
-    assert_eq!(
-        warnings("gates: { g: { ports: [22], verdict: return } }"),
-        ["`verdict: return`"]
-    );
+    let returning = |backend| {
+        warnings(&format!(
+            "firewall: {{ backend: {backend} }}\ngates: {{ g: {{ ports: [22], verdict: return }} }}"
+        ))
+    };
+    assert_eq!(returning("nftables"), ["`verdict: return`"]);
+    assert_eq!(returning("iptables"), [""; 0]);
+    assert_eq!(returning("auto"), [""; 0]);
     assert_eq!(
         warnings("gates: { g: { ports: [22], accept_timeout: never } }"),
         ["`accept_timeout: never`"]

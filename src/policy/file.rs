@@ -71,7 +71,8 @@ fn read(reader: &mut Reader, root: &Node, file: &Path) -> Option<Policy> {
     if gates_node.is_none() {
         settings::required(reader, root.at, "gates", EXAMPLE);
     }
-    let placed_gates = gates_node.and_then(|node| gates::read(reader, node));
+    let firewall = settings::firewall(reader, fields.get("firewall"));
+    let placed_gates = gates_node.and_then(|node| gates::read(reader, node, firewall.backend));
     let names = gates_node.map(gates::names).unwrap_or_default();
     let placed_knocks = match fields.get("knocks") {
         Some(node) => knocks::read(reader, node, &names),
@@ -86,7 +87,7 @@ fn read(reader: &mut Reader, root: &Node, file: &Path) -> Option<Policy> {
     let never_ban = fields.get("never_ban");
     Some(Policy {
         interfaces: interfaces.map_or(Interfaces::Any, |node| settings::interfaces(reader, node)),
-        firewall: settings::firewall(reader, fields.get("firewall")),
+        firewall,
         trusted: Some(settings::trusted(reader, fields.get("trusted"), file)),
         never_ban: never_ban.map_or(Vec::new(), |node| settings::never_ban(reader, node)),
         scan_guard: settings::scan_guard(reader, fields.get("scan_guard"), longest),

@@ -6,11 +6,11 @@ use ipnet::IpNet;
 
 use crate::model::{GateName, Lifetime, PortError, PortRange, canonical_net, host_net};
 
-use super::host::is_host_name;
 use super::node::{At, Node, Value};
 use super::problem::quote;
 use super::reader::{Fields, Reader};
-use super::{Gate, GateAddress, Hook, Verdict};
+use super::{BackendChoice, Gate, GateAddress, Hook, Verdict};
+use crate::model::is_host_name;
 
 /// More are surely a mistake; each gate costs rules that every packet may meet.
 pub(super) const MOST_GATES: usize = 64;
@@ -43,7 +43,11 @@ pub(super) struct PlacedGate {
 }
 
 /// Reads all gates; `None` if there are none to speak of.
-pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Vec<PlacedGate>> {
+pub(super) fn read(
+    reader: &mut Reader,
+    node: &Node,
+    backend: BackendChoice,
+) -> Option<Vec<PlacedGate>> {
     let entries = reader.entries(node, "a mapping of gate names to gates")?;
     if entries.is_empty() {
         reader.error(node.at, "no gate", "at least one under `gates`");
@@ -67,14 +71,20 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Vec<PlacedGate>> 
             reader.error(at, quote(name), A_GATE_NAME);
             continue;
         };
-        if let Some(gate) = gate(reader, name, at, body) {
+        if let Some(gate) = gate(reader, name, at, body, backend) {
             gates.push(gate);
         }
     }
     Some(gates)
 }
 
-fn gate(reader: &mut Reader, name: GateName, at: At, body: &Node) -> Option<PlacedGate> {
+fn gate(
+    reader: &mut Reader,
+    name: GateName,
+    at: At,
+    body: &Node,
+    backend: BackendChoice,
+) -> Option<PlacedGate> {
     let fields = reader.fields(body, "a mapping with at least `ports`", &KEYS)?;
     let (ports, ports_at) = ports(reader, &fields, &name, at);
     let hook = fields.get("hook").and_then(|node| {
@@ -100,7 +110,7 @@ fn gate(reader: &mut Reader, name: GateName, at: At, body: &Node) -> Option<Plac
             .get("ban_timeout")
             .and_then(|node| reader.lifetime(node))
             .unwrap_or(Lifetime::Never),
-        verdict: verdict(reader, &fields).unwrap_or(Verdict::Accept),
+        verdict: verdict(reader, &fields, backend).unwrap_or(Verdict::Accept),
         once: flag(reader, &fields, "once", false),
         log_drops: flag(reader, &fields, "log_drops", true),
         cut_sessions: flag(reader, &fields, "cut_sessions", false),
@@ -132,11 +142,11 @@ fn accept_timeout(reader: &mut Reader, fields: &Fields<'_>) -> Option<Lifetime> 
     Some(lifetime)
 }
 
-fn verdict(reader: &mut Reader, fields: &Fields<'_>) -> Option<Verdict> {
+fn verdict(reader: &mut Reader, fields: &Fields<'_>, backend: BackendChoice) -> Option<Verdict> {
     let node = fields.get("verdict")?;
     let words = [("accept", Verdict::Accept), ("return", Verdict::Return)];
     let verdict = reader.choice(node, &words)?;
-    if verdict == Verdict::Return {
+    if verdict == Verdict::Return && backend == BackendChoice::Nftables {
         reader.warn(
             node.at,
             "`verdict: return`",

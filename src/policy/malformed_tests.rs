@@ -121,10 +121,10 @@ const CASES: &[(&str, &[&str])] = &[
     ("<G>interface: []\n", &[
         "2:12: found 0 interfaces, expected `any`, a name or a list of 1 to 64 names",
     ]),
-    ("<G>firewall: { backend: iptables, on_stop: close, foo: 1 }\n", &[
-        "2:22: found `backend: iptables`, which is not available in this version, expected `auto` or `nftables`",
-        "2:41: found `close`, expected `keep` or `closed` (did you mean `closed`?)",
-        "2:48: found the unknown key `foo`, expected `backend` or `on_stop`",
+    ("<G>firewall: { backend: iptable, on_stop: close, foo: 1 }\n", &[
+        "2:22: found `iptable`, expected `auto`, `iptables` or `nftables` (did you mean `iptables`?)",
+        "2:40: found `close`, expected `keep` or `closed` (did you mean `closed`?)",
+        "2:47: found the unknown key `foo`, expected `backend` or `on_stop`",
     ]),
     ("<G>firewall: nftables\n", &[
         "2:11: found `nftables`, expected a mapping with `backend` and `on_stop`",

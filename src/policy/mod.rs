@@ -9,7 +9,6 @@ mod conflicts;
 mod file;
 mod flags;
 mod gates;
-mod host;
 mod knocks;
 mod load;
 mod node;

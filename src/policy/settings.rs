@@ -82,14 +82,8 @@ pub(super) fn firewall(reader: &mut Reader, node: Option<&Node>) -> Firewall {
             ("iptables", BackendChoice::Iptables),
             ("nftables", BackendChoice::Nftables),
         ];
-        match reader.choice(node, &words) {
-            Some(BackendChoice::Iptables) => reader.error(
-                node.at,
-                "`backend: iptables`, which is not available in this version",
-                "`auto` or `nftables`",
-            ),
-            Some(backend) => firewall.backend = backend,
-            None => {}
+        if let Some(backend) = reader.choice(node, &words) {
+            firewall.backend = backend;
         }
     }
     if let Some(node) = fields.get("on_stop") {

@@ -1,5 +1,5 @@
-//! What outlives the daemon: the last good addresses of host names, and trust that lasts until
-//! reboot. A small `SQLite` database; every call blocks for a moment and belongs off the packet
+//! What outlives the daemon: the last good addresses of host names, trust that lasts until reboot,
+//! and which backend was chosen. A small `SQLite` database; every call blocks for a moment and belongs off the packet
 //! path. The daemon does without it where it fails.
 #![forbid(unsafe_code)]
 
@@ -274,6 +274,30 @@ impl Store {
             });
         }
         Ok(trust)
+    }
+
+    /// What was last remembered under that name.
+    pub fn setting(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let found = self.database.query_row(
+            "SELECT value FROM settings WHERE name = ?1",
+            [name],
+            |row| row.get(0),
+        );
+        match found {
+            Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
+            found => found.map(Some).map_err(self.failed("read a setting")),
+        }
+    }
+
+    /// Remembers it under that name, in place of what was there.
+    pub fn set_setting(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        self.database
+            .execute(
+                "INSERT OR REPLACE INTO settings (name, value) VALUES (?1, ?2)",
+                [name, value],
+            )
+            .map(drop)
+            .map_err(self.failed("remember a setting"))
     }
 
     fn forget_other_boots(&self) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{FILE_NAME, StoreError};
 
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// A name that nobody has asked for in this time is of no use; shorter would let a clock that
 /// jumps ahead for a moment empty the table.
@@ -29,6 +29,15 @@ const SCHEMA: &str = "
     );
     CREATE UNIQUE INDEX runtime_trust_key ON runtime_trust (coalesce(gate, ''), net);
     PRAGMA user_version = 1;
+";
+
+/// What version 2 adds.
+const SETTINGS: &str = "
+    CREATE TABLE settings (
+        name TEXT PRIMARY KEY NOT NULL,
+        value TEXT NOT NULL
+    ) WITHOUT ROWID;
+    PRAGMA user_version = 2;
 ";
 
 /// Which boot this is (random(4)).
@@ -130,6 +139,9 @@ fn migrate(connection: &mut Connection, found: i64) -> rusqlite::Result<()> {
     let change = connection.transaction()?;
     if found == 0 {
         change.execute_batch(SCHEMA)?;
+    }
+    if found < 2 {
+        change.execute_batch(SETTINGS)?;
     }
     change.execute(
         "DELETE FROM names WHERE seen_at < CAST(strftime('%s', 'now') AS INTEGER) - ?1",

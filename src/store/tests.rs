@@ -156,6 +156,40 @@ fn a_damaged_file_is_moved_aside_and_said_so() {
 }
 
 #[test]
+fn a_setting_is_what_was_set_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open_as(dir.path(), "a").unwrap();
+    assert_eq!(store.setting("backend").unwrap(), None);
+    store.set_setting("backend", "iptables").unwrap();
+    store.set_setting("backend", "nftables").unwrap();
+    drop(store);
+    let store = Store::open_as(dir.path(), "another boot").unwrap();
+    assert_eq!(
+        store.setting("backend").unwrap().as_deref(),
+        Some("nftables")
+    );
+}
+
+#[test]
+fn a_store_of_the_first_version_gets_settings_and_keeps_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open_as(dir.path(), "a").unwrap();
+    store
+        .add_trust(None, net("192.0.2.0/24"), "somebody")
+        .unwrap();
+    drop(store);
+    let path = dir.path().join(FILE_NAME);
+    rusqlite::Connection::open(path)
+        .unwrap()
+        .execute_batch("DROP TABLE settings; PRAGMA user_version = 1;")
+        .unwrap();
+    let store = Store::open_as(dir.path(), "a").unwrap();
+    assert_eq!(store.setting("backend").unwrap(), None);
+    store.set_setting("backend", "iptables").unwrap();
+    assert_eq!(store.trust().unwrap().len(), 1);
+}
+
+#[test]
 fn a_later_version_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     drop(Store::open_as(dir.path(), "boot").unwrap());

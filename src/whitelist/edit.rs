@@ -7,8 +7,9 @@ use ipnet::IpNet;
 
 use super::error::WhitelistError;
 use super::file;
-use super::host::{Host, is_host_name};
+use super::host::Host;
 use super::parse::{Line, forced, parse, read_line};
+use crate::model::is_host_name;
 
 /// What became of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,51 +51,87 @@ pub struct Covered {
 
 /// Adds a line for `host`. A network of length 0 needs a comment that begins with `--force`.
 pub fn add(path: &Path, host: &Host, comment: &str) -> Result<Edit, WhitelistError> {
-    let comment = comment.trim();
-    check(host, comment)?;
-    let line = if comment.is_empty() {
-        host.to_string()
-    } else {
-        format!("{host} # {comment}")
-    };
-    let Some(target) = file::target(path)? else {
-        file::create(path, format!("{line}\n").as_bytes())?;
-        return Ok(Edit::Added {
-            line: 1,
-            created: true,
-        });
-    };
-    let found = file::read(&target)?;
-    let parsed = parse(&found.bytes);
-    if let Some(entry) = parsed.entries.iter().find(|entry| entry.host.same(host)) {
-        return Ok(Edit::AlreadyThere { line: entry.line });
+    let mut edits = add_all(path, &[(host.clone(), comment.to_owned())])?;
+    Ok(edits.remove(0))
+}
+
+/// Adds a line for each host that has none, all of them or nothing; what became of each.
+pub fn add_all(path: &Path, hosts: &[(Host, String)]) -> Result<Vec<Edit>, WhitelistError> {
+    for (host, comment) in hosts {
+        check(host, comment.trim())?;
     }
-    let bytes = with_line(&found.bytes, &line);
-    file::replace(&target, &found, &bytes)?;
-    Ok(Edit::Added {
-        line: lines(&bytes).count(),
-        created: false,
-    })
+    let target = file::target(path)?;
+    let created = target.is_none();
+    let found = target.as_deref().map(file::read).transpose()?;
+    let mut bytes = found
+        .as_ref()
+        .map_or_else(Vec::new, |found| found.bytes.clone());
+    let mut known: Vec<(Host, usize)> = parse(&bytes)
+        .entries
+        .into_iter()
+        .map(|entry| (entry.host, entry.line))
+        .collect();
+    let before = bytes.len();
+    let mut edits = Vec::with_capacity(hosts.len());
+    let mut count = lines(&bytes).count();
+    for (host, comment) in hosts {
+        if let Some((_, line)) = known.iter().find(|(known, _)| known.same(host)) {
+            edits.push(Edit::AlreadyThere { line: *line });
+            continue;
+        }
+        let comment = comment.trim();
+        let text = if comment.is_empty() {
+            host.to_string()
+        } else {
+            format!("{host} # {comment}")
+        };
+        bytes = with_line(&bytes, &text);
+        count += 1;
+        known.push((host.clone(), count));
+        edits.push(Edit::Added {
+            line: count,
+            created,
+        });
+    }
+    if bytes.len() > before {
+        match (&target, &found) {
+            (Some(target), Some(found)) => file::replace(target, found, &bytes)?,
+            _ => file::create(path, &bytes)?,
+        }
+    }
+    Ok(edits)
 }
 
 /// Removes every line that means `host`.
 pub fn remove(path: &Path, host: &Host) -> Result<Edit, WhitelistError> {
+    let mut edits = remove_all(path, std::slice::from_ref(host))?;
+    Ok(edits.remove(0))
+}
+
+/// Removes every line that means one of the hosts, all of them or nothing; what became of each.
+pub fn remove_all(path: &Path, hosts: &[Host]) -> Result<Vec<Edit>, WhitelistError> {
     let missing = || WhitelistError::Missing(path.to_owned());
     let target = file::target(path)?.ok_or_else(missing)?;
     let found = file::read(&target)?;
-    let (bytes, removed) = without_host(&found.bytes, host);
-    if !removed.is_empty() {
+    let mut bytes = found.bytes.clone();
+    let mut removed = Vec::with_capacity(hosts.len());
+    for host in hosts {
+        let (rest, lines) = without_host(&bytes, host);
+        bytes = rest;
+        removed.push(lines);
+    }
+    if bytes.len() < found.bytes.len() {
         file::replace(&target, &found, &bytes)?;
     }
-    let covered = covered(&bytes, host);
-    Ok(if removed.is_empty() {
-        Edit::NotThere { covered }
-    } else {
-        Edit::Removed {
-            lines: removed,
-            covered,
+    let edits = hosts.iter().zip(removed).map(|(host, lines)| {
+        let covered = covered(&bytes, host);
+        if lines.is_empty() {
+            Edit::NotThere { covered }
+        } else {
+            Edit::Removed { lines, covered }
         }
-    })
+    });
+    Ok(edits.collect())
 }
 
 fn check(host: &Host, comment: &str) -> Result<(), WhitelistError> {

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::model::{canonical_net, host_net};
+use crate::model::{canonical_net, host_net, is_host_name};
 
 /// Whom a line of the whitelist means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,24 +99,4 @@ impl fmt::Display for Host {
 
 fn without_dot(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
-}
-
-/// RFC 1123, section 2.1: labels of 1 to 63 letters, digits and hyphens, no hyphen at either end,
-/// 253 characters in all; a closing dot is allowed. A last label of digits would be a mistyped
-/// address.
-pub(super) fn is_host_name(text: &str) -> bool {
-    let name = without_dot(text);
-    if name.len() > 253 {
-        return false;
-    }
-    let label_fits = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    let last = name.rsplit('.').next().unwrap_or_default();
-    name.split('.').all(label_fits) && !last.bytes().all(|b| b.is_ascii_digit())
 }

@@ -59,6 +59,7 @@ pub(crate) fn what_a_full_ring_loses_is_counted() {
     let statistics = capture.statistics().unwrap();
     assert_eq!(statistics.seen, 20_000);
     assert_eq!(statistics.dropped, 20_000 - received);
+    assert_eq!(capture.taken(), received);
     // The rings' sizes: 4096 of 15,000 and 2048 of 5,000.
     assert_eq!(received, 4096 + 2048);
     veth.send(&syn(9));

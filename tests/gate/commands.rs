@@ -5,7 +5,9 @@ use std::time::Duration;
 use portcullis::lab::Daemon;
 
 use crate::scenarios;
-use crate::world::{AT_ONCE, DECOY, Family, POLICY, TRUSTED, Tried, World, long_policy, programs};
+use crate::world::{
+    AT_ONCE, DECOY, Family, POLICY, TRUSTED, Tried, World, backend, long_policy, programs,
+};
 
 scenarios![
     accept_lets_in_and_list_says_why,
@@ -245,11 +247,11 @@ fn list_takes_a_chain() -> Tried {
 fn status_says_what_there_is() -> Tried {
     let world = World::new()?;
     let status = world.json(&["status"]);
-    assert_eq!(status["backend"], "nftables", "{status}");
+    assert_eq!(status["backend"], *backend(), "{status}");
     assert!(status["state"].is_string(), "{status}");
     assert!(status["uptime_s"].is_number(), "{status}");
     assert!(status["gates"].to_string().contains("ssh"), "{status}");
-    assert!(world.expect(0, &["status"]).stdout.contains("nftables"));
+    assert!(world.expect(0, &["status"]).stdout.contains(&backend()));
     world.expect(0, &["ping"]);
     Ok(())
 }

@@ -11,6 +11,7 @@ mod interfaces;
 mod knocking;
 mod reload;
 mod restart;
+mod restarts;
 mod setup;
 mod whitelist;
 mod world;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         ("forwarding", forwarding::SCENARIOS),
         ("reload", reload::SCENARIOS),
         ("restart", restart::SCENARIOS),
+        ("restarts", restarts::SCENARIOS),
         ("interfaces", interfaces::SCENARIOS),
         ("setup", setup::SCENARIOS),
         ("hostile", hostile::SCENARIOS),

@@ -40,6 +40,25 @@ pub(crate) fn long_policy() -> String {
     POLICY.replace("accept_timeout: 2s", "accept_timeout: 60s")
 }
 
+/// The backend that every kernel has, whatever programs are installed, unless another is asked
+/// for.
+pub(crate) fn backend() -> String {
+    std::env::var("PORTCULLIS_BACKEND").unwrap_or_else(|_| "nftables".to_owned())
+}
+
+fn on_backend(policy: &str) -> String {
+    if policy.contains("firewall:") {
+        policy.to_owned()
+    } else {
+        // At the end, so that line numbers stay what they are.
+        format!(
+            "{}\nfirewall: {{ backend: {} }}\n",
+            policy.trim_end(),
+            backend()
+        )
+    }
+}
+
 /// The usual whitelist.
 pub(crate) const TRUSTED: &str =
     "# the laboratory\n192.0.2.50   a workstation\n2001:db8::50 # too\n";
@@ -146,7 +165,8 @@ impl World {
         connect(&lab, &server, &clients)?;
         let services = ports.iter().map(|&port| Service::start(&server, port));
         let services = services.collect::<Result<_, _>>()?;
-        let daemon = Daemon::prepare(&lab, &server, &programs(), policy, trusted)?;
+        let policy = on_backend(policy);
+        let daemon = Daemon::prepare(&lab, &server, &programs(), &policy, trusted)?;
         Ok(Self {
             daemon,
             _services: services,

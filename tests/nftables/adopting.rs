@@ -91,7 +91,7 @@ pub(crate) fn what_was_not_seen_is_not_deleted(backend: &mut Nftables) {
 pub(crate) fn what_somebody_else_adds_is_not_deleted_unseen(backend: &mut Nftables) {
     let own = member(Chain::Banned, "192.0.2.1", Lifetime::Never, "banned1");
     backend.install(&desired(vec![own.clone()])).unwrap();
-    let foreign = vec![
+    let foreign = [
         member(Chain::Banned, "192.0.2.77", Lifetime::Never, "by hand"),
         member(Chain::Banned, "100.64.0.0/10", Lifetime::Never, "by hand"),
     ];

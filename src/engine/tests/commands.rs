@@ -121,10 +121,7 @@ fn asking_for_what_already_holds_is_success() {
         Command::Close { gates: vec![] },
     ] {
         let outcome = bench.command(command);
-        assert_eq!(
-            (outcome.code, outcome.done),
-            (0, vec!["nothing to do".to_owned()])
-        );
+        assert_eq!((outcome.code, outcome.done), (0, vec![]));
     }
 }
 
@@ -318,4 +315,76 @@ fn everything_decided_carries_a_reason() {
     assert_eq!(reason(Chain::Filter, A), "knockctl by root");
     assert_eq!(reason(Chain::Banned, B), "banned1");
     assert_eq!(reason(Chain::Trusted, "192.0.2.1"), "whitelist: 192.0.2.1");
+}
+
+#[test]
+fn trust_withdrawn_from_a_part_of_an_entry_stays_withdrawn_after_the_ban() {
+    let mut bench = Bench::appliance();
+    bench.whitelist(&["198.51.100.0/24"]);
+    assert_eq!(bench.drop(A, true).code, 0);
+    bench.command(Command::Unban {
+        nets: vec![net(A)],
+        gates: vec![],
+    });
+    assert!(!bench.lets_in(A) && bench.lets_in("198.51.100.8"));
+    assert_eq!(
+        bench.members(Chain::Trusted).len(),
+        8,
+        "the entry in pieces"
+    );
+    bench.handle(Event::Relisted(vec![net("198.51.100.0/24")]));
+    assert!(bench.lets_in(A));
+    assert_eq!(bench.members(Chain::Trusted).len(), 1, "whole again");
+}
+
+#[test]
+fn asking_to_trust_what_could_not_be_written_lifts_no_ban() {
+    let mut bench = Bench::appliance();
+    bench.drop(A, false);
+    bench.handle(Event::Relisted(vec![net(A)]));
+    assert_eq!(
+        bench.members(Chain::Banned),
+        [for_good(A)],
+        "it is on no list"
+    );
+}
+
+#[test]
+fn untrust_says_where_trust_remains() {
+    let mut bench = Bench::appliance();
+    let ssh = || vec![GateName::new("ssh").unwrap()];
+    let nets = |who: &str| vec![net(who)];
+    let trust = |who: &str, gates| Command::Trust {
+        nets: nets(who),
+        gates,
+    };
+    let untrust = |who: &str, gates| Command::Untrust {
+        nets: nets(who),
+        gates,
+    };
+    bench.command(trust(A, vec![]));
+    let outcome = bench.command(untrust(A, ssh()));
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.refused[0].contains("every gate"), "{outcome:?}");
+    bench.command(trust("203.0.113.0/24", ssh()));
+    let outcome = bench.command(untrust(B, vec![]));
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.refused[0].contains("203.0.113.0/24"), "{outcome:?}");
+}
+
+#[test]
+fn unban_says_that_a_wider_ban_remains() {
+    let mut bench = Bench::appliance();
+    bench.drop("198.51.100.0/24", false);
+    bench.drop(A, false);
+    let outcome = bench.command(Command::Unban {
+        nets: vec![net(A)],
+        gates: vec![],
+    });
+    assert_eq!(outcome.code, 0);
+    let said = outcome.done.join("\n");
+    assert!(
+        said.contains("still banned as part of 198.51.100.0/24"),
+        "{said}"
+    );
 }

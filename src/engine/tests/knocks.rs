@@ -364,3 +364,62 @@ fn a_sweep_is_logged_and_bans_only_where_the_policy_says_so() {
     bench.handle(Event::Swept { source: address(B) });
     assert!(bench.changes().is_empty(), "never what is trusted");
 }
+
+#[test]
+fn whoever_is_protected_does_not_use_up_the_bans_of_others() {
+    let mut bench = Bench::appliance();
+    bench.whitelist(&[B]);
+    for _ in 0..100 {
+        bench.knocked(B, "banned1");
+    }
+    bench.knocked(A, "banned1");
+    assert_eq!(bench.members(Chain::Banned), [for_good(A)]);
+}
+
+#[test]
+fn an_open_knock_never_shortens_what_was_opened_by_hand() {
+    let mut policy = appliance();
+    policy.knocks.push(knock("fire", "1 2", KnockAction::Open));
+    let mut bench = Bench::new(policy);
+    let lifetime = Some(Lifetime::For(Duration::from_secs(3600)));
+    bench.command(Command::Open {
+        gates: vec![],
+        lifetime,
+    });
+    bench.knocked(A, "fire");
+    assert!(
+        bench
+            .members(Chain::Filter)
+            .contains(&left("0.0.0.0/0", 3600))
+    );
+}
+
+#[test]
+fn forged_sweeps_do_not_silence_the_log_of_decisions() {
+    let mut bench = Bench::appliance();
+    for i in 0..1000 {
+        let source = address(&format!("10.0.{}.{}", i / 250, i % 250));
+        bench.handle(Event::Swept { source });
+    }
+    bench.knocked(A, "opencloseSSH");
+    assert!(bench.logged("accepted"));
+}
+
+#[test]
+fn many_endings_at_once_are_not_a_line_each() {
+    let mut bench = Bench::appliance();
+    for i in 0..5000 {
+        bench.knocked(&format!("10.0.{}.{}", i / 250, i % 250), "opencloseSSH");
+    }
+    bench.tick_after(300);
+    let lines = bench.actions.iter().filter(|a| matches!(a, Action::Log(_)));
+    assert!(lines.count() <= 101);
+    assert!(bench.changes().is_empty(), "the kernel ends them by itself");
+    bench.knocked(A, "opencloseSSH");
+    bench.tick_after(400);
+    assert_eq!(
+        bench.changes(),
+        [format!("-ssh_filter {A}/32")],
+        "unless it slept"
+    );
+}

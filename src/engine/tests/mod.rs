@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::*;
 use crate::firewall::Change;
 use crate::fixtures::{address, appliance, gate, knock, policy};
-use crate::model::Lifetime;
+use crate::model::{Lifetime, net_of_prefix};
 use crate::policy::KnockAction;
 
 pub(super) const A: &str = "198.51.100.7";

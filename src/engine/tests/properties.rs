@@ -15,6 +15,9 @@ enum Step {
     Open,
     Close,
     Whitelist(Vec<IpNet>),
+    Edit(Vec<IpNet>, Vec<IpNet>),
+    Relist(IpNet),
+    Own(u8),
     Reload(bool),
     Wait(u64),
 }
@@ -50,6 +53,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Open),
         1 => Just(Step::Close),
         1 => prop::collection::vec(a_net(), 0..4).prop_map(Step::Whitelist),
+        1 => (prop::collection::vec(a_net(), 0..3), prop::collection::vec(a_net(), 0..3))
+            .prop_map(|(add, remove)| Step::Edit(add, remove)),
+        1 => a_net().prop_map(Step::Relist),
+        1 => (0u8..16).prop_map(Step::Own),
         1 => any::<bool>().prop_map(Step::Reload),
         3 => (0u64..400).prop_map(Step::Wait),
     ]
@@ -80,6 +87,12 @@ fn event(step: &Step, policy: &Policy) -> Event {
         Step::Reload(wide) => {
             return Event::Policy(Box::new(policy_with(if wide { 64 } else { 128 })));
         }
+        Step::Edit(add, remove) => {
+            let add = add.into_iter().map(|n| (n, "name".into())).collect();
+            return Event::WhitelistEdit { add, remove };
+        }
+        Step::Relist(net) => return Event::Relisted(vec![net]),
+        Step::Own(n) => return Event::OwnAddresses(vec![source(n)]),
         Step::Wait(_) => return Event::Tick,
         Step::Accept(n, force) => Command::Accept {
             addresses: vec![source(n)],

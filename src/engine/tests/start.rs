@@ -303,3 +303,46 @@ fn what_the_first_connection_used_up_does_not_come_back() {
         "only where `once` is set"
     );
 }
+
+#[test]
+fn several_members_that_become_one_keep_the_longest_time() {
+    let mut policy = appliance();
+    policy.gates[0].ipv6_prefix = 64;
+    let mut bench = Bench::new(policy);
+    bench.handle(Event::Adopt(vec![
+        found(Chain::Filter, "2001:db8:1:2::1", secs(300), ""),
+        found(Chain::Filter, "2001:db8:1:2::2", secs(5), ""),
+    ]));
+    assert_eq!(
+        bench.members(Chain::Filter),
+        [left("2001:db8:1:2::/64", 300)]
+    );
+}
+
+#[test]
+fn what_becomes_protected_is_not_banned_any_more() {
+    let mut bench = Bench::appliance();
+    bench.drop(A, false);
+    bench.drop("203.0.113.0/30", false);
+    bench.handle(Event::OwnAddresses(vec![address(A)]));
+    assert_eq!(bench.changes(), [format!("-ssh_banned {A}/32")]);
+    let mut policy = appliance();
+    policy.never_ban = vec![net("203.0.113.0/31")];
+    bench.handle(Event::Policy(Box::new(policy)));
+    assert_eq!(bench.members(Chain::Banned), [for_good("203.0.113.2/31")]);
+}
+
+#[test]
+fn a_name_with_another_address_changes_just_that() {
+    let mut bench = Bench::appliance();
+    bench.whitelist(&["192.0.2.1", A]);
+    bench.handle(Event::WhitelistEdit {
+        add: vec![(net(B), "gateway.example.org".into())],
+        remove: vec![net(A)],
+    });
+    let expected = [
+        format!("-ssh_trusted {A}/32"),
+        format!("+ssh_trusted {B}/32 never gateway.example.org"),
+    ];
+    assert_eq!(bench.changes(), expected);
+}

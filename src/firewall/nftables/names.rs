@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::model::{Chain, GateName};
 
 /// Our table, of family inet.
-pub(super) const TABLE: &str = "knockd";
+pub(in crate::firewall) const TABLE: &str = "knockd";
 /// The base chain for traffic to the host.
 pub(super) const INPUT: &str = "input";
 /// The base chain for traffic through the host.

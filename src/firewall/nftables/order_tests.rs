@@ -205,7 +205,9 @@ proptest! {
         let first = sets.lets_in();
         let last = Sets::holding(&after, now).lets_in();
         for group in groups(&sets, &after, can_destroy, now) {
-            group.iter().for_each(|step| sets.write(step));
+            for step in &group {
+                sets.write(step);
+            }
             for (address, lets_in) in sets.lets_in().into_iter().enumerate() {
                 prop_assert!(
                     lets_in == first[address] || lets_in == last[address],

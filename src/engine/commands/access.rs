@@ -1,187 +1,20 @@
+//! Who gets in and who does not: accept, drop, unban, flush.
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::event::{Command, Flush, Outcome, Who};
-use super::knocks::until;
-use super::ledger::{Grant, MOST_ACCEPTED};
-use super::out::Out;
-use super::trust::Runtime;
-use super::{Engine, shown};
-use crate::model::{Chain, GateName, Lifetime, canonical, canonical_net, host_net, net_of_prefix};
-
-/// Exit codes of the contract; 0 is done, or nothing to do.
-const FAILED: u8 = 1;
-const BAD_INPUT: u8 = 2;
-const UNSAFE: u8 = 4;
-
-/// Collects what a command did. A command that is refused for one of its addresses does nothing
-/// for the others either.
-#[derive(Debug, Default)]
-struct Report {
-    done: Vec<String>,
-    refused: Vec<String>,
-    code: u8,
-}
-
-impl Report {
-    fn refuse(&mut self, code: u8, text: String) {
-        self.code = self.code.max(code);
-        self.refused.push(text);
-    }
-}
+use super::{FAILED, Report, UNSAFE};
+use crate::engine::event::{Flush, Who};
+use crate::engine::knocks::until;
+use crate::engine::ledger::{Grant, MOST_ACCEPTED};
+use crate::engine::out::Out;
+use crate::engine::{Engine, shown};
+use crate::model::{Chain, Lifetime, canonical, host_net, net_of_prefix};
 
 impl Engine {
-    /// Carries a command out, or refuses it whole.
-    pub(super) fn command(&mut self, who: &Who, command: Command, out: &mut Out) {
-        let mut report = Report::default();
-        let names = match &command {
-            Command::Accept { gates, .. }
-            | Command::Drop { gates, .. }
-            | Command::Trust { gates, .. }
-            | Command::Untrust { gates, .. }
-            | Command::Unban { gates, .. }
-            | Command::Flush { gates, .. }
-            | Command::Open { gates, .. }
-            | Command::Close { gates } => gates,
-        };
-        let every = names.is_empty();
-        match self.indexes(names) {
-            Ok(gates) => self.carry_out(who, command, &gates, every, &mut report, out),
-            Err(unknown) => report.refuse(BAD_INPUT, self.no_such_gate(&unknown)),
-        }
-        for line in &report.done {
-            out.info(format!("{who}: {line}"));
-        }
-        for line in &report.refused {
-            out.warn(format!("{who}: refused: {line}"));
-        }
-        if report.done.is_empty() && report.refused.is_empty() {
-            report.done.push("nothing to do".to_owned());
-        }
-        let Report {
-            done,
-            refused,
-            code,
-        } = report;
-        out.reply(Outcome {
-            code,
-            done,
-            refused,
-        });
-    }
-
-    fn no_such_gate(&self, unknown: &GateName) -> String {
-        let names: Vec<&str> = self
-            .policy
-            .gates
-            .iter()
-            .map(|gate| gate.name.as_str())
-            .collect();
-        format!(
-            "there is no gate `{unknown}`; the policy has: {}",
-            names.join(", ")
-        )
-    }
-
-    fn carry_out(
-        &mut self,
-        who: &Who,
-        command: Command,
-        gates: &[usize],
-        every: bool,
-        report: &mut Report,
-        out: &mut Out,
-    ) {
-        let at = (!every).then_some(gates);
-        match command {
-            Command::Accept {
-                addresses,
-                lifetime,
-                force,
-                ..
-            } => {
-                let addresses: Vec<IpAddr> = addresses.into_iter().map(canonical).collect();
-                self.accept_command(who, &addresses, gates, lifetime, force, report, out);
-            }
-            Command::Drop {
-                nets,
-                lifetime,
-                force,
-                ..
-            } => {
-                let nets: Vec<IpNet> = nets.into_iter().map(canonical_net).collect();
-                self.drop_command(who, &nets, gates, lifetime, force, report, out);
-            }
-            Command::Trust { nets, .. } => {
-                for net in nets.into_iter().map(canonical_net) {
-                    let runtime = Runtime {
-                        reason: who.to_string(),
-                        stored: true,
-                    };
-                    self.trust_at_runtime(at, net, &runtime, out);
-                    let place = self.place(at);
-                    report
-                        .done
-                        .push(format!("{} trusted{place} until reboot", shown(net)));
-                }
-            }
-            Command::Untrust { nets, .. } => {
-                for net in nets.into_iter().map(canonical_net) {
-                    if self.untrust_at_runtime(at, net, out) {
-                        let place = self.place(at);
-                        report
-                            .done
-                            .push(format!("{} no longer trusted{place}", shown(net)));
-                    }
-                }
-            }
-            Command::Unban { nets, .. } => {
-                let nets: Vec<IpNet> = nets.into_iter().map(canonical_net).collect();
-                self.unban_command(&nets, gates, report, out);
-            }
-            Command::Flush { what, .. } => {
-                for what in what {
-                    self.flush_command(what, gates, report, out);
-                }
-            }
-            Command::Open { lifetime, .. } => {
-                for &gate in gates {
-                    self.open_gate(gate, &who.0, lifetime, out);
-                    let rules = &self.policy.gates[gate];
-                    let time = until(lifetime.unwrap_or(rules.accept_timeout));
-                    report
-                        .done
-                        .push(format!("{}: open to everybody {time}", rules.name));
-                }
-            }
-            Command::Close { .. } => {
-                for &gate in gates {
-                    if self.close_gate(gate, out) {
-                        let name = &self.policy.gates[gate].name;
-                        report
-                            .done
-                            .push(format!("{name}: no longer open to everybody"));
-                    }
-                }
-            }
-        }
-    }
-
-    /// ` at ssh, vpn`, or nothing for every gate.
-    fn place(&self, gates: Option<&[usize]>) -> String {
-        let Some(gates) = gates else {
-            return String::new();
-        };
-        let names: Vec<&str> = gates
-            .iter()
-            .map(|&gate| self.policy.gates[gate].name.as_str())
-            .collect();
-        format!(" at {}", names.join(", "))
-    }
-
     #[expect(clippy::too_many_arguments, reason = "the options of one command")]
-    fn accept_command(
+    pub(super) fn accept_command(
         &mut self,
         who: &Who,
         addresses: &[IpAddr],
@@ -257,7 +90,7 @@ impl Engine {
     }
 
     #[expect(clippy::too_many_arguments, reason = "the options of one command")]
-    fn drop_command(
+    pub(super) fn drop_command(
         &mut self,
         who: &Who,
         nets: &[IpNet],
@@ -303,7 +136,7 @@ impl Engine {
         }
     }
 
-    fn unban_command(
+    pub(super) fn unban_command(
         &mut self,
         nets: &[IpNet],
         gates: &[usize],
@@ -337,15 +170,23 @@ impl Engine {
             for &net in nets {
                 if self.ledgers[gate].lift(net).is_some() {
                     out.remove(&name, Chain::Banned, net);
-                    report
-                        .done
-                        .push(format!("{name}: the ban of {} is lifted", shown(net)));
+                    let mut line = format!("{name}: the ban of {} is lifted", shown(net));
+                    if let Some((wider, _)) = self.ledgers[gate].banned().lookup(net) {
+                        line = format!("{line}; it is still banned as part of {wider}");
+                    }
+                    report.done.push(line);
                 }
             }
         }
     }
 
-    fn flush_command(&mut self, what: Flush, gates: &[usize], report: &mut Report, out: &mut Out) {
+    pub(super) fn flush_command(
+        &mut self,
+        what: Flush,
+        gates: &[usize],
+        report: &mut Report,
+        out: &mut Out,
+    ) {
         for &gate in gates {
             let name = self.policy.gates[gate].name.clone();
             if let Flush::Address(address) = what {
@@ -366,16 +207,14 @@ impl Engine {
                     out.remove(&name, Chain::Filter, net);
                 }
                 let closed = self.close_gate(gate, out);
-                if closed || !nets.is_empty() {
-                    let also = if closed {
-                        ", and it is no longer open to everybody"
-                    } else {
-                        ""
-                    };
-                    let count = nets.len();
+                if !nets.is_empty() {
+                    let line = count(nets.len(), "acceptance withdrawn", "acceptances withdrawn");
+                    report.done.push(format!("{name}: {line}"));
+                }
+                if closed {
                     report
                         .done
-                        .push(format!("{name}: {count} acceptances withdrawn{also}"));
+                        .push(format!("{name}: no longer open to everybody"));
                 }
             }
             if what != Flush::Filter {
@@ -389,11 +228,15 @@ impl Engine {
                     out.remove(&name, Chain::Banned, net);
                 }
                 if !nets.is_empty() {
-                    report
-                        .done
-                        .push(format!("{name}: {} bans lifted", nets.len()));
+                    let line = count(nets.len(), "ban lifted", "bans lifted");
+                    report.done.push(format!("{name}: {line}"));
                 }
             }
         }
     }
+}
+
+/// "1 ban lifted", "2 bans lifted".
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }

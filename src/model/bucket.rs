@@ -1,8 +1,8 @@
-use crate::model::Time;
+use super::Time;
 
 /// A token bucket: `rate` a second, `burst` at once.
-#[derive(Debug)]
-pub(super) struct Bucket {
+#[derive(Debug, Clone)]
+pub struct Bucket {
     nanos_per_token: u64,
     capacity: u64,
     /// In nanoseconds' worth of tokens.
@@ -11,7 +11,8 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    pub(super) fn new(rate: u64, burst: u64) -> Self {
+    /// Full at first.
+    pub fn new(rate: u64, burst: u64) -> Self {
         let nanos_per_token = 1_000_000_000 / rate;
         let capacity = burst * nanos_per_token;
         Self {
@@ -23,7 +24,7 @@ impl Bucket {
     }
 
     /// Takes a token, if there is one.
-    pub(super) fn take(&mut self, now: Time) -> bool {
+    pub fn take(&mut self, now: Time) -> bool {
         let passed = now.0.saturating_sub(self.last.0);
         self.last = self.last.max(now);
         self.filled = self.filled.saturating_add(passed).min(self.capacity);

@@ -1,0 +1,138 @@
+//! The figures that the design promises, measured from outside with the programs as released:
+//! `cargo bench --bench gate -- [--list] [--markdown] [--strict] [ROW…]`.
+//!
+//! Everything happens in network namespaces of its own, as root or wherever ordinary users may
+//! make them. Exit code 1 if a row could not be measured, with `--strict` also if a target was
+//! missed; 2 for a row that does not exist.
+#![forbid(unsafe_code)]
+#![cfg(target_os = "linux")]
+
+mod decide;
+mod idle;
+mod open;
+mod report;
+mod start;
+mod syn;
+mod world;
+
+use std::process::ExitCode;
+
+use portcullis::lab::{Entered, enter};
+
+use report::{Measured, Verdict, machine, table};
+
+struct Row {
+    name: &'static str,
+    what: &'static str,
+    measure: fn() -> Measured,
+}
+
+const ROWS: [Row; 4] = [
+    Row {
+        name: "open",
+        what: "from the last knock to the first SYN that is answered",
+        measure: open::measure,
+    },
+    Row {
+        name: "start",
+        what: "start and restart with a whitelist of 100,000 addresses",
+        measure: start::measure,
+    },
+    Row {
+        name: "decide",
+        what: "SYN to SYN-ACK of a whitelisted client among few and among 100,000",
+        measure: decide::measure,
+    },
+    Row {
+        name: "idle",
+        what: "wake-ups, memory and size with the shipped policy",
+        measure: idle::measure,
+    },
+];
+
+#[derive(Default)]
+struct Options {
+    list: bool,
+    markdown: bool,
+    strict: bool,
+    rows: Vec<&'static Row>,
+}
+
+fn options() -> Result<Options, String> {
+    let mut options = Options::default();
+    for argument in std::env::args().skip(1) {
+        match argument.as_str() {
+            // Cargo's own way of saying that this is not a test.
+            "--bench" => {}
+            "--list" => options.list = true,
+            "--markdown" => options.markdown = true,
+            "--strict" => options.strict = true,
+            name => {
+                let row = ROWS.iter().find(|row| row.name == name).ok_or_else(|| {
+                    let names = ROWS.map(|row| row.name).join(", ");
+                    format!("no row `{name}`; there are {names}")
+                })?;
+                options.rows.push(row);
+            }
+        }
+    }
+    if options.rows.is_empty() {
+        options.rows = ROWS.iter().collect();
+    }
+    Ok(options)
+}
+
+fn main() -> ExitCode {
+    let options = match options() {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    if options.list {
+        for row in &ROWS {
+            println!("{:<8}{}", row.name, row.what);
+        }
+        return ExitCode::SUCCESS;
+    }
+    match enter() {
+        Ok(Entered::Inside) => {}
+        Ok(Entered::Done(code)) => return code.into(),
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    run(&options)
+}
+
+fn run(options: &Options) -> ExitCode {
+    let machine = machine();
+    let measured: Vec<(&str, Measured)> = options
+        .rows
+        .iter()
+        .map(|row| {
+            eprintln!("{}: {} …", row.name, row.what);
+            (row.name, (row.measure)())
+        })
+        .collect();
+    if options.markdown {
+        println!("Measured with portcullis {} on:", env!("CARGO_PKG_VERSION"));
+        println!("{machine}.\n");
+    } else {
+        println!("\n{machine}\n");
+    }
+    print!("{}", table(&measured));
+    let failed = measured.iter().any(|(_, row)| row.is_err());
+    let missed = measured
+        .iter()
+        .filter_map(|(_, row)| row.as_ref().ok())
+        .flatten()
+        .any(|line| line.verdict == Verdict::Missed);
+    if failed || (options.strict && missed) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}

@@ -1,0 +1,99 @@
+//! `cargo bench --bench restarts`: the daemon is restarted fifty times, half of them by `kill -9`,
+//! while a stranger and a whitelisted machine keep trying to connect. The stranger must never get
+//! in, the whitelisted machine must never be refused; exits with 1 otherwise.
+#![cfg(target_os = "linux")]
+
+mod site;
+mod stream;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use comfy_table::{Table, presets};
+use portcullis::lab::{Entered, Program, Programs, enter};
+
+use site::{End, Site};
+use stream::Count;
+
+/// Of each kind.
+const RESTARTS: usize = 25;
+/// Of a stranger and of a whitelisted machine, over both families.
+const LEAST: usize = 200;
+
+/// The second where iptables is installed.
+const BACKENDS: [&str; 2] = ["nftables", "iptables"];
+
+fn main() -> ExitCode {
+    match enter() {
+        Ok(Entered::Inside) => {}
+        Ok(Entered::Done(code)) => return code.into(),
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header([
+        "backend",
+        "end",
+        "restarts",
+        "until it answers (median, max)",
+        "stranger: tries",
+        "let in",
+        "whitelisted: tries",
+        "refused",
+        "verdict",
+    ]);
+    let mut all_met = true;
+    for backend in BACKENDS {
+        for end in End::BOTH {
+            match row(backend, end) {
+                Ok((cells, met)) => {
+                    table.add_row(cells);
+                    all_met &= met;
+                }
+                Err(error) => {
+                    eprintln!("{backend}, {}: {error}", end.name());
+                    all_met = false;
+                }
+            }
+        }
+    }
+    println!("{table}");
+    if all_met {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn row(backend: &str, end: End) -> Result<(Vec<String>, bool), Box<dyn Error>> {
+    let programs = Programs {
+        knockd: Program::at(env!("CARGO_BIN_EXE_knockd")),
+        knockctl: None,
+    };
+    let mut site = Site::new(&programs, backend)?;
+    site.begin()?;
+    let mut took = (0..RESTARTS)
+        .map(|_| site.restart(end))
+        .collect::<Result<Vec<Duration>, _>>()?;
+    let [stranger, trusted] = site.finish()?;
+    took.sort();
+    let refused = trusted.attempts() - trusted.open;
+    let enough = |count: Count| count.attempts() >= LEAST;
+    let met = stranger.open == 0 && refused == 0 && enough(stranger) && enough(trusted);
+    let cells = vec![
+        backend.to_owned(),
+        end.name().to_owned(),
+        RESTARTS.to_string(),
+        format!("{:.1?}, {:.1?}", took[RESTARTS / 2], took[RESTARTS - 1]),
+        stranger.attempts().to_string(),
+        stranger.open.to_string(),
+        trusted.attempts().to_string(),
+        refused.to_string(),
+        if met { "met" } else { "MISSED" }.to_owned(),
+    ];
+    Ok((cells, met))
+}

@@ -1,0 +1,369 @@
+//! The backend for machines that are administered with iptables: four chains a gate in the filter
+//! tables of `iptables` and `ip6tables`, members in ipsets.
+//!
+//! The skeleton goes in with one `iptables-restore` a family, and only when it changes; members
+//! are written to the kernel's sets over netlink, without a process, and end on time without us.
+//! ip_set has no transactions: sets are filled first, then the rules change in one commit a
+//! family, with the jumps last, and what is not wanted any more is taken out of the sets last.
+//!
+//! Unlike nftables it does not yet tell of members that somebody else put into the sets while we
+//! run (`FirewallError::Unseen`): an installation takes them out.
+
+mod changes;
+mod install;
+mod ipset;
+mod members;
+mod message;
+mod names;
+mod rules;
+mod saved;
+mod table;
+mod tool;
+mod verify;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use ipnet::IpNet;
+
+use self::changes::Long;
+use self::install::Image;
+use self::ipset::Ipset;
+use self::members::Shape;
+use self::message::Header;
+use self::names::{Family, Role, chains, parse_set, set_name, spare_name};
+use self::saved::{Saved, Standing};
+use self::table::Tables;
+use self::tool::Tool;
+use super::{Backend, BackendKind, Change, Desired, FirewallError, Member, Observed};
+use crate::model::{Chain, GateName, Lifetime, Time};
+use crate::sys::clock;
+
+/// Which iptables is meant: there are two that do not see each other's rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Variant {
+    /// Whatever `iptables` is on this machine.
+    #[default]
+    Installed,
+    /// `iptables-nft`, over nf_tables.
+    Nft,
+    /// `iptables-legacy`, over ip_tables.
+    Legacy,
+}
+
+impl Variant {
+    /// `nft` or `legacy`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "nft" => Some(Variant::Nft),
+            "legacy" => Some(Variant::Legacy),
+            _ => None,
+        }
+    }
+}
+
+/// Restrains a backend; for tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restraints {
+    /// The most members a set takes.
+    pub maxelem: u32,
+}
+
+impl Default for Restraints {
+    fn default() -> Self {
+        Self { maxelem: 1 << 20 }
+    }
+}
+
+/// Whether iptables and ip_set can be used here.
+pub fn probe(variant: Variant) -> Result<(), FirewallError> {
+    Iptables::open(variant).map(drop)
+}
+
+/// Whether the `iptables` programs are there at all.
+pub fn is_installed(variant: Variant) -> bool {
+    Tool::find(Family::V4, variant).is_ok()
+}
+
+/// The backend. Its calls are for one thread.
+#[derive(Debug)]
+pub struct Iptables {
+    ipset: Ipset,
+    tools: Vec<(Family, Tool)>,
+    /// Present where iptables works over nf_tables.
+    tables: Option<Tables>,
+    notes: Vec<String>,
+    /// What was installed last.
+    image: Option<Image>,
+    /// What has to be known to change members; `None`: to be read.
+    shapes: Option<HashMap<GateName, Shape>>,
+    /// Members that last longer than the kernel can count, with their end in seconds of
+    /// `CLOCK_BOOTTIME`.
+    long: BTreeMap<(String, IpNet), Long>,
+}
+
+fn now() -> Time {
+    Time(clock::boottime())
+}
+
+impl Iptables {
+    /// Finds the programs and opens a socket.
+    pub fn open(variant: Variant) -> Result<Self, FirewallError> {
+        Self::open_restrained(variant, Restraints::default())
+    }
+
+    /// As `open`, with less than there is.
+    pub fn open_restrained(
+        variant: Variant,
+        restraints: Restraints,
+    ) -> Result<Self, FirewallError> {
+        let mut tools = Vec::new();
+        let mut notes = Vec::new();
+        for family in Family::ALL {
+            match Tool::find(family, variant) {
+                Ok(_) if family == Family::V6 && !has_ipv6() => {
+                    notes.push("IPv6 is off on this machine and is not gated".to_owned());
+                }
+                Ok(tool) => tools.push((family, tool)),
+                Err(name) if family == Family::V6 && !has_ipv6() => {
+                    notes.push(format!("no {name}: IPv6 is off and is not gated"));
+                }
+                Err(name) => {
+                    return Err(FirewallError::Kernel {
+                        operation: "find",
+                        object: name,
+                        source: std::io::Error::from_raw_os_error(libc::ENOENT),
+                        hint: match family {
+                            Family::V4 => " (install the package iptables)",
+                            // A gate that stands open in one family is none.
+                            Family::V6 => {
+                                " (install the package iptables, or turn IPv6 off: \
+                                 it could not be gated)"
+                            }
+                        },
+                    });
+                }
+            }
+        }
+        let over_nft = tools.first().is_some_and(|(_, tool)| is_over_nft(tool));
+        Ok(Self {
+            ipset: Ipset::open(restraints.maxelem)?,
+            tables: over_nft.then(Tables::open).transpose()?,
+            tools,
+            notes,
+            image: None,
+            shapes: None,
+            long: BTreeMap::new(),
+        })
+    }
+
+    /// What an administrator should know about how it works here.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// `iptables v1.8.9 (nf_tables)`.
+    pub fn version(&self) -> Option<String> {
+        self.tools.first()?.1.version()
+    }
+
+    /// Whether the two write to the same tables.
+    pub fn is_same_table(&self, other: &Self) -> bool {
+        self.tables.is_some() == other.tables.is_some()
+    }
+
+    /// Whether there are chains of ours, whatever there is in sets.
+    pub fn holds_rules(&self) -> Result<bool, FirewallError> {
+        let saved = self.saved()?;
+        Ok(!self.own_gates(&saved, &[]).is_empty())
+    }
+
+    /// Gates of ours, by their chains or their sets.
+    pub fn own(&mut self) -> Result<Vec<GateName>, FirewallError> {
+        let headers = self.ipset.headers()?;
+        Ok(self.own_gates(&self.saved()?, &headers))
+    }
+
+    /// Removes the rules and leaves the sets.
+    pub fn remove_rules(&mut self) -> Result<(), FirewallError> {
+        self.image = None;
+        let own = self.own()?;
+        install::remove_rules(self, &own)
+    }
+
+    /// Removes the sets of these gates, to which no rule may refer any more.
+    pub fn destroy_sets(&mut self, gates: &[GateName]) -> Result<(), FirewallError> {
+        self.shapes = None;
+        self.long.clear();
+        let headers = self.ipset.headers()?;
+        for set in gates.iter().flat_map(all_sets) {
+            if headers.iter().any(|header| header.name == set) {
+                self.ipset.destroy(&set)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn saved(&self) -> Result<Vec<(Family, Saved)>, FirewallError> {
+        self.tools
+            .iter()
+            .map(|(family, tool)| Ok((*family, Saved::parse(&tool.read()?))))
+            .collect()
+    }
+
+    /// Whether the sets with a gate's members are all there, as we make them.
+    fn has_sets(&self, gate: &GateName, headers: &[Header]) -> bool {
+        let mut all = Family::ALL.into_iter().flat_map(|family| {
+            Chain::ALL.map(|chain| install::spec(gate, Role::Members(chain, family)))
+        });
+        all.all(|spec| {
+            headers
+                .iter()
+                .any(|header| header.name == spec.name && self.ipset.fits(&spec, header))
+        })
+    }
+
+    /// Gates of ours, by their chains or their sets.
+    fn own_gates(&self, saved: &[(Family, Saved)], headers: &[Header]) -> Vec<GateName> {
+        let by_set = headers
+            .iter()
+            .filter_map(|header| parse_set(&header.name).map(|(gate, _)| gate))
+            .filter(|gate| self.has_sets(gate, headers));
+        let mut gates: Vec<GateName> = by_set.collect();
+        for (_, saved) in saved {
+            let ours = saved.gates().into_iter().filter(|gate| {
+                saved.standing(gate, self.has_sets(gate, headers)) == Standing::Ours
+            });
+            gates.extend(ours);
+        }
+        gates.sort_unstable();
+        gates.dedup();
+        gates
+    }
+}
+
+/// Whether this host speaks IPv6 at all: `ipv6.disable=1` leaves no such file, `disable_ipv6` an
+/// address nowhere and no way to get one.
+fn has_ipv6() -> bool {
+    let off = std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6");
+    Path::new("/proc/thread-self/net/if_inet6").exists()
+        && off.map_or(true, |value| value.trim() != "1")
+}
+
+/// Debian's alternatives lead to `xtables-nft-multi` or `xtables-legacy-multi`.
+fn is_over_nft(tool: &Tool) -> bool {
+    let program = tool.restore.canonicalize();
+    program.is_ok_and(|path| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().contains("nft"))
+    })
+}
+
+impl Backend for Iptables {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Iptables
+    }
+
+    fn observe(&mut self) -> Result<Option<Observed>, FirewallError> {
+        let now = now();
+        let headers = self.ipset.headers()?;
+        // What we have installed need not be looked for.
+        let mut saved = Vec::new();
+        let gates = if let Some(image) = &self.image {
+            image.gates.clone()
+        } else {
+            saved = self.saved()?;
+            self.own_gates(&saved, &headers)
+        };
+        let mut observed = Observed {
+            gates,
+            ..Observed::default()
+        };
+        for header in &headers {
+            let Some((gate, role)) = parse_set(&header.name) else {
+                continue;
+            };
+            let chain = match role {
+                Role::Members(chain, _) => chain,
+                Role::Open(_) => Chain::Filter,
+                Role::Session(_) | Role::Grace(_) => continue,
+            };
+            if !observed.gates.contains(&gate) || !install::spec(&gate, role).is_kin(header) {
+                continue;
+            }
+            let held = self.ipset.elements(&header.name)?;
+            let found = members::members(&gate, chain, role.family(), &held, now);
+            observed.members.extend(found);
+        }
+        for (_, saved) in &saved {
+            for gate in saved.gates() {
+                let Standing::Original(members) =
+                    saved.standing(&gate, self.has_sets(&gate, &headers))
+                else {
+                    continue;
+                };
+                observed
+                    .members
+                    .extend(members.into_iter().map(|(chain, net)| Member {
+                        gate: gate.clone(),
+                        chain,
+                        net,
+                        remaining: Lifetime::Never,
+                        reason: String::new(),
+                    }));
+                if !observed.gates.contains(&gate) {
+                    observed.gates.push(gate.clone());
+                }
+                if !observed.originals.contains(&gate) {
+                    observed.originals.push(gate);
+                }
+            }
+        }
+        Ok((!observed.gates.is_empty()).then_some(observed))
+    }
+
+    fn install(&mut self, desired: &Desired) -> Result<(), FirewallError> {
+        install::install(self, desired)
+    }
+
+    fn apply(&mut self, changes: &[Change]) -> Result<(), FirewallError> {
+        let shapes = self.know()?;
+        let writes = changes::writes(changes, &shapes)?;
+        // What would fail half way is found out before anything is changed.
+        if writes.len() > 1 {
+            self.check_room(&writes)?;
+        }
+        for write in &writes {
+            match &write.value {
+                Some((left, reason)) => self.put(&write.set, write.net, *left, reason, now())?,
+                None => self.remove(&write.set, write.net)?,
+            }
+        }
+        self.rearm()
+    }
+
+    fn verify(&mut self) -> Result<Vec<String>, FirewallError> {
+        self.rearm()?;
+        verify::verify(self)
+    }
+
+    fn teardown(&mut self) -> Result<(), FirewallError> {
+        let own = self.own()?;
+        self.image = None;
+        install::remove_rules(self, &own)?;
+        self.destroy_sets(&own)
+    }
+}
+
+/// Every set and spare set that a gate may have.
+fn all_sets(gate: &GateName) -> impl Iterator<Item = String> + '_ {
+    Role::all().flat_map(move |role| {
+        let name = set_name(gate, role);
+        [spare_name(&name), name]
+    })
+}
+
+/// Every chain of these gates.
+fn all_chains<'a>(gates: impl IntoIterator<Item = &'a GateName>) -> Vec<String> {
+    gates.into_iter().flat_map(chains).collect()
+}

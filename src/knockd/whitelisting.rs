@@ -1,0 +1,130 @@
+//! `trust` and `untrust`: the whitelist file first, then what follows from it.
+
+use crate::control::{Entry, Response};
+use crate::engine::{Command, Event, Who};
+use crate::whitelist::edit::{self, Edit};
+use crate::whitelist::{Host, WhitelistError};
+
+use super::daemon::Daemon;
+use super::problems::{FIREWALL, WHITELIST};
+use super::requests::{answer, nets};
+
+impl Daemon {
+    /// Puts entries into the whitelist file, all of them or none, then into force.
+    pub(super) fn trust(
+        &mut self,
+        entries: &[Entry],
+        note: Option<&str>,
+        force: bool,
+        who: &Who,
+    ) -> Response {
+        let Some(file) = self.roster.file().map(ToOwned::to_owned) else {
+            return Response::refused(1, "the policy names no whitelist file; use --runtime");
+        };
+        let note = note.unwrap_or(&who.0);
+        let hosts: Vec<(Host, String)> = entries
+            .iter()
+            .map(|entry| {
+                let host = host(entry);
+                // The word by which the file's reader knows that everybody is meant.
+                let word = if force && host.is_everything() {
+                    "--force "
+                } else {
+                    ""
+                };
+                (host, format!("{word}{note}"))
+            })
+            .collect();
+        let edits = match edit::add_all(&file, &hosts) {
+            Ok(edits) => edits,
+            Err(error) => return Response::refused(1, error.to_string()),
+        };
+        self.problems.set(WHITELIST, None);
+        let mut done = Vec::new();
+        for (entry, edit) in entries.iter().zip(edits) {
+            done.push(match edit {
+                Edit::AlreadyThere { line } => {
+                    format!("{entry} is in {} already, on line {line}", file.display())
+                }
+                _ => format!("{entry} trusted, and added to {}", file.display()),
+            });
+        }
+        let change = self.roster.add(hosts);
+        self.handle(Event::WhitelistEdit {
+            add: change.add,
+            remove: change.remove,
+        });
+        self.handle(Event::Relisted(nets(entries)));
+        self.follow_names();
+        self.told(who, done, Vec::new())
+    }
+
+    /// Takes entries out of the whitelist file and out of force, and what was trusted until
+    /// reboot with them.
+    pub(super) fn untrust(&mut self, entries: &[Entry], who: &Who) -> Response {
+        let (mut done, mut refused) = (Vec::new(), Vec::new());
+        let hosts: Vec<Host> = entries.iter().map(host).collect();
+        let edits = match self
+            .roster
+            .file()
+            .map(|file| edit::remove_all(file, &hosts))
+        {
+            None | Some(Err(WhitelistError::Missing(_))) => Vec::new(),
+            Some(Ok(edits)) => edits,
+            Some(Err(error)) => return Response::refused(1, error.to_string()),
+        };
+        for (entry, edit) in entries.iter().zip(edits) {
+            match edit {
+                Edit::Removed { covered, .. } => {
+                    done.push(format!("{entry} taken off the whitelist"));
+                    done.extend(covered.map(|covered| {
+                        let (by, line) = (covered.by, covered.line);
+                        format!("{entry} is still trusted as part of {by} (line {line})")
+                    }));
+                }
+                Edit::NotThere {
+                    covered: Some(covered),
+                } => refused.push(format!(
+                    "{entry} has no line of its own: it is trusted as part of {} (line {})",
+                    covered.by, covered.line
+                )),
+                _ => {}
+            }
+        }
+        let change = self.roster.remove(&hosts);
+        self.handle(Event::WhitelistEdit {
+            add: change.add,
+            remove: change.remove,
+        });
+        self.follow_names();
+        let command = Command::Untrust {
+            nets: nets(entries),
+            gates: Vec::new(),
+        };
+        if let Some(outcome) = self.handle(Event::Command {
+            who: who.clone(),
+            command,
+        }) {
+            done.extend(outcome.done);
+            refused.extend(outcome.refused);
+        }
+        self.told(who, done, refused)
+    }
+
+    fn told(&self, who: &Who, done: Vec<String>, mut refused: Vec<String>) -> Response {
+        for line in &done {
+            tracing::info!("{who}: {line}");
+        }
+        if let Some(problem) = self.problems.get(FIREWALL) {
+            refused.push(format!("not in force yet: {problem}"));
+        }
+        answer(u8::from(!refused.is_empty()), done, refused)
+    }
+}
+
+fn host(entry: &Entry) -> Host {
+    match entry {
+        Entry::Net(net) => Host::Net(*net),
+        Entry::Name(name) => Host::Name(name.clone()),
+    }
+}
