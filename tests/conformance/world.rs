@@ -297,7 +297,8 @@ pub(crate) fn rules(name: &str, ports: &[&str]) -> GateRules {
     GateRules {
         name: gate(name),
         ports: ports.iter().map(|p| p.parse().expect("ports")).collect(),
-        addresses: Vec::new(),
+        input_addresses: Vec::new(),
+        forward_addresses: Vec::new(),
         hook: Hook::Input,
         verdict: Verdict::Accept,
         once: false,
