@@ -17,7 +17,7 @@ use crate::firewall::foreign::Foreign;
 use crate::firewall::{Backend, Change, Desired, FirewallError};
 use crate::links::Links;
 use crate::matcher::{Matcher, Scope, SequenceId};
-use crate::model::{Bucket, Proto, Time};
+use crate::model::{Bucket, Chain, Proto, Time};
 use crate::packet;
 use crate::policy::Policy;
 use crate::resolver::{self, Resolver};
@@ -237,7 +237,7 @@ impl Daemon {
             return Ok(());
         }
         // Where the whole table is gone nothing says what was used up.
-        if let Some(held) = self.firewall.observe()? {
+        if let Some(held) = self.firewall.observe_chains(&[Chain::Filter])? {
             let held = held
                 .members
                 .into_iter()
