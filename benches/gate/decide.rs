@@ -3,7 +3,6 @@
 
 use std::error::Error;
 use std::io;
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use portcullis::firewall::BackendKind;
@@ -106,45 +105,34 @@ pub(crate) fn measure() -> Measured {
 
 type Pair = (Duration, Duration);
 
-/// A contest with the eyes of those who ask.
-struct Asked<'a> {
-    contest: &'a Contest,
-    few: Prober,
-    many: Prober,
-}
-
-impl Asked<'_> {
-    /// Either is first as often as the other.
-    fn pair(&mut self, number: usize) -> io::Result<Option<Pair>> {
+impl Contest {
+    /// Both servers, either as the first as often as the other.
+    fn pair(&self, prober: &mut Prober, number: usize) -> io::Result<Option<Pair>> {
         let client = number % usize::from(CLIENTS);
-        let Contest { few, many, .. } = self.contest;
-        let (few, many) = (few.clients[client], many.clients[client]);
-        let (a, b) = if number.is_multiple_of(2) {
-            let a = ask(&mut self.few, few)?;
-            (a, ask(&mut self.many, many)?)
-        } else {
-            let b = ask(&mut self.many, many)?;
-            (ask(&mut self.few, few)?, b)
+        let mut ask = |server: &Server| -> io::Result<Option<Duration>> {
+            let client = server.clients[client];
+            let answer = prober.ask(client, server.address, GATE, PATIENCE)?;
+            Ok(answer.and_then(|(open, took)| open.then_some(took)))
         };
-        Ok(a.zip(b))
+        let (few, many) = if number.is_multiple_of(2) {
+            let few = ask(&self.few)?;
+            (few, ask(&self.many)?)
+        } else {
+            let many = ask(&self.many)?;
+            (ask(&self.few)?, many)
+        };
+        Ok(few.zip(many))
     }
 }
 
 /// To be called on the clients' host.
 fn sample(contests: &[Contest]) -> io::Result<Vec<Vec<Pair>>> {
     stay_on_one_cpu()?;
-    let asked = contests.iter().map(|contest| {
-        Ok(Asked {
-            contest,
-            few: Prober::new(contest.few.address)?,
-            many: Prober::new(contest.many.address)?,
-        })
-    });
-    let mut asked = asked.collect::<io::Result<Vec<Asked>>>()?;
+    let mut prober = Prober::new()?;
     let mut pairs: Vec<Vec<Pair>> = contests.iter().map(|_| Vec::with_capacity(PAIRS)).collect();
     for number in 0..PAIRS + usize::from(CLIENTS) {
-        for (asked, pairs) in asked.iter_mut().zip(&mut pairs) {
-            let pair = asked.pair(number)?;
+        for (contest, pairs) in contests.iter().zip(&mut pairs) {
+            let pair = contest.pair(&mut prober, number)?;
             // In the first round neighbours are looked up.
             if number >= usize::from(CLIENTS) {
                 pairs.push(pair.ok_or_else(|| io::Error::other("a SYN was not answered"))?);
@@ -152,11 +140,6 @@ fn sample(contests: &[Contest]) -> io::Result<Vec<Vec<Pair>>> {
         }
     }
     Ok(pairs)
-}
-
-fn ask(prober: &mut Prober, client: Ipv4Addr) -> io::Result<Option<Duration>> {
-    let answer = prober.ask(client, GATE, PATIENCE)?;
-    Ok(answer.and_then(|(open, took)| open.then_some(took)))
 }
 
 fn split(pairs: &[Pair]) -> (Samples, Samples) {

@@ -122,49 +122,53 @@ fn split(openings: Vec<Opening>) -> (Samples, Samples) {
 /// host.
 fn sample(servers: &[&Server], clients: Range<usize>) -> io::Result<Vec<Vec<Opening>>> {
     stay_on_one_cpu()?;
-    let probers = servers.iter().map(|server| Prober::new(server.address));
-    let mut probers = probers.collect::<io::Result<Vec<Prober>>>()?;
+    let mut prober = Prober::new()?;
     let mut openings: Vec<Vec<Opening>> = servers.iter().map(|_| Vec::new()).collect();
     for client in clients {
         for turn in 0..servers.len() {
             // Each is the first as often as the others.
             let at = (client + turn) % servers.len();
-            openings[at].push(one(&mut probers[at], servers[at].clients[client])?);
+            let server = servers[at];
+            openings[at].push(one(&mut prober, server.clients[client], server.address)?);
         }
     }
     Ok(openings)
 }
 
-fn one(prober: &mut Prober, client: Ipv4Addr) -> io::Result<Opening> {
+fn one(prober: &mut Prober, client: Ipv4Addr, server: Ipv4Addr) -> io::Result<Opening> {
     sleep(PAUSE);
     // The way there and back is known from here on, as it is behind a router.
-    if prober.ask(client, FREE, PATIENCE)?.is_none() {
+    if prober.ask(client, server, FREE, PATIENCE)?.is_none() {
         return Err(io::Error::other("the server does not answer at all"));
     }
-    if prober.ask(client, GATE, NO_ANSWER)?.is_some() {
+    if prober.ask(client, server, GATE, NO_ANSWER)?.is_some() {
         return Err(io::Error::other("the gate was open before the knock"));
     }
-    knock_until_open(prober, client)?
+    knock_until_open(prober, client, server)?
         .ok_or_else(|| io::Error::other(format!("not open to {client} after its knock")))
 }
 
-fn knock_until_open(prober: &mut Prober, client: Ipv4Addr) -> io::Result<Option<Opening>> {
+fn knock_until_open(
+    prober: &mut Prober,
+    client: Ipv4Addr,
+    server: Ipv4Addr,
+) -> io::Result<Option<Opening>> {
     let mut knocked = Instant::now();
     for (number, port) in KNOCK.into_iter().enumerate() {
         if number > 0 {
             sleep(BETWEEN);
         }
         knocked = Instant::now();
-        prober.syn(client, port)?;
+        prober.syn(client, server, port)?;
     }
     let mut sent: Vec<(u16, Instant)> = Vec::with_capacity(4096);
     while knocked.elapsed() < PATIENCE {
         let now = Instant::now();
-        sent.push((prober.syn(client, GATE)?, now));
+        sent.push((prober.syn(client, server, GATE)?, now));
         while let Some(answer) = prober.answer()? {
             let tried = sent.iter().position(|&(port, _)| port == answer.asker.1);
             if let Some(tried) = tried
-                && answer.port == GATE
+                && answer.asked == (server, GATE)
                 && answer.open
             {
                 let at = sent[tried].1;
@@ -234,14 +238,14 @@ fn peer(lab: &Lab, clients: &Host) -> Result<Option<Samples>, Box<dyn std::error
 
 /// It does not say when it listens: the first client knocks until it is let in.
 fn await_peer(server: Ipv4Addr, client: Ipv4Addr) -> io::Result<()> {
-    let mut prober = Prober::new(server)?;
+    let mut prober = Prober::new()?;
     let started = Instant::now();
     while started.elapsed() < PATIENCE {
         for port in KNOCK {
-            prober.syn(client, port)?;
+            prober.syn(client, server, port)?;
         }
         sleep(Duration::from_millis(200));
-        if prober.ask(client, GATE, NO_ANSWER)?.is_some() {
+        if prober.ask(client, server, GATE, NO_ANSWER)?.is_some() {
             return Ok(());
         }
     }

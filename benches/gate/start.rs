@@ -239,8 +239,8 @@ fn start_watched(
 ) -> Result<(Duration, Duration), Box<dyn Error>> {
     let stranger = *server.clients.first().ok_or("no clients")?;
     let is_open = clients.run(|| {
-        let mut prober = Prober::new(server.address)?;
-        prober.ask(stranger, GATE, TARGET)
+        let mut prober = Prober::new()?;
+        prober.ask(stranger, server.address, GATE, TARGET)
     })??;
     if is_open.is_none() {
         return Err("the gate is shut before there is a daemon".into());
@@ -266,11 +266,11 @@ fn until_shut(
     stranger: Ipv4Addr,
     give_up: &AtomicBool,
 ) -> io::Result<Option<Instant>> {
-    let mut prober = Prober::new(server)?;
+    let mut prober = Prober::new()?;
     loop {
         let last = give_up.load(Ordering::Relaxed);
         let sent = Instant::now();
-        if prober.ask(stranger, GATE, STEP)?.is_none() {
+        if prober.ask(stranger, server, GATE, STEP)?.is_none() {
             return Ok(Some(sent));
         }
         if last {
