@@ -1,7 +1,9 @@
 //! A server with a backend, clients who want in, and words for what happens.
 
 use std::error::Error;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+#[cfg(feature = "system-tests")]
+use std::sync::RwLockWriteGuard;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 #[cfg(feature = "system-tests")]
@@ -109,7 +111,7 @@ static XTABLES: RwLock<()> = RwLock::new(());
 pub(crate) struct World {
     pub(crate) column: Column,
     /// Legacy iptables has one lock for all hosts of this process: whoever uses it shares this.
-    sharing: Option<RwLockReadGuard<'static, ()>>,
+    _sharing: Option<RwLockReadGuard<'static, ()>>,
     firewall: Firewall,
     clock: ManualClock,
     _services: Vec<Service>,
@@ -119,15 +121,16 @@ pub(crate) struct World {
 }
 
 impl World {
+    #[cfg(feature = "system-tests")]
     /// Waits until nobody else uses legacy iptables, and keeps everybody from it.
     pub(crate) fn alone(&mut self) -> RwLockWriteGuard<'static, ()> {
-        self.sharing = None;
+        self._sharing = None;
         XTABLES.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn new(column: Column) -> Result<Self, Box<dyn Error>> {
         let share = || XTABLES.read().unwrap_or_else(PoisonError::into_inner);
-        let sharing = (column == Column::IptablesLegacy).then(share);
+        let sharing = column.name().ends_with("legacy").then(share);
         let lab = Lab::new()?;
         let (server, clients) = (lab.host("server")?, lab.host("clients")?);
         let own = [A, B, C].map(|a| format!("{a}/24")).to_vec();
@@ -157,7 +160,7 @@ impl World {
         let firewall = server.run(|| column.open(&clock))??;
         Ok(Self {
             column,
-            sharing,
+            _sharing: sharing,
             firewall,
             clock,
             _services: services,
