@@ -62,6 +62,14 @@ fn everything() -> Desired {
             "opencloseSSH",
         ),
         member(Chain::Filter, "0.0.0.0/0", secs(60), "operator"),
+        member(
+            Chain::Banned,
+            "192.0.2.2",
+            Lifetime::Never,
+            "x\" }; }\n# \\ * $y @z {\x1b\u{85}",
+        ),
+        member(Chain::Trusted, "203.0.113.8", Lifetime::Never, "\"\n"),
+        member(Chain::Trusted, "203.0.113.9", Lifetime::Never, "\\"),
     ]);
     let rules = &mut wanted.gates[0];
     rules.hook = Hook::Both;
@@ -69,10 +77,11 @@ fn everything() -> Desired {
     rules.cut_sessions = true;
     rules.ipv6_prefix = 64;
     rules.ports.push("60000-61000/udp".parse().unwrap());
-    rules.addresses = vec![
+    rules.input_addresses = vec![
         "192.0.2.22/32".parse().unwrap(),
         "2001:db8:22::/48".parse().unwrap(),
     ];
+    rules.forward_addresses = vec!["198.51.100.0/24".parse().unwrap()];
     wanted.sessions = vec![
         (gate("ssh"), "192.0.2.50:40000".parse().unwrap()),
         (gate("ssh"), "[2001:db8::50]:40001".parse().unwrap()),
@@ -183,6 +192,11 @@ fn rules_read_like_nft(_: &mut Nftables) {
             .any(|rule| rule
                 .ends_with("tcp dport 22 tcp flags ! syn meta nfproto @ssh_grace accept"))
     );
+    assert!(
+        forward[1..]
+            .iter()
+            .all(|rule| rule.starts_with("ip daddr 198.51.100.0/24 "))
+    );
     assert_eq!(
         chain("ssh_banned"),
         [
@@ -229,6 +243,7 @@ fn elements_show_time_and_reason(_: &mut Nftables) {
         ("ipv4 timeout 1m expires ", "comment \"operator\""),
         ("192.0.2.1 ", "comment \"banned1\""),
         ("2001:db8:bad::/48 ", "comment \"é\""),
+        ("192.0.2.2 ", "comment \"x' }; } # \\ * $y @z {  \""),
         (
             "2001:db8:0:9:: timeout 5m expires ",
             "comment \"opencloseSSH\"",

@@ -88,11 +88,13 @@ impl Engine {
     }
 
     fn rules(&self, gate: &Gate) -> GateRules {
+        let (input_addresses, forward_addresses) = self.covers(gate);
         GateRules {
             name: gate.name.clone(),
             ports: gate.ports.clone(),
-            addresses: self.covers(gate),
             hook: gate.hook,
+            input_addresses,
+            forward_addresses,
             verdict: gate.verdict,
             once: gate.once,
             log_drops: gate.log_drops,
@@ -101,11 +103,12 @@ impl Engine {
         }
     }
 
-    /// The destinations a gate guards; none means all. On the host itself an address that is not
-    /// (or not yet) the host's would leave the service unguarded, so then all are.
-    pub(super) fn covers(&self, gate: &Gate) -> Vec<IpNet> {
+    /// The destinations a gate guards on the host and behind it; none means all. On the host
+    /// itself an address that is not (or not yet) the host's would leave the service unguarded,
+    /// so then all are.
+    pub(super) fn covers(&self, gate: &Gate) -> (Vec<IpNet>, Vec<IpNet>) {
         let named: Vec<IpNet> = match &gate.address {
-            None => return Vec::new(),
+            None => Vec::new(),
             Some(GateAddress::Net(net)) => vec![*net],
             Some(GateAddress::Name(_)) => {
                 let addresses = self
@@ -115,15 +118,22 @@ impl Engine {
                 addresses.iter().copied().map(host_net).collect()
             }
         };
-        if gate.hook.forward() {
-            return named;
-        }
-        let ours = |net: &IpNet| self.own.iter().any(|own| net.contains(own));
-        if named.iter().all(ours) {
+        let ours = |net: &IpNet| {
+            // A network behind us is not ours because we have an address in it.
+            let is_behind = gate.hook.forward() && net.prefix_len() < net.max_prefix_len();
+            !is_behind && self.own.iter().any(|own| net.contains(own))
+        };
+        let input = if gate.hook.input() && named.iter().all(ours) {
+            named.clone()
+        } else {
+            Vec::new()
+        };
+        let forward = if gate.hook.forward() {
             named
         } else {
             Vec::new()
-        }
+        };
+        (input, forward)
     }
 
     /// Why the member is there, if the engine knows of it.

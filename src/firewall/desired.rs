@@ -13,7 +13,8 @@ pub struct Desired {
     /// The members of all gates. At most one entry for each gate, chain and network.
     pub members: Vec<Member>,
     /// Sessions that were open before the gate was: (gate, peer). Packets of these peers other
-    /// than a SYN pass, until connection tracking knows them. Only used by a first installation.
+    /// than a SYN pass, until connection tracking knows them. Only used for gates that guard
+    /// something that nothing has guarded (`Backend::missing`).
     pub sessions: Vec<(GateName, SocketAddr)>,
 }
 
@@ -24,10 +25,12 @@ pub struct GateRules {
     pub name: GateName,
     /// What is guarded.
     pub ports: Vec<PortRange>,
-    /// The destinations that are guarded; empty means all.
-    pub addresses: Vec<IpNet>,
     /// Traffic to the host, through it, or both.
     pub hook: Hook,
+    /// The destinations that are guarded in traffic to the host; empty means all.
+    pub input_addresses: Vec<IpNet>,
+    /// The destinations that are guarded in traffic through the host; empty means all.
+    pub forward_addresses: Vec<IpNet>,
     /// What becomes of an accepted packet.
     pub verdict: Verdict,
     /// Whether the first new connection uses an acceptance up.

@@ -11,7 +11,8 @@ use ipnet::IpNet;
 
 use super::{Backend, BackendKind, Change, Desired, FirewallError, GateRules, Member, Observed};
 use crate::model::{
-    Chain, Deadline, GateName, Lifetime, NetMap, Time, canonical, host_net, net_of_prefix,
+    Chain, Deadline, GateName, Lifetime, NetMap, PortRange, Time, canonical, host_net,
+    net_of_prefix,
 };
 
 /// A clock that is set by hand. Clones show the same time.
@@ -43,9 +44,22 @@ pub enum Fate {
 struct Kept {
     end: Deadline,
     reason: String,
+    /// Somebody else put it, and nobody was told.
+    is_foreign: bool,
 }
 
 type Nets = NetMap<Kept>;
+type Members = BTreeMap<(GateName, Chain), Nets>;
+
+fn member(gate: &GateName, chain: Chain, net: IpNet, kept: &Kept, now: Time) -> Member {
+    Member {
+        gate: gate.clone(),
+        chain,
+        net,
+        remaining: kept.end.remaining(now),
+        reason: kept.reason.clone(),
+    }
+}
 
 /// The backend. `clock` tells it the time.
 pub struct Memory<C> {
@@ -53,7 +67,7 @@ pub struct Memory<C> {
     /// `None` is no table at all.
     gates: Option<Vec<GateRules>>,
     installed: Vec<GateName>,
-    members: BTreeMap<(GateName, Chain), Nets>,
+    members: Members,
     installs: usize,
     refusal: Option<FirewallError>,
 }
@@ -94,6 +108,46 @@ impl<C: Fn() -> Time> Memory<C> {
     pub fn vanish(&mut self) {
         self.gates = None;
         self.members.clear();
+    }
+
+    /// What somebody else's `nft add element` does.
+    pub fn meddle(&mut self, member: &Member) -> Result<(), FirewallError> {
+        let gates = self.gates.as_deref().unwrap_or_default();
+        put(&mut self.members, gates, member, (self.clock)())?;
+        let nets = self.members.get_mut(&(member.gate.clone(), member.chain));
+        let net = kept_as(gates, &member.gate, member.chain, member.net);
+        if let (Some(nets), Some(net)) = (nets, net)
+            && let Some(kept) = nets.get_mut(net)
+        {
+            kept.is_foreign = member.chain != Chain::Trusted;
+        }
+        Ok(())
+    }
+
+    /// What the kernel holds that nobody was told of and that `wanted` lacks. Whoever asks is
+    /// told.
+    fn unseen(&mut self, gates: &[GateRules], wanted: &Members) -> Vec<Member> {
+        let now = (self.clock)();
+        let mut unseen = Vec::new();
+        for ((gate, chain), nets) in &mut self.members {
+            let wanted = wanted.get(&(gate.clone(), *chain));
+            let is_wanted = |net| wanted.is_some_and(|nets| nets.get(net).is_some());
+            let foreign: Vec<IpNet> = nets
+                .iter()
+                .filter(|(net, kept)| kept.is_foreign && !kept.end.is_over(now) && !is_wanted(*net))
+                .map(|(net, _)| net)
+                .collect();
+            if !gates.iter().any(|rules| rules.name == *gate) {
+                continue;
+            }
+            for net in foreign {
+                if let Some(kept) = nets.get_mut(net) {
+                    kept.is_foreign = false;
+                    unseen.push(member(gate, *chain, net, kept, now));
+                }
+            }
+        }
+        unseen
     }
 
     /// What becomes of a new connection from there through that gate; a gate that does not
@@ -168,7 +222,7 @@ fn unplaceable(gate: &GateName, chain: Chain, net: IpNet) -> FirewallError {
 }
 
 fn put(
-    members: &mut BTreeMap<(GateName, Chain), Nets>,
+    members: &mut Members,
     gates: &[GateRules],
     member: &Member,
     now: Time,
@@ -182,6 +236,7 @@ fn put(
     let kept = Kept {
         end: lifetime.deadline(now),
         reason: member.reason.clone(),
+        is_foreign: false,
     };
     members
         .entry((member.gate.clone(), member.chain))
@@ -203,13 +258,7 @@ impl<C: Fn() -> Time> Backend for Memory<C> {
         let members = self.members.iter().flat_map(|((gate, chain), nets)| {
             nets.iter()
                 .filter(|(_, kept)| !kept.end.is_over(now))
-                .map(|(net, kept)| Member {
-                    gate: gate.clone(),
-                    chain: *chain,
-                    net,
-                    remaining: kept.end.remaining(now),
-                    reason: kept.reason.clone(),
-                })
+                .map(|(net, kept)| member(gate, *chain, net, kept, now))
         });
         Ok(Some(Observed {
             gates: gates.iter().map(|gate| gate.name.clone()).collect(),
@@ -218,12 +267,28 @@ impl<C: Fn() -> Time> Backend for Memory<C> {
         }))
     }
 
+    fn missing(&mut self, desired: &Desired) -> Result<Vec<(GateName, PortRange)>, FirewallError> {
+        let guarded = |gate: &GateRules, port: &PortRange| {
+            self.rules(&gate.name)
+                .is_some_and(|found| found.ports.contains(port))
+        };
+        let ports = desired.gates.iter().flat_map(|gate| {
+            let new = gate.ports.iter().filter(|port| !guarded(gate, port));
+            new.map(|port| (gate.name.clone(), *port))
+        });
+        Ok(ports.collect())
+    }
+
     fn install(&mut self, desired: &Desired) -> Result<(), FirewallError> {
         self.refused()?;
         let now = (self.clock)();
         let mut members = BTreeMap::new();
         for member in &desired.members {
             put(&mut members, &desired.gates, member, now)?;
+        }
+        let unseen = self.unseen(&desired.gates, &members);
+        if !unseen.is_empty() {
+            return Err(FirewallError::Unseen(unseen));
         }
         self.members = members;
         self.installed = desired.gates.iter().map(|g| g.name.clone()).collect();
@@ -283,8 +348,9 @@ mod tests {
         GateRules {
             name: gate(),
             ports: vec!["22".parse().unwrap()],
-            addresses: vec![],
             hook: Hook::Input,
+            input_addresses: vec![],
+            forward_addresses: vec![],
             verdict: Verdict::Accept,
             once: false,
             log_drops: true,
@@ -382,6 +448,37 @@ mod tests {
             .unwrap();
         let observed = memory.observe().unwrap().unwrap();
         assert_eq!(observed.members[0].net.to_string(), "2001:db8::/64");
+    }
+
+    #[test]
+    fn what_somebody_else_adds_is_not_deleted_unseen() {
+        let (mut memory, _) = installed(vec![], 128);
+        let foreign = member(Chain::Banned, "192.0.2.1/32", None);
+        memory.meddle(&foreign).unwrap();
+        let desired = Desired {
+            gates: vec![rules(128)],
+            ..Desired::default()
+        };
+        let error = memory.install(&desired).unwrap_err();
+        assert!(matches!(error, FirewallError::Unseen(unseen) if unseen == [foreign]));
+        assert_eq!(memory.observe().unwrap().unwrap().members.len(), 1);
+        memory.install(&desired).unwrap();
+        assert!(memory.observe().unwrap().unwrap().members.is_empty());
+    }
+
+    #[test]
+    fn new_gates_and_ports_are_missing() {
+        let (mut memory, _) = installed(vec![], 128);
+        let mut more = rules(128);
+        more.ports.push("23".parse().unwrap());
+        let desired = Desired {
+            gates: vec![more],
+            ..Desired::default()
+        };
+        let missing = memory.missing(&desired).unwrap();
+        assert_eq!(missing, [(gate(), "23".parse().unwrap())]);
+        memory.vanish();
+        assert_eq!(memory.missing(&desired).unwrap().len(), 2);
     }
 
     #[test]

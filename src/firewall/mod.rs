@@ -12,7 +12,7 @@ pub use desired::{Change, Desired, GateRules, Member};
 
 use std::fmt;
 
-use crate::model::GateName;
+use crate::model::{GateName, PortRange};
 
 /// Which kernel interface a backend speaks to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,7 +35,8 @@ impl fmt::Display for BackendKind {
     }
 }
 
-/// Why the kernel does not hold what was asked for. Nothing was changed, unless `Unverified`.
+/// Why the kernel does not hold what was asked for. Whatever failed, what was wanted before and
+/// still is has not gone missing; after `Unseen` and `Full` nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum FirewallError {
     /// A system call or a netlink request failed; `hint` says what to do, with its own brackets.
@@ -101,6 +102,10 @@ pub enum FirewallError {
     /// Reading back showed something else than was written.
     #[error("the kernel does not hold what was written: {0}")]
     Unverified(String),
+    /// The kernel holds members that would have to go and that the caller was never told of:
+    /// nothing was changed. Whoever takes them over and installs again decides about them.
+    #[error("the kernel holds {} that nobody here has put there", counted(.0))]
+    Unseen(Vec<Member>),
     /// More members than the kernel's set takes.
     #[error("cannot add {member} to {set}: the set is full")]
     Full {
@@ -109,6 +114,16 @@ pub enum FirewallError {
         /// The first member that found no place.
         member: String,
     },
+}
+
+fn counted(members: &[Member]) -> String {
+    let first = members
+        .first()
+        .map(|m| format!("{} in {}_{}", m.net, m.gate, m.chain.suffix()));
+    match members.len() {
+        0 | 1 => first.unwrap_or_default(),
+        more => format!("{more} members ({}, …)", first.unwrap_or_default()),
+    }
 }
 
 /// What the kernel was found to hold under our names.
@@ -129,16 +144,41 @@ pub trait Backend {
     /// Which one it is.
     fn kind(&self) -> BackendKind;
 
-    /// What the kernel holds now; `None` if there is nothing of ours.
+    /// What the kernel holds now; `None` if there is nothing of ours. It is read until several
+    /// readings in a row bring nothing new, since one may lack members while others expire.
+    /// Before the first `install`, whatever is reported counts as taken over by the caller.
     fn observe(&mut self) -> Result<Option<Observed>, FirewallError>;
 
-    /// Makes the kernel hold exactly `desired`, whatever it held before, without a moment in
-    /// which a gate stands open or a member that stays is missing; reads it back and verifies it.
-    /// Members already there with the same deadline (within a second) are left as they are.
+    /// The gates, and ports of gates, of `desired` that nothing guards now. Sessions that are
+    /// open there belong into `Desired::sessions` before it is installed. Gates whose hook is
+    /// `forward` are among them, too.
+    fn missing(&mut self, desired: &Desired) -> Result<Vec<(GateName, PortRange)>, FirewallError> {
+        let found = self.observe()?.unwrap_or_default().gates;
+        let new = desired
+            .gates
+            .iter()
+            .filter(|gate| !found.contains(&gate.name));
+        let ports = new.flat_map(|gate| gate.ports.iter().map(|port| (gate.name.clone(), *port)));
+        Ok(ports.collect())
+    }
+
+    /// Makes the kernel hold exactly `desired`, without a moment in which a gate stands open or
+    /// a member that stays is missing; reads it back and verifies it. Members already there with
+    /// the same deadline (within a second) are left as they are.
+    ///
+    /// Bans and acceptances that the kernel holds, that are not desired, and of which the caller
+    /// was never told are not deleted, however they came there: an administrator's
+    /// `nft add element` while we run, or what `observe` overlooked. The installation then
+    /// changes nothing and fails with `FirewallError::Unseen`, which tells the caller, whose
+    /// business they are from then on: it adopts them and installs again, and what is not desired
+    /// then is deleted. The caller knows of what it put or desired, of what `observe` reported
+    /// before the first installation, and of what `Unseen` named, as long as these hold. Trusted
+    /// members are the caller's alone, and go unasked; so do the members of gates that go.
     fn install(&mut self, desired: &Desired) -> Result<(), FirewallError>;
 
     /// Carries the changes out in order, all or none. Putting a member that is there gives it
-    /// the new lifetime and reason; removing one that is not there is no error.
+    /// the new lifetime and reason; removing one that is not there is no error. A member that
+    /// somebody else put is removed like one of ours.
     fn apply(&mut self, changes: &[Change]) -> Result<(), FirewallError>;
 
     /// Compares the rules with what `install` wrote and names what is missing or altered.

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use crate::capture::CaptureError;
 use crate::engine::{Engine, Event, TrustEdit};
 use crate::firewall::choose::{self, Chosen};
-use crate::firewall::{Backend, BackendKind, FirewallError, Observed};
+use crate::firewall::{Backend, BackendKind, Desired, FirewallError, Observed};
 use crate::links::{Links, LinksError};
 use crate::matcher::{Matcher, Scope};
 use crate::model::{Bucket, Chain, GateName};
@@ -30,6 +30,9 @@ use super::memory::Memory;
 use super::problems::{Problems, WHITELIST};
 use super::roster::Roster;
 use super::wants::gate_addresses;
+
+/// How often an installation is tried while it still comes upon members that nobody knew.
+const ADOPTIONS: usize = 10;
 
 /// Look-ups for the log at a time.
 const LOOKUPS: usize = 8;
@@ -175,7 +178,7 @@ pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartEr
     if first {
         desired.sessions = open_sessions(engine.policy());
     }
-    firewall.install(&desired)?;
+    let desired = put_in_force(&mut *firewall, &mut engine, desired)?;
     for former in former {
         let kind = former.kind();
         // The new one is in force; what the old one still denies is to be known.
@@ -206,6 +209,28 @@ pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartEr
         known,
         problems,
     })
+}
+
+/// Installs, and takes over what only then turns out to be in the kernel: what the first look
+/// overlooked, or what somebody else has added. Returns what was installed in the end.
+pub(super) fn put_in_force(
+    firewall: &mut dyn Backend,
+    engine: &mut Engine,
+    mut desired: Desired,
+) -> Result<Desired, FirewallError> {
+    for _ in 1..ADOPTIONS {
+        match firewall.install(&desired) {
+            Err(FirewallError::Unseen(members)) => {
+                warn!("taking over {} members found in the kernel", members.len());
+                drop(engine.handle(Event::Adopt(members), now()));
+                let sessions = desired.sessions;
+                desired = engine.desired(now());
+                desired.sessions = sessions;
+            }
+            result => return result.map(|()| desired),
+        }
+    }
+    firewall.install(&desired).map(|()| desired)
 }
 
 /// Trust at run time: where, whom, why.

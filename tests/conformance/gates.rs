@@ -81,7 +81,7 @@ pub(crate) fn port_ranges(world: &mut World) -> Tried {
 
 pub(crate) fn one_address(world: &mut World) -> Tried {
     let mut gate = ssh();
-    gate.addresses = vec!["192.0.2.1/32".parse()?];
+    gate.input_addresses = vec!["192.0.2.1/32".parse()?];
     world.install(vec![gate.clone()], vec![]);
     let reaches = |world: &World, from: &str, to: &str| {
         let client = world.clients.client(from).expect("an address");
@@ -94,7 +94,7 @@ pub(crate) fn one_address(world: &mut World) -> Tried {
         "another address of the host"
     );
     assert!(reaches(world, A6, "[2001:db8::1]:22"), "the other family");
-    gate.addresses = vec!["192.0.2.2/31".parse()?, "2001:db8::/64".parse()?];
+    gate.input_addresses = vec!["192.0.2.2/31".parse()?, "2001:db8::/64".parse()?];
     world.install(vec![gate], vec![]);
     assert!(reaches(world, A, "192.0.2.1:22"));
     assert!(!reaches(world, A, "192.0.2.2:22"));
@@ -139,7 +139,7 @@ pub(crate) fn forward(world: &mut World) -> Tried {
     assert!(reaches(world, A), "before");
     let mut gate = ssh();
     gate.hook = Hook::Forward;
-    gate.addresses = vec!["198.51.100.2/32".parse()?];
+    gate.forward_addresses = vec!["198.51.100.2/32".parse()?];
     world.install(vec![gate.clone()], vec![filter(A, 300)]);
     assert!(reaches(world, A) && !reaches(world, B));
     assert!(world.gets_in(B), "the router itself is not gated");
@@ -151,9 +151,12 @@ pub(crate) fn forward(world: &mut World) -> Tried {
         "what the inner host does itself is not gated"
     );
     gate.hook = Hook::Both;
-    gate.addresses.push("192.0.2.1/32".parse()?);
+    world.install(vec![gate.clone()], vec![filter(A, 300)]);
+    assert!(reaches(world, A) && !reaches(world, B));
+    assert!(world.gets_in(A) && !world.gets_in(B), "all addresses");
+    gate.input_addresses = vec!["198.51.100.1/32".parse()?];
     world.install(vec![gate], vec![filter(A, 300)]);
     assert!(reaches(world, A) && !reaches(world, B));
-    assert!(world.gets_in(A) && !world.gets_in(B));
+    assert!(world.gets_in(B), "an address that is not guarded");
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! A server with a backend, clients who want in, and words for what happens.
 
 use std::error::Error;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 #[cfg(feature = "system-tests")]
@@ -103,8 +104,12 @@ impl Firewall {
 }
 
 /// Fields are dropped in this order.
+static XTABLES: RwLock<()> = RwLock::new(());
+
 pub(crate) struct World {
     pub(crate) column: Column,
+    /// Legacy iptables has one lock for all hosts of this process: whoever uses it shares this.
+    sharing: Option<RwLockReadGuard<'static, ()>>,
     firewall: Firewall,
     clock: ManualClock,
     _services: Vec<Service>,
@@ -114,7 +119,15 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// Waits until nobody else uses legacy iptables, and keeps everybody from it.
+    pub(crate) fn alone(&mut self) -> RwLockWriteGuard<'static, ()> {
+        self.sharing = None;
+        XTABLES.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn new(column: Column) -> Result<Self, Box<dyn Error>> {
+        let share = || XTABLES.read().unwrap_or_else(PoisonError::into_inner);
+        let sharing = (column == Column::IptablesLegacy).then(share);
         let lab = Lab::new()?;
         let (server, clients) = (lab.host("server")?, lab.host("clients")?);
         let own = [A, B, C].map(|a| format!("{a}/24")).to_vec();
@@ -144,6 +157,7 @@ impl World {
         let firewall = server.run(|| column.open(&clock))??;
         Ok(Self {
             column,
+            sharing,
             firewall,
             clock,
             _services: services,
@@ -283,7 +297,8 @@ pub(crate) fn rules(name: &str, ports: &[&str]) -> GateRules {
     GateRules {
         name: gate(name),
         ports: ports.iter().map(|p| p.parse().expect("ports")).collect(),
-        addresses: Vec::new(),
+        input_addresses: Vec::new(),
+        forward_addresses: Vec::new(),
         hook: Hook::Input,
         verdict: Verdict::Accept,
         once: false,

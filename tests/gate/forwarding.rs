@@ -136,25 +136,26 @@ fn outgoing_connections_are_not_gated() -> Tried {
 }
 
 fn the_gateways_own_port_is_guarded_with_both() -> Tried {
-    // Without an address a gate of both hooks would guard the whole world behind us; with a
-    // network it guards what lies in it, here the gateway's inner address too.
-    let policy = POLICY
-        .replace(
-            "hook: forward, address: 198.51.100.2",
-            "hook: both, address: 198.51.100.0/24",
-        )
-        .replace("hook: forward", "hook: both");
-    let site = Site::new(&policy)?;
-    for ((from, own), inner) in CLIENT
-        .into_iter()
-        .zip(["198.51.100.1", "2001:db8:1::1"])
-        .zip(INNER)
-    {
-        let (gateway, inner) = (site.person(from, own)?, site.person(from, inner)?);
-        gateway.is_refused();
-        inner.is_refused();
-        gateway.opens();
-        inner.gets_in();
+    // The address says what is guarded behind us, be it one host or a network in which we have an
+    // address, too; on the gateway itself every address is.
+    let network = POLICY.replace("address: 198.51.100.2", "address: 198.51.100.0/24");
+    for policy in [POLICY, &network] {
+        let site = Site::new(&policy.replace("hook: forward", "hook: both"))?;
+        for ((from, outer), (near, inner)) in CLIENT
+            .into_iter()
+            .zip(GATEWAY)
+            .zip(["198.51.100.1", "2001:db8:1::1"].into_iter().zip(INNER))
+        {
+            let own = [site.person(from, outer)?, site.person(from, near)?];
+            let inner = site.person(from, inner)?;
+            own.iter().for_each(Person::is_refused);
+            inner.is_refused();
+            own[0].opens();
+            own[1].gets_in();
+            inner.gets_in();
+            // Other ports are not guarded.
+            inner.gets_in_at(80);
+        }
     }
     Ok(())
 }

@@ -29,8 +29,9 @@ pub(crate) fn rules(name: &str) -> GateRules {
     GateRules {
         name: gate(name),
         ports: vec!["22".parse().unwrap()],
-        addresses: vec![],
         hook: Hook::Input,
+        input_addresses: vec![],
+        forward_addresses: vec![],
         verdict: Verdict::Accept,
         once: false,
         log_drops: true,

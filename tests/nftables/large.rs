@@ -50,6 +50,38 @@ pub(crate) fn more_than_a_batch_takes(_: &mut Nftables) {
     assert!(small.verify().unwrap().is_empty());
 }
 
+/// What is in several batches is in the order that leaves nobody out; here the kernel takes it.
+pub(crate) fn addresses_become_networks_and_back(_: &mut Nftables) {
+    let mut small = Nftables::open_restrained(Restraints {
+        batch: Some(40_000),
+        no_destroy: false,
+    })
+    .unwrap();
+    let net = |chain, i: u32, length| {
+        let first = std::net::IpAddr::from((0x0a00_0000 + i * 1024 + 4).to_be_bytes());
+        let net = ipnet::IpNet::new(first, length).unwrap().trunc();
+        member(chain, &net.to_string(), Lifetime::Never, "")
+    };
+    let all = |trusted, banned| -> Vec<Member> {
+        (0..1_500)
+            .flat_map(|i| {
+                let ban = net(Chain::Banned, i + 10_000, banned);
+                [net(Chain::Trusted, i, trusted), ban]
+            })
+            .collect()
+    };
+    for (trusted, banned) in [(32, 24), (24, 32), (25, 23), (32, 32), (26, 26)] {
+        let wanted = all(trusted, banned);
+        small.install(&desired(wanted.clone())).unwrap();
+        let mut expected = crate::common::lines(&wanted);
+        let mut got = crate::common::lines(&found());
+        expected.sort();
+        got.sort();
+        assert!(got == expected, "{trusted} {banned}");
+        assert!(small.verify().unwrap().is_empty());
+    }
+}
+
 pub(crate) fn timed<T>(what: &str, most: Duration, work: impl FnOnce() -> T) -> T {
     let start = Instant::now();
     let result = work();

@@ -1,7 +1,9 @@
 //! The nftables backend against the real kernel, in namespaces of its own: needs neither root
 //! nor the `nft` program.
 
+mod adopting;
 mod common;
+mod fresh;
 mod large;
 mod left;
 mod meddle;
@@ -98,8 +100,49 @@ const TESTS: &[(&str, Test)] = &[
         skeleton::all_kinds_of_rules_are_read_back,
     ),
     ("more_than_a_batch_takes", large::more_than_a_batch_takes),
+    (
+        "addresses_become_networks_and_back",
+        large::addresses_become_networks_and_back,
+    ),
+    (
+        "a_port_is_missing_until_it_is_guarded",
+        fresh::a_port_is_missing_until_it_is_guarded,
+    ),
+    (
+        "sessions_at_a_new_port_stay",
+        fresh::sessions_at_a_new_port_stay,
+    ),
+    (
+        "a_table_half_made_is_no_gate",
+        fresh::a_table_half_made_is_no_gate,
+    ),
+    ("reasons_are_made_to_fit", members::reasons_are_made_to_fit),
     ("hundred_thousand_trusted", large::hundred_thousand_trusted),
     ("ten_thousand_networks", large::ten_thousand_networks),
     ("verify_notices", skeleton::verify_notices),
+    (
+        "nothing_is_overlooked_while_others_expire",
+        adopting::nothing_is_overlooked_while_others_expire,
+    ),
+    (
+        "what_was_not_seen_is_not_deleted",
+        adopting::what_was_not_seen_is_not_deleted,
+    ),
+    (
+        "what_somebody_else_adds_is_not_deleted_unseen",
+        adopting::what_somebody_else_adds_is_not_deleted_unseen,
+    ),
+    (
+        "a_network_in_the_way_is_kept",
+        adopting::a_network_in_the_way_is_kept,
+    ),
+    (
+        "a_set_made_anew_loses_nothing_unseen",
+        adopting::a_set_made_anew_loses_nothing_unseen,
+    ),
+    (
+        "what_is_over_is_not_known_any_more",
+        adopting::what_is_over_is_not_known_any_more,
+    ),
     ("teardown_twice", members::teardown_twice),
 ];

@@ -261,6 +261,32 @@ pub(crate) fn impossible_members_are_refused(backend: &mut Nftables) {
     assert_eq!(found().len(), mixed().len());
 }
 
+pub(crate) fn reasons_are_made_to_fit(backend: &mut Nftables) {
+    let ban = |net, reason: &str| member(Chain::Banned, net, Lifetime::Never, reason);
+    let long = "é".repeat(100);
+    let members = vec![
+        ban("192.0.2.1", "a \"quoted\" word"),
+        ban("192.0.2.2", "two\nlines\t\0and\u{85}more\x1b[31m"),
+        ban("192.0.2.3", &long),
+        ban("198.51.100.0/24", "net \"of\"\n"),
+    ];
+    let expected = [
+        "ssh_banned 192.0.2.1/32 a 'quoted' word".to_owned(),
+        "ssh_banned 192.0.2.2/32 two lines  and more [31m".to_owned(),
+        format!("ssh_banned 192.0.2.3/32 {}", "é".repeat(63)),
+        "ssh_banned 198.51.100.0/24 net 'of' ".to_owned(),
+    ];
+    // The second time all is as it has to be.
+    for _ in 0..2 {
+        backend.install(&desired(members.clone())).unwrap();
+        assert_eq!(lines(&found()), expected);
+    }
+    backend.install(&desired(vec![])).unwrap();
+    let put = members.into_iter().map(Change::Put);
+    backend.apply(&put.collect::<Vec<_>>()).unwrap();
+    assert_eq!(lines(&found()), expected);
+}
+
 pub(crate) fn teardown_twice(backend: &mut Nftables) {
     backend.install(&desired(mixed())).unwrap();
     backend.teardown().unwrap();

@@ -15,7 +15,7 @@ pub(crate) fn a_removed_gate_goes(backend: &mut Nftables) {
     let mut two = desired(mixed());
     let mut web = rules("web");
     web.hook = Hook::Both;
-    web.addresses = vec!["192.0.2.0/24".parse().unwrap()];
+    web.forward_addresses = vec!["192.0.2.0/24".parse().unwrap()];
     two.gates.push(web);
     let mut extra = member(Chain::Banned, "192.0.2.200", Lifetime::Never, "");
     extra.gate = gate("web");
@@ -51,7 +51,7 @@ pub(crate) fn a_base_chain_elsewhere_is_replaced(backend: &mut Nftables) {
     assert!(backend.verify().unwrap().is_empty());
     let mut forward = desired(mixed());
     forward.gates[0].hook = Hook::Forward;
-    forward.gates[0].addresses = vec!["192.0.2.1/32".parse().unwrap()];
+    forward.gates[0].forward_addresses = vec!["192.0.2.1/32".parse().unwrap()];
     backend.install(&forward).unwrap();
     assert!(backend.verify().unwrap().is_empty());
     assert_eq!(found().len(), mixed().len());
@@ -86,7 +86,7 @@ pub(crate) fn once_can_be_switched(backend: &mut Nftables) {
 pub(crate) fn earlier_sessions_only_at_first(backend: &mut Nftables) {
     let mut wanted = desired(vec![]);
     wanted.gates[0].hook = Hook::Both;
-    wanted.gates[0].addresses = vec!["192.0.2.0/24".parse().unwrap()];
+    wanted.gates[0].forward_addresses = vec!["192.0.2.0/24".parse().unwrap()];
     wanted.sessions = vec![
         (gate("ssh"), "192.0.2.1:40000".parse().unwrap()),
         (gate("ssh"), "[::ffff:192.0.2.2]:40001".parse().unwrap()),
@@ -154,12 +154,13 @@ pub(crate) fn all_kinds_of_rules_are_read_back(backend: &mut Nftables) {
             rules.hook = Hook::Both;
         }
         if on(4) {
-            rules.addresses = vec![
+            rules.input_addresses = vec![
                 "192.0.2.1/32".parse().unwrap(),
                 "192.0.2.128/25".parse().unwrap(),
                 "2001:db8::1/128".parse().unwrap(),
                 "2001:db8::/33".parse().unwrap(),
             ];
+            rules.forward_addresses = rules.input_addresses[1..].to_vec();
         }
         backend.install(&wanted).unwrap();
         assert!(backend.verify().unwrap().is_empty());

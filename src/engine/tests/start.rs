@@ -1,5 +1,5 @@
 use super::*;
-use crate::policy::GateAddress;
+use crate::policy::{GateAddress, Hook};
 
 fn found(chain: Chain, who: &str, remaining: Lifetime, reason: &str) -> Member {
     Member {
@@ -197,7 +197,11 @@ fn a_gate_with_an_address_covers_it_only_while_it_is_the_hosts() {
     let mut policy = appliance();
     policy.gates[0].address = Some(GateAddress::Net(net("192.0.2.1")));
     let mut bench = Bench::new(policy);
-    let covers = |bench: &Bench| bench.engine.desired(bench.now).gates[0].addresses.clone();
+    let covers = |bench: &Bench| {
+        bench.engine.desired(bench.now).gates[0]
+            .input_addresses
+            .clone()
+    };
     assert!(covers(&bench).is_empty(), "foreign: all");
     bench.handle(Event::OwnAddresses(vec![
         address("192.0.2.1"),
@@ -219,7 +223,7 @@ fn a_gate_with_a_name_covers_all_until_it_is_resolved() {
     bench.handle(Event::OwnAddresses(vec![address("192.0.2.1")]));
     assert!(
         bench.engine.desired(bench.now).gates[0]
-            .addresses
+            .input_addresses
             .is_empty()
     );
     let ssh = GateName::new("ssh").unwrap();
@@ -228,9 +232,32 @@ fn a_gate_with_a_name_covers_all_until_it_is_resolved() {
         vec![address("192.0.2.1")],
     )]));
     assert_eq!(
-        bench.engine.desired(bench.now).gates[0].addresses,
+        bench.engine.desired(bench.now).gates[0].input_addresses,
         [net("192.0.2.1")]
     );
+}
+
+#[test]
+fn with_both_hooks_a_network_behind_us_leaves_no_address_of_the_host_open() {
+    let mut policy = appliance();
+    policy.gates[0].hook = Hook::Both;
+    policy.gates[0].address = Some(GateAddress::Net(net("198.51.100.0/24")));
+    let mut bench = Bench::new(policy);
+    // The host has an address in that network, and another one.
+    bench.handle(Event::OwnAddresses(vec![
+        address("192.0.2.1"),
+        address("198.51.100.1"),
+    ]));
+    let rules = &bench.engine.desired(bench.now).gates[0];
+    assert!(rules.input_addresses.is_empty(), "all");
+    assert_eq!(rules.forward_addresses, [net("198.51.100.0/24")]);
+    let mut policy = appliance();
+    policy.gates[0].hook = Hook::Both;
+    policy.gates[0].address = Some(GateAddress::Net(net("192.0.2.1")));
+    bench.handle(Event::Policy(Box::new(policy)));
+    let rules = &bench.engine.desired(bench.now).gates[0];
+    assert_eq!(rules.input_addresses, [net("192.0.2.1")], "it is ours");
+    assert_eq!(rules.forward_addresses, [net("192.0.2.1")]);
 }
 
 #[test]

@@ -254,16 +254,21 @@ fn ways(gate: &GateRules, base: &Chain) -> Vec<(Hook, bool, Option<IpAddr>)> {
     };
     let mut ways = Vec::new();
     for (hook, is_through) in hooks.into_iter().flatten() {
+        let addresses = if is_through {
+            &gate.forward_addresses
+        } else {
+            &gate.input_addresses
+        };
         for &is_v6 in families {
             let of_family = |net: &&IpNet| matches!(net, IpNet::V6(_)) == is_v6;
-            let to = gate.addresses.iter().find(of_family);
-            if !gate.addresses.is_empty() && to.is_none() {
+            let to = addresses.iter().find(of_family);
+            if !addresses.is_empty() && to.is_none() {
                 // The gate does not guard that family.
                 continue;
             }
             // To a network behind us: any host of it will do.
             let host = |net: &IpNet| net.hosts().next().unwrap_or(net.addr());
-            let is_final = hook != Hook::Prerouting && !gate.hook.forward();
+            let is_final = hook != Hook::Prerouting;
             let to = to.map(host).filter(|_| is_through || is_final);
             ways.push((hook, is_v6, to));
         }

@@ -5,6 +5,9 @@
 //! are written to the kernel's sets over netlink, without a process, and end on time without us.
 //! ip_set has no transactions: sets are filled first, then the rules change in one commit a
 //! family, with the jumps last, and what is not wanted any more is taken out of the sets last.
+//!
+//! Unlike nftables it does not yet tell of members that somebody else put into the sets while we
+//! run (`FirewallError::Unseen`): an installation takes them out.
 
 mod changes;
 mod install;

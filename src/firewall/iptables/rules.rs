@@ -127,10 +127,15 @@ impl Wanted {
     }
 
     fn base(&mut self, family: Family, gate: &GateRules, earlier: Earlier, base: &str) {
-        let destinations: Vec<String> = if gate.addresses.is_empty() {
+        let addresses = if base == "INPUT" {
+            &gate.input_addresses
+        } else {
+            &gate.forward_addresses
+        };
+        let destinations: Vec<String> = if addresses.is_empty() {
             vec![String::new()]
         } else {
-            let of_family = gate.addresses.iter().filter(|n| Family::of(**n) == family);
+            let of_family = addresses.iter().filter(|n| Family::of(**n) == family);
             of_family.map(|net| format!("-d {net}")).collect()
         };
         // Loopback is never gated.

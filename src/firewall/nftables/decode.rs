@@ -319,8 +319,9 @@ mod tests {
         let gate = crate::firewall::GateRules {
             name: crate::model::GateName::new("ssh").unwrap(),
             ports: vec!["22".parse().unwrap()],
-            addresses: vec![],
             hook: crate::policy::Hook::Both,
+            input_addresses: vec![],
+            forward_addresses: vec![],
             verdict: crate::policy::Verdict::Accept,
             once: true,
             log_drops: true,

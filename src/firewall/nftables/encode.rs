@@ -1,5 +1,6 @@
 //! Messages to the kernel (`linux/netfilter/nf_tables.h`).
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use netlink_packet_core::{NetlinkHeader, NetlinkMessage};
@@ -225,14 +226,29 @@ fn user_data(kind: u8, text: &str) -> Vec<u8> {
     bytes
 }
 
-/// As much of a text as a comment holds.
-pub(super) fn fitting_comment(text: &str) -> &str {
-    let text = text.split('\0').next().unwrap_or_default();
+/// As much of a text as a comment holds, without what `nft -f` could not read back from a
+/// listing: there is no way to write a quotation mark or a line break in its strings.
+pub(super) fn fitting_comment(text: &str) -> Cow<'_, str> {
+    let is_bad = |c: char| c == '"' || c.is_control();
+    let mut text = if text.contains(is_bad) {
+        let good = |c| match c {
+            '"' => '\'',
+            c if c.is_control() => ' ',
+            c => c,
+        };
+        Cow::Owned(text.chars().map(good).collect())
+    } else {
+        Cow::Borrowed(text)
+    };
     let mut end = text.len().min(MAX_COMMENT - 1);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    &text[..end]
+    match &mut text {
+        Cow::Owned(text) => text.truncate(end),
+        Cow::Borrowed(text) => *text = &text[..end],
+    }
+    text
 }
 
 /// The bytes of a key in a set with that role: an address, or a family in one byte.

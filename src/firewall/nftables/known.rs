@@ -5,15 +5,16 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use super::decode::intervals;
+use super::decode::{Held, intervals};
 use super::encode::{self, ElementVerb, Step};
+use super::fill;
 use super::kernel::{Failure, Kernel};
 use super::members::{self, Place, is_masked};
 use super::names::{Family, Role, parse_set, set_name};
-use super::plan;
 use super::segments::{
     self, Difference, Entry, difference, flatten, flatten_sorted, to_nets, window,
 };
+use super::told::outside;
 use crate::firewall::{Change, FirewallError};
 use crate::model::{Chain, GateName, Lifetime, NetMap};
 
@@ -43,18 +44,44 @@ impl Known {
                     known.prefixes.insert(gate, prefix);
                 }
                 Role::Net(_, family) => {
-                    let now = Instant::now();
-                    let held = kernel.elements(&set.name)?;
-                    let mut map = NetMap::new();
-                    for (net, entry) in to_nets(family, intervals(family, held, now)) {
-                        map.insert(net, entry);
-                    }
-                    known.nets.insert((gate, role), map);
+                    let reading = kernel.read(&set)?;
+                    known.absorb(gate, role, family, reading.held, reading.at);
                 }
                 _ => {}
             }
         }
         Ok(known)
+    }
+
+    /// Takes over networks that somebody else has put into the kernel, so that they stay when all
+    /// are written anew.
+    pub(super) fn read_foreign(&mut self, kernel: &mut Kernel) -> Result<(), Failure> {
+        for set in kernel.sets()? {
+            if let Some((gate, role @ Role::Net(_, family))) = parse_set(&set.name) {
+                let reading = kernel.read(&set)?;
+                self.absorb(gate, role, family, reading.held, reading.at);
+            }
+        }
+        Ok(())
+    }
+
+    fn absorb(&mut self, gate: GateName, role: Role, family: Family, held: Vec<Held>, at: Instant) {
+        let map = self.nets.entry((gate, role)).or_default();
+        // Clocks drift apart, so that deadlines are not compared.
+        let is_ours = |ours: &Entry, found: &Entry| {
+            ours.reason == found.reason
+                && ours.end.is_some() == found.end.is_some()
+                && ours.end.is_none_or(|end| end > at)
+        };
+        let foreign = outside(family, intervals(family, held, at), map, is_ours);
+        for (net, entry) in to_nets(family, foreign) {
+            map.insert(net, entry);
+        }
+    }
+
+    /// How long IPv6 members of the gate's filter chain are.
+    pub(super) fn prefix(&self, gate: &GateName) -> u8 {
+        self.prefixes.get(gate).copied().unwrap_or(128)
     }
 
     /// The messages for one change; the copy changes with it.
@@ -70,7 +97,7 @@ impl Known {
             Change::Remove { gate, chain, net } => (gate, *chain, *net),
         };
         // A gate nobody knows has no sets, which the kernel will say.
-        let prefix = self.prefixes.get(gate).copied().unwrap_or(128);
+        let prefix = self.prefix(gate);
         let Some(place) = Place::of(chain, net, prefix) else {
             return match change {
                 Change::Put(_) => Err(members::unplaceable(gate, chain, net)),
@@ -88,7 +115,7 @@ impl Known {
         if let Some(key) = place.key() {
             let name = members::name_of(gate, place);
             // Adding what is there would change neither its deadline nor its reason.
-            let mut steps = plan::delete_keys(&name, vec![key.clone()], can_destroy);
+            let mut steps = fill::delete_keys(&name, vec![key.clone()], can_destroy);
             if let Some(member) = put {
                 let left = members::left(place.role(), member.remaining);
                 let element = encode::element(key, left, &member.reason);
@@ -135,11 +162,11 @@ impl Known {
         let after = flatten(map, window, now);
         match difference(&before, &after, now) {
             Difference::Steps(gone, come) if !rewrite => {
-                let mut steps = plan::delete_segments(&name, family, &gone);
-                steps.extend(plan::add_segments(&name, family, &come, now));
+                let mut steps = fill::delete_segments(&name, family, &gone);
+                steps.extend(fill::add_segments(&name, family, &come, now));
                 steps
             }
-            _ => plan::rewrite(&name, family, &flatten_sorted(map.iter()), now),
+            _ => fill::rewrite(&name, family, &flatten_sorted(map.iter()), now),
         }
     }
 

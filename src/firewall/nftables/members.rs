@@ -1,16 +1,18 @@
 //! Which set and which key a member stands for.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use super::decode::Held;
+use super::decode::{Held, intervals};
 use super::encode::{fitting_comment, key_bytes_of};
 use super::names::{
     Family, MASKED, Role, SetSpec, address_number, net_range, number_address, set_name,
 };
-use super::segments::Entry;
+use super::reading::Reading;
+use super::segments::{Entry, to_nets};
 use crate::firewall::{Desired, FirewallError, Member};
 use crate::model::{Chain, GateName, Lifetime, NetMap, net_of_prefix};
 
@@ -76,6 +78,14 @@ pub(super) fn net_of(role: Role, masked: bool, key: u128) -> Option<IpNet> {
     }
 }
 
+/// A member as its set keeps it; `None` if none of them takes it.
+pub(super) fn kept_as(chain: Chain, net: IpNet, ipv6_prefix: u8) -> Option<IpNet> {
+    match Place::of(chain, net, ipv6_prefix)? {
+        Place::Key(role, _, key) => net_of(role, ipv6_prefix == 64, key),
+        Place::Net(..) => Some(net),
+    }
+}
+
 /// The time left as a set with that role keeps it: trust is kept until it is taken back.
 pub(super) fn left(role: Role, lifetime: Lifetime) -> Option<Duration> {
     match (role, lifetime) {
@@ -90,12 +100,12 @@ pub(super) fn entry(role: Role, member: &Member, now: Instant) -> Entry {
     Entry {
         // Too far away to be told from never.
         end: left(role, member.remaining).and_then(|left| now.checked_add(left)),
-        reason: fitting_comment(&member.reason).to_owned(),
+        reason: fitting_comment(&member.reason).into_owned(),
     }
 }
 
 /// What a set without intervals is to hold: by key, the time left and the reason.
-pub(super) type Keys<'a> = HashMap<u128, (Option<Duration>, &'a str)>;
+pub(super) type Keys<'a> = HashMap<u128, (Option<Duration>, Cow<'a, str>)>;
 
 /// All members, by the set they go into.
 #[derive(Debug, Default)]
@@ -125,11 +135,11 @@ impl<'a> Sorted<'a> {
             match place {
                 Place::Key(_, _, key) => {
                     let keys = sorted.keys.entry((&member.gate, role)).or_default();
-                    let new = (left, fitting_comment(&member.reason));
+                    let new = || (left, fitting_comment(&member.reason));
                     // Two members may share a /64: the one that lasts longer counts.
-                    let slot = keys.entry(key).or_insert(new);
+                    let slot = keys.entry(key).or_insert_with(new);
                     if slot.0.is_some_and(|old| left.is_none_or(|left| left > old)) {
-                        *slot = new;
+                        *slot = new();
                     }
                 }
                 Place::Net(..) => {
@@ -162,20 +172,53 @@ pub(super) fn name_of(gate: &GateName, place: Place) -> String {
     set_name(gate, place.role())
 }
 
-/// An element without intervals as a member.
-pub(super) fn member(gate: &GateName, role: Role, masked: bool, held: Held) -> Option<Member> {
-    let chain = match role {
-        Role::Host(chain, _) => chain,
-        Role::Open => Chain::Filter,
-        Role::Net(..) | Role::Session(_) | Role::Grace => return None,
+/// What a set holds, as members with the time that is left `now`.
+pub(super) fn members(
+    gate: &GateName,
+    role: Role,
+    masked: bool,
+    reading: Reading,
+    now: Instant,
+) -> Vec<Member> {
+    let held = reading.counted_from(now);
+    let (chain, nets) = match role {
+        Role::Host(chain, _) => (chain, hosts(role, masked, held, now)),
+        Role::Open => (Chain::Filter, hosts(role, masked, held, now)),
+        Role::Net(chain, family) => (chain, to_nets(family, intervals(family, held, now))),
+        Role::Session(_) | Role::Grace => return Vec::new(),
     };
-    Some(Member {
+    of_entries(gate, chain, nets, now)
+}
+
+/// Elements without intervals.
+fn hosts(role: Role, masked: bool, held: Vec<Held>, now: Instant) -> Vec<(IpNet, Entry)> {
+    let host = |held: Held| {
+        let entry = Entry {
+            end: held.left.and_then(|left| now.checked_add(left)),
+            reason: held.comment,
+        };
+        Some((net_of(role, masked, held.key)?, entry))
+    };
+    let starts = held.into_iter().filter(|held| !held.is_end);
+    starts.filter_map(host).collect()
+}
+
+pub(super) fn of_entries(
+    gate: &GateName,
+    chain: Chain,
+    nets: Vec<(IpNet, Entry)>,
+    now: Instant,
+) -> Vec<Member> {
+    let member = |(net, entry): (IpNet, Entry)| Member {
         gate: gate.clone(),
         chain,
-        net: net_of(role, masked, held.key)?,
-        remaining: held.left.map_or(Lifetime::Never, Lifetime::For),
-        reason: held.comment,
-    })
+        net,
+        remaining: entry.end.map_or(Lifetime::Never, |end| {
+            Lifetime::For(end.saturating_duration_since(now))
+        }),
+        reason: entry.reason,
+    };
+    nets.into_iter().map(member).collect()
 }
 
 /// Whether a set as found is as it has to be.

@@ -6,30 +6,39 @@
 
 mod decode;
 mod encode;
+mod fill;
+mod fresh;
 mod kernel;
 mod known;
 mod members;
 mod names;
+#[cfg(test)]
+mod order_tests;
 mod plan;
+mod reading;
 mod rules;
 mod segments;
+mod told;
 mod verify;
 
 use std::collections::HashMap;
 use std::time::Instant;
 
-use self::decode::intervals;
+use self::decode::{Held, intervals};
 use self::encode::Step;
+use self::fresh::Fresh;
 use self::kernel::{Failure, Kernel};
 use self::known::{Known, Undo};
 use self::members::{Sorted, is_masked};
 pub(super) use self::names::TABLE;
 use self::names::{Family, Role, parse_chain, parse_set, set_name};
 use self::plan::{Image, Plan, Planner, State};
+use self::reading::Reading;
 use self::rules::Earlier;
 use self::segments::to_nets;
+use self::told::Told;
 use super::{Backend, BackendKind, Change, Desired, FirewallError, Member, Observed};
-use crate::model::Lifetime;
+use crate::model::{Chain, GateName, PortRange};
 
 /// Whether `nf_tables` can be used here.
 pub fn probe() -> Result<(), FirewallError> {
@@ -53,6 +62,10 @@ pub struct Nftables {
     /// What was installed last.
     image: Option<Image>,
     known: Option<Known>,
+    /// What the caller knows the kernel to hold.
+    told: Told,
+    /// Until then, whoever observes takes over what there is.
+    has_installed: bool,
     /// The generation of the ruleset that was last found in order.
     verified: Option<u32>,
 }
@@ -72,6 +85,8 @@ impl Nftables {
             kernel: Kernel::open(restraints)?,
             image: None,
             known: None,
+            told: Told::default(),
+            has_installed: false,
             verified: None,
         })
     }
@@ -85,35 +100,31 @@ impl Nftables {
         }
         let now = Instant::now();
         let sorted = Sorted::new(desired, now)?;
-        let earlier = self.earlier(desired, &state)?;
+        let fresh: HashMap<&GateName, Fresh> = desired
+            .gates
+            .iter()
+            .map(|gate| (&gate.name, Fresh::of(gate, &state)))
+            .collect();
+        let earlier = self.earlier(desired, &state, &fresh)?;
         let gates: Vec<_> = desired.gates.iter().zip(earlier).collect();
         let image = Image::new(&gates);
-        let mut held = HashMap::new();
-        for (_, role, spec) in &image.sets {
-            if state
-                .set(&spec.name)
-                .is_some_and(|set| members::fits(spec, set))
-            {
-                let elements = match role {
-                    // Only that they are there matters.
-                    Role::Session(_) | Role::Grace => Vec::new(),
-                    _ => self.kernel.elements(&spec.name)?,
-                };
-                held.insert(spec.name.clone(), elements);
-            }
-        }
+        let mut held = self.held(desired, &state, &image, &sorted, now)?;
         let plan = Planner {
             state: &state,
             image: &image,
             held: &mut held,
             sorted: &sorted,
             desired,
+            fresh: &fresh,
             now,
             can_destroy: self.kernel.can_destroy,
         }
         .plan();
         self.verified = None;
         self.known = None;
+        // Even if it fails on the way.
+        self.told.desired(desired, now);
+        self.has_installed = true;
         self.carry_out(&plan, guarded.then_some(state.generation))?;
 
         self.image = Some(image);
@@ -134,40 +145,120 @@ impl Nftables {
                 .collect(),
             nets: sorted.nets,
         });
+        // Nothing else is there.
+        self.told = Told::default();
+        self.told.desired(desired, now);
         Ok(())
     }
 
-    /// Which sets for sessions from before each gate needs: new ones for a gate that was not
-    /// there, and those that still have elements.
-    fn earlier(&mut self, desired: &Desired, state: &State) -> Result<Vec<Earlier>, Failure> {
+    /// What the sets hold that are as they have to be. Fails if a set of a gate that stays holds
+    /// a ban or an acceptance that would have to go and of which the caller does not know.
+    fn held(
+        &mut self,
+        desired: &Desired,
+        state: &State,
+        image: &Image,
+        sorted: &Sorted<'_>,
+        now: Instant,
+    ) -> Result<HashMap<String, Vec<Held>>, Failure> {
+        let mut held = HashMap::new();
+        let mut unseen = Vec::new();
+        for set in &state.sets {
+            let own = parse_set(&set.name);
+            let Some((gate, role)) = own.filter(|(gate, role)| {
+                let stays = desired.gates.iter().any(|rules| rules.name == *gate);
+                stays && !matches!(role, Role::Session(_) | Role::Grace)
+            }) else {
+                continue;
+            };
+            let elements = self.kernel.read(set)?.counted_from(now);
+            let wanted = image.sets.iter().find(|(.., spec)| spec.name == set.name);
+            let fits = wanted.is_some_and(|(.., spec)| members::fits(spec, set));
+            let masked = is_masked(&set.comment);
+            unseen.extend(self.unseen(&gate, role, masked, &elements, sorted, now));
+            if fits {
+                held.insert(set.name.clone(), elements);
+            }
+        }
+        if unseen.is_empty() {
+            return Ok(held);
+        }
+        self.told.found(&unseen, now);
+        Err(FirewallError::Unseen(unseen).into())
+    }
+
+    /// The bans and acceptances in a set that are not wanted, and of which the caller does not
+    /// know.
+    fn unseen(
+        &self,
+        gate: &GateName,
+        role: Role,
+        masked: bool,
+        elements: &[Held],
+        sorted: &Sorted<'_>,
+        now: Instant,
+    ) -> Vec<Member> {
+        let set = (gate, role);
+        let unknown = match role {
+            Role::Net(chain @ Chain::Banned, family) => {
+                let segments = intervals(family, elements.to_vec(), now);
+                let rest = self.told.unknown(gate, chain, family, segments, now);
+                let rest = match sorted.nets.get(&(gate.clone(), role)) {
+                    Some(wanted) => told::outside(family, rest, wanted, |_, _| true),
+                    None => rest,
+                };
+                return members::of_entries(gate, chain, to_nets(family, rest), now);
+            }
+            Role::Host(chain @ (Chain::Banned | Chain::Filter), _) => chain,
+            Role::Open => Chain::Filter,
+            _ => return Vec::new(),
+        };
+        let wanted = sorted.keys.get(&set);
+        let is_unknown = |held: &&Held| {
+            !wanted.is_some_and(|wanted| wanted.contains_key(&held.key))
+                && members::net_of(role, masked, held.key)
+                    .is_some_and(|net| !self.told.has(gate, unknown, net, now))
+        };
+        let held = elements.iter().filter(is_unknown).cloned().collect();
+        members::members(gate, role, masked, Reading { held, at: now }, now)
+    }
+
+    /// Which sets for sessions from before each gate needs: where it guards something new, and
+    /// those that still have elements.
+    fn earlier(
+        &mut self,
+        desired: &Desired,
+        state: &State,
+        fresh: &HashMap<&GateName, Fresh>,
+    ) -> Result<Vec<Earlier>, Failure> {
         let mut all = Vec::with_capacity(desired.gates.len());
         for gate in &desired.gates {
-            let is_new = state.chain(&names::policy_chain(&gate.name)).is_none();
+            let fresh = fresh.get(&gate.name).copied().unwrap_or_default();
             let mut is_used = |role: Role| -> Result<bool, Failure> {
                 let name = set_name(&gate.name, role);
                 Ok(state.set(&name).is_some() && self.kernel.count(&name)? > 0)
             };
             let mut peers = desired.sessions.iter().filter(|(g, _)| *g == gate.name);
-            let has_v4 = is_new && peers.clone().any(|(_, p)| p.ip().to_canonical().is_ipv4());
-            let has_v6 = is_new && peers.any(|(_, p)| p.ip().to_canonical().is_ipv6());
+            let has_v4 = fresh.input && peers.clone().any(|(_, p)| p.ip().to_canonical().is_ipv4());
+            let has_v6 = fresh.input && peers.any(|(_, p)| p.ip().to_canonical().is_ipv6());
             let (input, forward) = (gate.hook.input(), gate.hook.forward());
             all.push(Earlier {
                 v4: input && (has_v4 || is_used(Role::Session(Family::V4))?),
                 v6: input && (has_v6 || is_used(Role::Session(Family::V6))?),
-                grace: forward && (state.table.is_none() || is_used(Role::Grace)?),
+                grace: forward && (fresh.forward || is_used(Role::Grace)?),
             });
         }
         Ok(all)
     }
 
-    /// In one batch, or, if that is too long, with the sets first in several.
+    /// In one batch, or, if that is too long, in several.
     fn carry_out(&mut self, plan: &Plan, generation: Option<u32>) -> Result<(), Failure> {
-        let all: Vec<&Step> = plan.steps().collect();
+        let all: Vec<&Step> = plan.groups().flatten().collect();
         if self.kernel.fits(&all) {
             return self.kernel.commit(&all, generation);
         }
         let mut batch: Vec<&Step> = Vec::new();
-        for group in &plan.before {
+        for group in plan.groups() {
             let before = batch.len();
             batch.extend(group);
             if before > 0 && !self.kernel.fits(&batch) {
@@ -176,9 +267,7 @@ impl Nftables {
                 batch = rest;
             }
         }
-        self.kernel.commit(&batch, None)?;
-        let last: Vec<&Step> = plan.commit.iter().collect();
-        self.kernel.commit(&last, None)
+        self.kernel.commit(&batch, None)
     }
 
     fn apply_once(&mut self, changes: &[Change], rewrite: bool) -> Result<(), (Failure, bool)> {
@@ -187,6 +276,10 @@ impl Nftables {
             Some(known) => known,
             none => none.insert(Known::read(&mut self.kernel).map_err(|f| (f, false))?),
         };
+        if rewrite {
+            let read = known.read_foreign(&mut self.kernel);
+            read.map_err(|failure| (failure, false))?;
+        }
         let mut undo = Undo::new();
         let mut steps = Vec::new();
         let mut result = Ok(());
@@ -197,6 +290,12 @@ impl Nftables {
             }
         }
         if result.is_ok() {
+            for change in changes {
+                // Whatever becomes of it.
+                if let Change::Put(member) = change {
+                    self.told.change(change, known.prefix(&member.gate));
+                }
+            }
             let steps: Vec<&Step> = steps.iter().collect();
             result = self
                 .kernel
@@ -207,7 +306,12 @@ impl Nftables {
             // Nobody knows whether it was done: read it again next time.
             Err((failure, _)) if failure.is_uncertain() => self.known = None,
             Err(_) => known.put_back(undo),
-            Ok(()) => {}
+            Ok(()) => {
+                for change in changes {
+                    let (Change::Put(Member { gate, .. }) | Change::Remove { gate, .. }) = change;
+                    self.told.change(change, known.prefix(gate));
+                }
+            }
         }
         result
     }
@@ -229,41 +333,35 @@ impl Backend for Nftables {
                 observed.gates.push(gate);
             }
         }
+        let mut read = Vec::new();
         for set in &state.sets {
             let Some((gate, role)) = parse_set(&set.name) else {
                 continue;
             };
-            match role {
-                Role::Host(..) | Role::Open => {
-                    let masked = is_masked(&set.comment);
-                    let held = self.kernel.elements(&set.name)?;
-                    let held = held.into_iter().filter(|held| !held.is_end);
-                    observed
-                        .members
-                        .extend(held.filter_map(|held| members::member(&gate, role, masked, held)));
-                }
-                Role::Net(chain, family) => {
-                    let now = Instant::now();
-                    let held = self.kernel.elements(&set.name)?;
-                    let nets = to_nets(family, intervals(family, held, now));
-                    observed
-                        .members
-                        .extend(nets.into_iter().map(|(net, entry)| {
-                            Member {
-                                gate: gate.clone(),
-                                chain,
-                                net,
-                                remaining: entry
-                                    .end
-                                    .map_or(Lifetime::Never, |end| Lifetime::For(end - now)),
-                                reason: entry.reason,
-                            }
-                        }));
-                }
-                Role::Session(_) | Role::Grace => {}
+            if !matches!(role, Role::Session(_) | Role::Grace) {
+                let reading = self.kernel.read(set)?;
+                read.push((gate, role, is_masked(&set.comment), reading));
             }
         }
+        // All at once: reading may have taken its time.
+        let now = Instant::now();
+        for (gate, role, masked, reading) in read {
+            let members = members::members(&gate, role, masked, reading, now);
+            observed.members.extend(members);
+        }
+        if !self.has_installed {
+            self.told.found(&observed.members, now);
+        }
         Ok(Some(observed))
+    }
+
+    fn missing(&mut self, desired: &Desired) -> Result<Vec<(GateName, PortRange)>, FirewallError> {
+        let state = self.kernel.state()?;
+        let missing = desired.gates.iter().flat_map(|gate| {
+            let ports = fresh::missing(gate, &state).into_iter();
+            ports.map(|port| (gate.name.clone(), port))
+        });
+        Ok(missing.collect())
     }
 
     fn install(&mut self, desired: &Desired) -> Result<(), FirewallError> {

@@ -248,38 +248,66 @@ fn loopback() -> Rule {
     }
 }
 
-fn base_rules(gate: &GateRules, earlier: Earlier, chain: &str, rules: &mut Vec<Rule>) {
-    let mut addresses: Vec<Option<IpNet>> = gate.addresses.iter().copied().map(Some).collect();
+/// What leads from a base chain to a gate: for each address and port of it, what matches.
+fn matches(gate: &GateRules, chain: &str) -> Vec<(Option<IpNet>, PortRange, Vec<Expression>)> {
+    let addresses = if chain == INPUT {
+        &gate.input_addresses
+    } else {
+        &gate.forward_addresses
+    };
+    let mut addresses: Vec<Option<IpNet>> = addresses.iter().copied().map(Some).collect();
     if addresses.is_empty() {
         addresses.push(None);
     }
+    let mut all = Vec::new();
     for address in addresses {
         for range in &gate.ports {
             let mut matches = address.map(destination).unwrap_or_default();
             matches.extend(ports(*range));
-            let mut rule = |parts: &[&[Expression]]| {
-                rules.push(Rule {
-                    chain: chain.to_owned(),
-                    expressions: [&matches[..]]
-                        .into_iter()
-                        .chain(parts.iter().copied())
-                        .flatten()
-                        .cloned()
-                        .collect(),
-                });
-            };
-            if gate.cut_sessions {
-                rule(&[&[jump(member_chain(&gate.name, Chain::Banned))]]);
-            }
-            rule(&[&established(), &[accept()]]);
-            if range.proto == Proto::Tcp {
-                for known in earlier_peers(gate, earlier, chain, address) {
-                    rule(&[&no_syn(), &known, &[accept()]]);
-                }
-            }
-            rule(&[&[jump(policy_chain(&gate.name))]]);
+            all.push((address, *range, matches));
         }
     }
+    all
+}
+
+fn rule(chain: &str, parts: &[&[Expression]]) -> Rule {
+    Rule {
+        chain: chain.to_owned(),
+        expressions: parts.iter().copied().flatten().cloned().collect(),
+    }
+}
+
+fn base_rules(gate: &GateRules, earlier: Earlier, chain: &str, rules: &mut Vec<Rule>) {
+    for (address, range, matches) in matches(gate, chain) {
+        if gate.cut_sessions {
+            let banned = member_chain(&gate.name, Chain::Banned);
+            rules.push(rule(chain, &[&matches, &[jump(banned)]]));
+        }
+        let [known, new] = entrance(gate, chain, &matches);
+        rules.push(known);
+        if range.proto == Proto::Tcp {
+            for known in earlier_peers(gate, earlier, chain, address) {
+                rules.push(rule(chain, &[&matches, &no_syn(), &known, &[accept()]]));
+            }
+        }
+        rules.push(new);
+    }
+}
+
+/// What a guarded port has at least: its sessions pass, and what is new is asked.
+fn entrance(gate: &GateRules, chain: &str, matches: &[Expression]) -> [Rule; 2] {
+    [
+        rule(chain, &[matches, &established(), &[accept()]]),
+        rule(chain, &[matches, &[jump(policy_chain(&gate.name))]]),
+    ]
+}
+
+/// For each address and port of a gate, the rules that guard it in that base chain.
+pub(super) fn entrances(gate: &GateRules, chain: &str) -> Vec<(PortRange, [Rule; 2])> {
+    matches(gate, chain)
+        .into_iter()
+        .map(|(_, range, matches)| (range, entrance(gate, chain, &matches)))
+        .collect()
 }
 
 /// The ways to know a peer whose session was there before the gate.
@@ -385,4 +413,58 @@ fn use_up(set: &str) -> Expression {
     let mut name = set.as_bytes().to_vec();
     name.push(0);
     other("dynset", &[(1, &name), (3, &be32(2)), (4, &be32(1))])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::GateName;
+    use crate::policy::{Hook, Verdict};
+
+    #[test]
+    fn each_hook_guards_its_own_addresses() {
+        let net = |text: &str| text.parse::<IpNet>().unwrap();
+        let gate = GateRules {
+            name: GateName::new("ssh").unwrap(),
+            ports: vec!["22".parse().unwrap()],
+            hook: Hook::Both,
+            input_addresses: vec![],
+            forward_addresses: vec![net("198.51.100.0/24"), net("2001:db8::/64")],
+            verdict: Verdict::Accept,
+            once: false,
+            log_drops: true,
+            cut_sessions: false,
+            ipv6_prefix: 128,
+        };
+        let all = rules(&[(&gate, Earlier::default())]);
+        let of = |chain: &str| -> Vec<String> {
+            let found = all.iter().filter(|rule| rule.chain == chain);
+            found
+                .map(|rule| format!("{:?}", rule.expressions))
+                .collect()
+        };
+        let reads = |rule: &String, net: IpNet| {
+            destination(net)
+                .iter()
+                .all(|e| rule.contains(&format!("{e:?}")))
+        };
+        let (input, forward) = (of(INPUT), of(FORWARD));
+        assert_eq!(input.len(), 3, "loopback, sessions, the gate");
+        assert_eq!(forward.len(), 4, "sessions and the gate, for each address");
+        for rule in &input {
+            for net in &gate.forward_addresses {
+                assert!(!reads(rule, *net), "{rule}");
+            }
+        }
+        assert!(
+            forward[..2]
+                .iter()
+                .all(|rule| reads(rule, net("198.51.100.0/24")))
+        );
+        assert!(
+            forward[2..]
+                .iter()
+                .all(|rule| reads(rule, net("2001:db8::/64")))
+        );
+    }
 }

@@ -172,6 +172,53 @@ pub(super) fn difference(before: &[Segment], after: &[Segment], now: Instant) ->
     Difference::Steps(certain, come)
 }
 
+/// Segments that go and segments that come, by what they have to do with one another.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Clusters {
+    /// Nothing that goes is in their way.
+    pub(super) come: Vec<Segment>,
+    /// These come in the place of those that go, as far as they overlap: all at once.
+    pub(super) swap: Vec<(Vec<Segment>, Vec<Segment>)>,
+    /// Nothing comes in their place.
+    pub(super) gone: Vec<Segment>,
+}
+
+/// Tells them apart. Both ascending, neither with overlaps in itself.
+pub(super) fn clusters(gone: Vec<Segment>, come: Vec<Segment>) -> Clusters {
+    let mut all = Clusters::default();
+    let mut sorted: Vec<(bool, Segment)> = gone
+        .into_iter()
+        .map(|segment| (false, segment))
+        .chain(come.into_iter().map(|segment| (true, segment)))
+        .collect();
+    sorted.sort_by_key(|(_, segment)| segment.first);
+    let mut cluster: (Vec<Segment>, Vec<Segment>) = Default::default();
+    let mut last = None;
+    for (comes, segment) in sorted {
+        if last.is_none_or(|last| segment.first > last) {
+            all.close(std::mem::take(&mut cluster));
+        }
+        last = last.max(Some(segment.last));
+        if comes {
+            cluster.1.push(segment);
+        } else {
+            cluster.0.push(segment);
+        }
+    }
+    all.close(cluster);
+    all
+}
+
+impl Clusters {
+    fn close(&mut self, (gone, come): (Vec<Segment>, Vec<Segment>)) {
+        match (gone.is_empty(), come.is_empty()) {
+            (true, _) => self.come.extend(come),
+            (_, true) => self.gone.extend(gone),
+            _ => self.swap.push((gone, come)),
+        }
+    }
+}
+
 /// The fewest networks that cover these intervals; neighbours that end within a second of one
 /// another for the same reason count as one. Ascending, of one family.
 pub(super) fn to_nets(family: Family, segments: Vec<Segment>) -> Vec<(IpNet, Entry)> {

@@ -1,20 +1,22 @@
 //! Reading back: does the kernel hold what was written?
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::Nftables;
-use super::decode::{Held, intervals, same_expressions};
+use super::decode::{intervals, same_expressions};
 use super::kernel::Failure;
 use super::members::{Keys, Sorted, fits};
 use super::names::{Family, Role, key_bytes};
 use super::plan::{Image, State, chain_is_right};
+use super::reading::Reading;
 use super::segments::{DOUBT, Segment, flatten_sorted};
 use crate::firewall::Desired;
 use crate::model::{Chain, GateName};
 use crate::netlink::attr::emit;
 
-/// Dumps lack elements that others are being written next to; look again this often.
+/// Somebody may be writing next to us; look again this often.
 const LOOKS: usize = 3;
 /// Of a set with more members than that, so many are asked for by key instead of reading all:
 /// a dump of 100,000 takes longer than writing them.
@@ -149,7 +151,7 @@ impl Nftables {
         &mut self,
         role: Role,
         name: &str,
-        members: impl Iterator<Item = (&'a u128, &'a (Option<Duration>, &'a str))>,
+        members: impl Iterator<Item = (&'a u128, &'a (Option<Duration>, Cow<'a, str>))>,
         used_up: bool,
         then: Instant,
     ) -> Result<Vec<String>, Failure> {
@@ -184,9 +186,9 @@ impl Nftables {
             .get(&(gate.clone(), role))
             .map(|nets| flatten_sorted(nets.iter()))
             .unwrap_or_default();
+        let expires = !matches!(role, Role::Net(Chain::Trusted, _));
         for _ in 0..LOOKS {
-            let held: Vec<Held> = self.kernel.elements(name)?;
-            let now = Instant::now();
+            let Reading { held, at: now } = self.kernel.read_named(name, expires)?;
             let held = lasting(intervals(family, held, now), now);
             let wanted = lasting(wanted.clone(), now);
             if held.len() == wanted.len() && held.iter().zip(&wanted).all(|(a, b)| same(a, b)) {

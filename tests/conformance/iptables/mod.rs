@@ -472,6 +472,7 @@ fn in_use(world: &mut World) -> Tried {
 }
 
 fn locked(world: &mut World) -> Tried {
+    let _alone = world.alone();
     world.install(vec![ssh()], vec![filter(A, 300)]);
     let before = saved(world);
     let file: File = OpenOptions::new()
