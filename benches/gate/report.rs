@@ -1,5 +1,6 @@
 //! What was measured, as a table.
 
+use std::error::Error;
 use std::fmt::Write;
 use std::fs;
 use std::time::Duration;
@@ -9,6 +10,8 @@ use std::time::Duration;
 pub(crate) enum Verdict {
     Met,
     Missed,
+    /// There is no figure, and there should be.
+    Failed,
     /// There is no target; the figure is for comparison.
     None,
 }
@@ -22,6 +25,7 @@ impl Verdict {
         match self {
             Verdict::Met => "met",
             Verdict::Missed => "**missed**",
+            Verdict::Failed => "**failed**",
             Verdict::None => "",
         }
     }
@@ -52,6 +56,16 @@ impl Line {
         }
     }
 
+    /// What could not be measured, and why.
+    pub(crate) fn failed(what: impl Into<String>, why: &dyn Error) -> Self {
+        Self {
+            what: what.into(),
+            figure: format!("could not be measured: {why}").replace(['\n', '|'], " "),
+            target: String::new(),
+            verdict: Verdict::Failed,
+        }
+    }
+
     /// A figure for comparison.
     pub(crate) fn aside(what: impl Into<String>, figure: impl Into<String>) -> Self {
         Self {
@@ -64,34 +78,31 @@ impl Line {
 }
 
 /// The lines of a row, or why there are none.
-pub(crate) type Measured = Result<Vec<Line>, Box<dyn std::error::Error>>;
+pub(crate) type Measured = Result<Vec<Line>, Box<dyn Error>>;
 
 /// Prints the rows as a Markdown table, its columns aligned.
 pub(crate) fn table(rows: &[(&str, Measured)]) -> String {
     let head = ["row", "what", "figure", "target", "verdict", "command"];
     let mut cells: Vec<[String; 6]> = vec![head.map(str::to_owned)];
     for (row, measured) in rows {
-        let command = format!("`cargo bench --bench gate -- {row}`");
-        match measured {
-            Ok(lines) => cells.extend(lines.iter().map(|line| {
-                [
-                    (*row).to_owned(),
-                    line.what.clone(),
-                    line.figure.clone(),
-                    line.target.clone(),
-                    line.verdict.word().to_owned(),
-                    command.clone(),
-                ]
-            })),
-            Err(error) => cells.push([
+        let failed;
+        let lines = match measured {
+            Ok(lines) => lines.as_slice(),
+            Err(error) => {
+                failed = [Line::failed("all of it", error.as_ref())];
+                &failed
+            }
+        };
+        cells.extend(lines.iter().map(|line| {
+            [
                 (*row).to_owned(),
-                "could not be measured".to_owned(),
-                error.to_string().replace(['\n', '|'], " "),
-                String::new(),
-                "**failed**".to_owned(),
-                command,
-            ]),
-        }
+                line.what.clone(),
+                line.figure.clone(),
+                line.target.clone(),
+                line.verdict.word().to_owned(),
+                format!("`cargo bench --bench gate -- {row}`"),
+            ]
+        }));
     }
     let width = |column: usize| {
         let widths = cells.iter().map(|row| row[column].chars().count());

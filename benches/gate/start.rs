@@ -1,81 +1,217 @@
-//! From `exec` to a whitelist of 100,000 addresses in force.
+//! From `exec` to 100,000 addresses in force.
 
+use std::error::Error;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use portcullis::engine::{Engine, Event};
+use portcullis::firewall::Member;
 use portcullis::lab::{Daemon, Host, Lab};
-use portcullis::model::Chain;
+use portcullis::model::{Chain, Lifetime, Time};
+use portcullis::policy;
 
 use crate::idle::mega;
 use crate::report::{Line, Measured, Samples, ms};
 use crate::syn::Prober;
-use crate::world::{GATE, MANY, Server, cpu_time, lines, resident_kib, some_trusted};
+use crate::world::{
+    self, BACKENDS, GATE, MANY, Server, backends, ban_many, cpu_time, lines, resident_kib,
+    some_banned, some_trusted,
+};
 
 const STARTS: usize = 7;
+/// With a whitelist.
 const TARGET: Duration = Duration::from_secs(1);
+/// With as many bans besides, and for backends other than the first.
+const LARGE_TARGET: Duration = Duration::from_secs(2);
 /// Between two SYNs that ask whether the gate is shut.
 const STEP: Duration = Duration::from_micros(200);
+
+/// What all starts on one backend took.
+#[derive(Default)]
+struct Starts {
+    first: Vec<Duration>,
+    shut: Vec<Duration>,
+    again: Vec<Duration>,
+    with_bans: Vec<Duration>,
+    installed: Vec<Duration>,
+    cpu_first: Vec<Duration>,
+    cpu_again: Vec<Duration>,
+    cpu_with_bans: Vec<Duration>,
+    /// In KiB, at the last start.
+    resident: u64,
+    resident_with_bans: u64,
+}
+
+struct Bench {
+    server: Server,
+    daemon: Daemon,
+    starts: Starts,
+}
 
 pub(crate) fn measure() -> Measured {
     let lab = Lab::new()?;
     let clients = lab.host("clients")?;
-    let server = Server::new(&lab, &clients, 18, 1)?;
+    let (backends, missing) = backends();
     let whitelist = lines(some_trusted(MANY));
-    let mut daemon = server.daemon(&lab, &whitelist)?;
-
-    let (mut first, mut shut, mut again) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut cpu_first, mut cpu_again) = (Vec::new(), Vec::new());
-    let mut resident = 0;
+    let mut benches = Vec::new();
+    for which in (0..).zip(backends) {
+        let server = Server::new(&lab, &clients, which, 1)?;
+        benches.push(Bench {
+            daemon: server.daemon(&lab, &whitelist)?,
+            server,
+            starts: Starts::default(),
+        });
+    }
     for _ in 0..STARTS {
-        let (complete, stranger) = start_watched(&mut daemon, &server, &clients)?;
-        first.push(complete);
-        cpu_first.extend(used(&daemon));
-        shut.push(stranger);
-        all_hold(&server)?;
-        // Now the kernel holds the table of one that died.
+        for bench in &mut benches {
+            bench.round(&clients)?;
+        }
+    }
+    let lines = benches.into_iter().flat_map(Bench::lines);
+    Ok(lines.chain(missing).collect())
+}
+
+impl Bench {
+    /// Everything once, from nothing to nothing.
+    fn round(&mut self, clients: &Host) -> Result<(), Box<dyn Error>> {
+        let Self {
+            server,
+            daemon,
+            starts,
+        } = self;
+        let many = MANY as usize;
+        let (complete, stranger) = start_watched(daemon, server, clients)?;
+        starts.first.push(complete);
+        starts.cpu_first.extend(used(daemon));
+        starts.shut.push(stranger);
+        server.must_hold(Chain::Trusted, many)?;
+        // Now the kernel holds the chains of one that died.
         daemon.kill_9();
-        all_hold(&server)?;
-        again.push(start(&mut daemon)?);
-        cpu_again.extend(used(&daemon));
-        all_hold(&server)?;
-        let pid = daemon.pid().ok_or("the daemon is not running")?;
-        resident = resident_kib(pid)?;
+        starts.again.push(start(daemon)?);
+        starts.cpu_again.extend(used(daemon));
+        server.must_hold(Chain::Trusted, many)?;
+        starts.resident = resident_kib(pid(daemon)?)?;
+
+        ban_many(daemon)?;
+        daemon.kill_9();
+        starts.with_bans.push(start(daemon)?);
+        starts.cpu_with_bans.extend(used(daemon));
+        server.must_hold(Chain::Trusted, many)?;
+        server.must_hold(Chain::Banned, many)?;
+        starts.resident_with_bans = resident_kib(pid(daemon)?)?;
         daemon.kill_9();
         let gone = daemon.run_knockd(&["teardown"])?;
         if gone.code != Some(0) {
             return Err(format!("knockd teardown: {}", gone.stderr).into());
         }
+        starts.installed.push(install(server)?);
+        Ok(())
     }
-    let (first, shut, again) = (Samples::new(first), Samples::new(shut), Samples::new(again));
-    let line = |what: &str, samples: &Samples| {
-        Line::new(
-            format!("{what}, {MANY} trusted"),
-            figure(samples),
-            "median ≤ 1 s",
-            samples.median() <= TARGET,
-        )
-    };
-    let mut report = vec![
-        line("exec to chains complete and answering", &first),
-        line("exec to a stranger shut out", &shut),
-        line("exec to answering, over the table of one killed", &again),
-    ];
-    if cpu_first.len() == STARTS && cpu_again.len() == STARTS {
-        let cpu = [("first", cpu_first), ("second", cpu_again)];
-        report.extend(cpu.into_iter().map(|(which, samples)| {
-            Line::aside(
-                format!("CPU time of the {which} start"),
-                figure(&Samples::new(samples)),
+
+    fn lines(self) -> Vec<Line> {
+        let (backend, starts) = (self.server.backend, self.starts);
+        let line = |what: &str, samples: Vec<Duration>, target: Duration| {
+            let samples = Samples::new(samples);
+            Line::new(
+                format!("{backend}: {what}"),
+                figure(&samples),
+                format!("median ≤ {} s", target.as_secs()),
+                samples.median() <= target,
             )
-        }));
+        };
+        let target = if backend == BACKENDS[0] {
+            TARGET
+        } else {
+            LARGE_TARGET
+        };
+        let mut report = vec![
+            line(
+                "exec to chains complete, 100000 trusted",
+                starts.first,
+                target,
+            ),
+            line(
+                "exec to a stranger shut out, 100000 trusted",
+                starts.shut,
+                target,
+            ),
+            line(
+                "over chains of one killed, 100000 trusted",
+                starts.again,
+                target,
+            ),
+            line(
+                "over chains of one killed, 100000 trusted and 100000 banned",
+                starts.with_bans,
+                LARGE_TARGET,
+            ),
+            line(
+                "install 100000 trusted and 100000 banned",
+                starts.installed,
+                LARGE_TARGET,
+            ),
+        ];
+        for (which, samples) in [
+            ("first start", starts.cpu_first),
+            ("start over chains", starts.cpu_again),
+            ("start over chains with bans", starts.cpu_with_bans),
+        ] {
+            // Not where the kernel does not count.
+            if samples.len() == STARTS {
+                report.push(Line::aside(
+                    format!("{backend}: CPU time of the {which}"),
+                    figure(&Samples::new(samples)),
+                ));
+            }
+        }
+        for (what, kib) in [
+            ("100000 trusted", starts.resident),
+            ("100000 banned as well", starts.resident_with_bans),
+        ] {
+            report.push(Line::aside(
+                format!("{backend}: resident memory, {what}"),
+                format!("{:.1} MB", mega(kib * 1024)),
+            ));
+        }
+        report
     }
-    report.push(Line::aside(
-        format!("resident memory, {MANY} trusted"),
-        format!("{:.1} MB", mega(resident * 1024)),
-    ));
-    Ok(report)
+}
+
+/// The backend alone: from an empty kernel until all is written and read back.
+fn install(server: &Server) -> Result<Duration, Box<dyn Error>> {
+    let policy = policy::parse(&world::policy(server.backend), Path::new("knockd.yaml"));
+    let policy = policy.map_err(|_| "the shipped policy is wrong")?.policy;
+    let gate = policy.gates[0].name.clone();
+    let now = Time::default();
+    let mut engine = Engine::new(policy);
+    let trusted = some_trusted(MANY).map(|it| (IpAddr::from(it).into(), "whitelist".to_owned()));
+    drop(engine.handle(Event::Whitelist(trusted.collect()), now));
+    let banned = some_banned(MANY).map(|it| Member {
+        gate: gate.clone(),
+        chain: Chain::Banned,
+        net: IpAddr::from(it).into(),
+        remaining: Lifetime::Never,
+        reason: "banned1".to_owned(),
+    });
+    drop(engine.handle(Event::Adopt(banned.collect()), now));
+    let desired = engine.desired(now);
+    if desired.members.len() != 2 * MANY as usize {
+        return Err("the engine wants others than it was told".into());
+    }
+    server.with_backend(|backend| {
+        let started = Instant::now();
+        backend.install(&desired)?;
+        let took = started.elapsed();
+        backend.teardown()?;
+        Ok(took)
+    })
+}
+
+fn pid(daemon: &Daemon) -> Result<u32, &'static str> {
+    daemon.pid().ok_or("the daemon is not running")
 }
 
 /// The CPU time that the daemon has used since it was started.
@@ -85,11 +221,11 @@ fn used(daemon: &Daemon) -> Option<Duration> {
 
 fn figure(samples: &Samples) -> String {
     let (median, max) = (ms(samples.median()), ms(samples.max()));
-    format!("median {median}, max {max} ({} starts)", samples.len())
+    format!("median {median}, max {max} ({} times)", samples.len())
 }
 
 /// Until it answers, which it does not before everything is written and read back.
-fn start(daemon: &mut Daemon) -> Result<Duration, Box<dyn std::error::Error>> {
+fn start(daemon: &mut Daemon) -> Result<Duration, Box<dyn Error>> {
     let started = Instant::now();
     daemon.start()?;
     Ok(started.elapsed())
@@ -100,11 +236,11 @@ fn start_watched(
     daemon: &mut Daemon,
     server: &Server,
     clients: &Host,
-) -> Result<(Duration, Duration), Box<dyn std::error::Error>> {
+) -> Result<(Duration, Duration), Box<dyn Error>> {
     let stranger = *server.clients.first().ok_or("no clients")?;
     let is_open = clients.run(|| {
-        let mut prober = Prober::new(server.address)?;
-        prober.ask(stranger, GATE, TARGET)
+        let mut prober = Prober::new()?;
+        prober.ask(stranger, server.address, GATE, TARGET)
     })??;
     if is_open.is_none() {
         return Err("the gate is shut before there is a daemon".into());
@@ -130,25 +266,16 @@ fn until_shut(
     stranger: Ipv4Addr,
     give_up: &AtomicBool,
 ) -> io::Result<Option<Instant>> {
-    let mut prober = Prober::new(server)?;
+    let mut prober = Prober::new()?;
     loop {
         let last = give_up.load(Ordering::Relaxed);
         let sent = Instant::now();
-        if prober.ask(stranger, GATE, STEP)?.is_none() {
+        if prober.ask(stranger, server, GATE, STEP)?.is_none() {
             return Ok(Some(sent));
         }
         if last {
             return Ok(None);
         }
         std::thread::sleep(STEP);
-    }
-}
-
-fn all_hold(server: &Server) -> Result<(), Box<dyn std::error::Error>> {
-    let held = server.held(Chain::Trusted)?;
-    if held == MANY as usize {
-        Ok(())
-    } else {
-        Err(format!("the kernel holds {held} trusted of {MANY}").into())
     }
 }

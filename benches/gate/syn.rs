@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Sends SYNs to one host and reads what comes back.
+/// Sends SYNs and reads what comes back. One is enough for all hosts, and every other on the same
+/// host would be given a copy of each answer, which takes its time.
 pub(crate) struct Prober {
     socket: Socket,
-    to: Ipv4Addr,
     source_port: u16,
     buffer: [u8; 2048],
 }
@@ -20,8 +20,8 @@ pub(crate) struct Prober {
 pub(crate) struct Answer {
     /// The address and port that the SYN came from.
     pub(crate) asker: (Ipv4Addr, u16),
-    /// The port that it asked for.
-    pub(crate) port: u16,
+    /// The address and port that it asked for.
+    pub(crate) asked: (Ipv4Addr, u16),
     /// A SYN-ACK, not a reset.
     pub(crate) open: bool,
 }
@@ -32,13 +32,12 @@ const ACK: u8 = 16;
 
 impl Prober {
     /// Must be called on the host that asks.
-    pub(crate) fn new(to: Ipv4Addr) -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP))?;
         socket.set_header_included_v4(true)?;
         socket.set_nonblocking(true)?;
         Ok(Self {
             socket,
-            to,
             source_port: 0,
             buffer: [0; 2048],
         })
@@ -46,13 +45,13 @@ impl Prober {
 
     /// Sends a SYN and returns the port that it came from, a new one each time. Over a veth pair
     /// the answer is there when this returns.
-    pub(crate) fn syn(&mut self, from: Ipv4Addr, port: u16) -> io::Result<u16> {
+    pub(crate) fn syn(&mut self, from: Ipv4Addr, to: Ipv4Addr, port: u16) -> io::Result<u16> {
         self.source_port = match self.source_port.wrapping_add(1) {
             low @ 0..1024 => low + 1024,
             other => other,
         };
-        let packet = packet(from, self.source_port, self.to, port);
-        let to = SocketAddrV4::new(self.to, 0);
+        let packet = packet(from, self.source_port, to, port);
+        let to = SocketAddrV4::new(to, 0);
         self.socket.send_to(&packet, &to.into())?;
         Ok(self.source_port)
     }
@@ -65,7 +64,7 @@ impl Prober {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
                 Err(error) => return Err(error),
             };
-            if let Some(answer) = understand(&self.buffer[..length], self.to) {
+            if let Some(answer) = understand(&self.buffer[..length]) {
                 return Ok(Some(answer));
             }
         }
@@ -81,15 +80,16 @@ impl Prober {
     pub(crate) fn ask(
         &mut self,
         from: Ipv4Addr,
+        to: Ipv4Addr,
         port: u16,
         patience: Duration,
     ) -> io::Result<Option<(bool, Duration)>> {
         self.forget()?;
         let started = Instant::now();
-        let asker = (from, self.syn(from, port)?);
+        let asker = (from, self.syn(from, to, port)?);
         loop {
             if let Some(answer) = self.answer()?
-                && answer.asker == asker
+                && (answer.asker, answer.asked) == (asker, (to, port))
             {
                 return Ok(Some((answer.open, started.elapsed())));
             }
@@ -100,7 +100,7 @@ impl Prober {
     }
 }
 
-fn understand(packet: &[u8], server: Ipv4Addr) -> Option<Answer> {
+fn understand(packet: &[u8]) -> Option<Answer> {
     let start = usize::from(packet.first()? & 15) * 4;
     let tcp = packet.get(start..start + 20)?;
     let address = |at: usize| -> Option<Ipv4Addr> {
@@ -108,9 +108,9 @@ fn understand(packet: &[u8], server: Ipv4Addr) -> Option<Answer> {
         Some(bytes.into())
     };
     let port = |at: usize| u16::from_be_bytes([tcp[at], tcp[at + 1]]);
-    (address(12)? == server).then_some(Answer {
+    Some(Answer {
         asker: (address(16)?, port(2)),
-        port: port(0),
+        asked: (address(12)?, port(0)),
         open: tcp[13] & (SYN | ACK) == SYN | ACK,
     })
 }

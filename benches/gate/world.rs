@@ -1,18 +1,23 @@
 //! What the rows have in common. Addresses are those set aside for measurements (RFC 2544).
 
+use std::error::Error;
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
+use portcullis::control::{Request, Verb};
+use portcullis::firewall::iptables::{self, Iptables};
 use portcullis::firewall::nftables::Nftables;
-use portcullis::firewall::{Backend, FirewallError};
+use portcullis::firewall::{Backend, BackendKind, FirewallError, choose};
 use portcullis::lab::{Daemon, Host, Lab, LabError, Program, Programs, Service};
 use portcullis::model::Chain;
 
-/// The policy that is shipped.
-pub(crate) const POLICY: &str = include_str!("../../policy/knockd.yaml");
+use crate::report::Line;
+
+/// The policy that is shipped; it leaves the backend open.
+const POLICY: &str = include_str!("../../policy/knockd.yaml");
 /// The whitelist that is shipped.
 pub(crate) const TRUSTED: &str = include_str!("../../policy/knockd.trusted");
 
@@ -20,6 +25,9 @@ pub(crate) const TRUSTED: &str = include_str!("../../policy/knockd.trusted");
 pub(crate) const GATE: u16 = 22;
 /// The knock of that policy.
 pub(crate) const KNOCK: [u16; 2] = [1228, 1227];
+/// The first is what the others are compared with.
+pub(crate) const BACKENDS: [BackendKind; 2] = [BackendKind::Nftables, BackendKind::Iptables];
+
 /// Nothing listens here, and nothing guards it.
 pub(crate) const FREE: u16 = 9;
 
@@ -33,33 +41,76 @@ pub(crate) fn programs() -> Programs {
     }
 }
 
-/// A server with a service behind a gate. `network` tells several apart: 198.18.0.0/16 and
-/// 198.19.0.0/16.
+/// The shipped policy with this backend.
+pub(crate) fn policy(backend: BackendKind) -> String {
+    format!("firewall: {{ backend: {backend} }}\n{POLICY}")
+}
+
+/// The backends that work here, and a line of the report for each that does not: what is missing
+/// must not pass for measured.
+pub(crate) fn backends() -> (Vec<BackendKind>, Vec<Line>) {
+    let (mut usable, mut missing) = (Vec::new(), Vec::new());
+    for backend in BACKENDS {
+        match open_backend(backend) {
+            Ok(_) => usable.push(backend),
+            Err(error) => {
+                eprintln!("{backend} is not measured: {error}");
+                missing.push(Line::failed(backend.to_string(), &error));
+            }
+        }
+    }
+    (usable, missing)
+}
+
+/// The backend in this thread's network namespace.
+pub(crate) fn open_backend(backend: BackendKind) -> Result<Box<dyn Backend>, FirewallError> {
+    if backend == BackendKind::Nftables {
+        return Ok(Box::new(Nftables::open()?));
+    }
+    let variant = choose::variant();
+    iptables::probe(variant)?;
+    Ok(Box::new(Iptables::open(variant)?))
+}
+
+/// A server with a service behind a gate.
 pub(crate) struct Server {
+    pub(crate) backend: BackendKind,
     pub(crate) host: Host,
     pub(crate) address: Ipv4Addr,
     pub(crate) clients: Vec<Ipv4Addr>,
     _service: Service,
 }
 
+/// Servers are told apart by numbers below this.
+const SERVERS: u8 = 8;
+
 impl Server {
-    /// Joins it to the clients' host, which has so many addresses on that wire.
-    pub(crate) fn new(lab: &Lab, on: &Host, network: u8, clients: u16) -> Result<Self, LabError> {
-        let host = lab.host(&format!("server{network}"))?;
-        let address = Ipv4Addr::new(198, network, 0, 1);
+    /// Joins it to the clients' host, which has so many addresses on that wire: the `number`th of
+    /// eight networks that together are 198.18.0.0/15.
+    pub(crate) fn new(
+        lab: &Lab,
+        on: &Host,
+        (number, backend): (u8, BackendKind),
+        clients: u16,
+    ) -> Result<Self, LabError> {
+        assert!(number < SERVERS && clients < 63 << 8, "they have no room");
+        let host = lab.host(&format!("server{number}"))?;
+        let (second, third) = (18 + number / 4, number % 4 * 64);
+        let address = Ipv4Addr::new(198, second, third, 1);
         let clients: Vec<Ipv4Addr> = (0..clients)
-            .map(|number| {
-                let [high, low] = number.to_be_bytes();
-                Ipv4Addr::new(198, network, 1 + high, low)
+            .map(|client| {
+                let [high, low] = client.to_be_bytes();
+                Ipv4Addr::new(198, second, third + 1 + high, low)
             })
             .collect();
-        let long = |address: &Ipv4Addr| format!("{address}/16");
+        let long = |address: &Ipv4Addr| format!("{address}/18");
         let there: Vec<String> = clients.iter().map(long).collect();
         let there: Vec<&str> = there.iter().map(String::as_str).collect();
-        let interface = format!("eth{network}");
+        let interface = format!("eth{number}");
         lab.link(&host, "eth0", &[&long(&address)], on, &interface, &there)?;
         let service = Service::start(&host, GATE)?;
         Ok(Self {
+            backend,
             host,
             address,
             clients,
@@ -69,18 +120,46 @@ impl Server {
 
     /// The daemon on it, not yet started.
     pub(crate) fn daemon(&self, lab: &Lab, trusted: &str) -> Result<Daemon, LabError> {
-        Daemon::prepare(lab, &self.host, &programs(), POLICY, trusted)
+        Daemon::prepare(lab, &self.host, &programs(), &policy(self.backend), trusted)
     }
 
-    /// How many members of this chain the kernel holds.
-    pub(crate) fn held(&self, chain: Chain) -> Result<usize, Box<dyn std::error::Error>> {
-        let count = || -> Result<usize, FirewallError> {
-            let observed = Nftables::open()?.observe()?.unwrap_or_default();
-            let members = observed.members.iter();
-            Ok(members.filter(|member| member.chain == chain).count())
-        };
-        Ok(self.host.run(count)??)
+    /// Works on the kernel's rules there.
+    pub(crate) fn with_backend<T: Send>(
+        &self,
+        work: impl FnOnce(&mut dyn Backend) -> Result<T, FirewallError> + Send,
+    ) -> Result<T, Box<dyn Error>> {
+        let outcome = self
+            .host
+            .run(|| work(open_backend(self.backend)?.as_mut()))?;
+        Ok(outcome?)
     }
+
+    /// Fails unless the kernel holds so many members of this chain.
+    pub(crate) fn must_hold(&self, chain: Chain, expected: usize) -> Result<(), Box<dyn Error>> {
+        let observed = self.with_backend(|backend| backend.observe())?;
+        let members = observed.unwrap_or_default().members;
+        let held = members.iter().filter(|it| it.chain == chain).count();
+        if held == expected {
+            return Ok(());
+        }
+        let backend = self.backend;
+        Err(format!("{backend}: the kernel holds {held} in {chain:?}, not {expected}").into())
+    }
+}
+
+/// Addresses in a request; all of it must fit into 64 KiB.
+const AT_A_TIME: usize = 2_000;
+
+/// Bans many by hand.
+pub(crate) fn ban_many(daemon: &Daemon) -> Result<(), Box<dyn Error>> {
+    let all: Vec<String> = some_banned(MANY).map(|it| it.to_string()).collect();
+    for some in all.chunks(AT_A_TIME) {
+        let response = daemon.ask(&Request::new(Verb::Drop, some))?;
+        if response.code != 0 {
+            return Err(format!("drop: {:?}", response.refused.first()).into());
+        }
+    }
+    Ok(())
 }
 
 /// So many different addresses, in no order, out of 10.0.0.0/8.
@@ -130,6 +209,11 @@ pub(crate) fn over_threads(pid: u32, field: &str) -> io::Result<u64> {
 /// Resident memory in KiB.
 pub(crate) fn resident_kib(pid: u32) -> io::Result<u64> {
     status_field(format!("/proc/{pid}/status").as_ref(), "VmRSS")
+}
+
+/// That part of it in KiB that is no file's, so that no other process shares it.
+pub(crate) fn own_kib(pid: u32) -> io::Result<u64> {
+    status_field(format!("/proc/{pid}/status").as_ref(), "RssAnon")
 }
 
 fn status_field(path: &std::path::Path, field: &str) -> io::Result<u64> {

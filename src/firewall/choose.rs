@@ -5,6 +5,7 @@ use std::env;
 use super::iptables::{self, Iptables, Variant};
 use super::nftables::Nftables;
 use super::{Backend, BackendKind, FirewallError, Member, Observed};
+use crate::model::Chain;
 use crate::policy::BackendChoice;
 
 /// Names the iptables that is meant, `nft` or `legacy`, where `iptables` is not the right one.
@@ -41,11 +42,12 @@ impl Former {
         }
     }
 
-    /// Its members, to be adopted.
+    /// Its members, to be adopted. Who is trusted is not for it to say.
     pub fn members(&mut self) -> Result<Vec<Member>, FirewallError> {
+        let chains = [Chain::Filter, Chain::Banned];
         let observed = match &mut self.0 {
-            Left::Nftables(backend) => backend.observe(),
-            Left::Iptables(backend) => backend.observe(),
+            Left::Nftables(backend) => backend.observe_chains(&chains),
+            Left::Iptables(backend) => backend.observe_chains(&chains),
             Left::Rules(_) => Ok(None),
         }?;
         Ok(observed.unwrap_or_default().members)
@@ -186,7 +188,7 @@ fn formers(chosen: &Opened) -> Vec<Former> {
     let mut formers = Vec::new();
     if let Opened::Iptables(_) = chosen
         && let Ok(mut nftables) = Nftables::open()
-        && matches!(nftables.observe(), Ok(Some(_)))
+        && matches!(nftables.observe_chains(&[]), Ok(Some(_)))
     {
         formers.push(Former(Left::Nftables(nftables)));
     }

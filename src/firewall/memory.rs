@@ -250,12 +250,14 @@ impl<C: Fn() -> Time> Backend for Memory<C> {
         BackendKind::Memory
     }
 
-    fn observe(&mut self) -> Result<Option<Observed>, FirewallError> {
+    fn observe_chains(&mut self, chains: &[Chain]) -> Result<Option<Observed>, FirewallError> {
         let now = (self.clock)();
         let Some(gates) = &self.gates else {
             return Ok(None);
         };
-        let members = self.members.iter().flat_map(|((gate, chain), nets)| {
+        let sets = self.members.iter();
+        let wanted = sets.filter(|((_, chain), _)| chains.contains(chain));
+        let members = wanted.flat_map(|((gate, chain), nets)| {
             nets.iter()
                 .filter(|(_, kept)| !kept.end.is_over(now))
                 .map(|(net, kept)| member(gate, *chain, net, kept, now))
@@ -438,6 +440,19 @@ mod tests {
         assert!(memory.observe().unwrap().unwrap().members.is_empty());
         memory.apply(&[good]).unwrap();
         assert_eq!(memory.observe().unwrap().unwrap().members.len(), 1);
+    }
+
+    #[test]
+    fn members_of_some_chains_can_be_observed_alone() {
+        let members = vec![
+            member(Chain::Filter, "192.0.2.1/32", None),
+            member(Chain::Trusted, "192.0.2.2/32", None),
+        ];
+        let (mut memory, _) = installed(members, 128);
+        let observed = memory.observe_chains(&[Chain::Trusted]).unwrap().unwrap();
+        assert_eq!(observed.gates, [gate()]);
+        assert_eq!(observed.members.len(), 1);
+        assert_eq!(observed.members[0].chain, Chain::Trusted);
     }
 
     #[test]

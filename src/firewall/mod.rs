@@ -12,7 +12,7 @@ pub use desired::{Change, Desired, GateRules, Member};
 
 use std::fmt;
 
-use crate::model::{GateName, PortRange};
+use crate::model::{Chain, GateName, PortRange};
 
 /// Which kernel interface a backend speaks to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -147,13 +147,19 @@ pub trait Backend {
     /// What the kernel holds now; `None` if there is nothing of ours. It is read until several
     /// readings in a row bring nothing new, since one may lack members while others expire.
     /// Before the first `install`, whatever is reported counts as taken over by the caller.
-    fn observe(&mut self) -> Result<Option<Observed>, FirewallError>;
+    fn observe(&mut self) -> Result<Option<Observed>, FirewallError> {
+        self.observe_chains(&Chain::ALL)
+    }
+
+    /// The same with the members of these chains alone: each of the others may be long, and takes
+    /// its time to read. What the original script's chains hold is all reported.
+    fn observe_chains(&mut self, chains: &[Chain]) -> Result<Option<Observed>, FirewallError>;
 
     /// The gates, and ports of gates, of `desired` that nothing guards now. Sessions that are
     /// open there belong into `Desired::sessions` before it is installed. Gates whose hook is
     /// `forward` are among them, too.
     fn missing(&mut self, desired: &Desired) -> Result<Vec<(GateName, PortRange)>, FirewallError> {
-        let found = self.observe()?.unwrap_or_default().gates;
+        let found = self.observe_chains(&[])?.unwrap_or_default().gates;
         let new = desired
             .gates
             .iter()

@@ -17,7 +17,7 @@ use crate::firewall::foreign::Foreign;
 use crate::firewall::{Backend, Change, FirewallError};
 use crate::links::Links;
 use crate::matcher::{Matcher, Scope, SequenceId};
-use crate::model::{Bucket, Proto, Time};
+use crate::model::{Bucket, Chain, Proto, Time};
 use crate::packet;
 use crate::policy::Policy;
 use crate::resolver::{self, Resolver};
@@ -237,10 +237,9 @@ impl Daemon {
             return Ok(());
         }
         // Where everything is gone nothing says what was used up; then all of it counts as used.
-        let held = self.firewall.observe()?.unwrap_or_default().members;
-        let held = held
-            .into_iter()
-            .map(|member| (member.gate, member.chain, member.net));
+        let held = self.firewall.observe_chains(&[Chain::Filter])?;
+        let held = held.unwrap_or_default().members.into_iter();
+        let held = held.map(|member| (member.gate, member.chain, member.net));
         let said = self.engine.handle(Event::Held(held.collect()), now());
         said.iter().for_each(log);
         Ok(())

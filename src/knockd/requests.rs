@@ -85,7 +85,10 @@ impl Daemon {
     /// Takes over members that somebody else has put into the kernel, so that what empties a
     /// chain empties it of them too.
     fn adopt_strangers(&mut self) {
-        let held = match self.firewall.observe() {
+        let held = match self
+            .firewall
+            .observe_chains(&[Chain::Banned, Chain::Filter])
+        {
             Ok(held) => held.unwrap_or_default().members,
             Err(error) => {
                 tracing::warn!("{error}");
@@ -109,13 +112,17 @@ impl Daemon {
         {
             return Response::refused(2, format!("there is no gate `{unknown}`"));
         }
-        let held = match self.firewall.observe() {
+        let chains = if chains.is_empty() {
+            &Chain::ALL
+        } else {
+            chains
+        };
+        let held = match self.firewall.observe_chains(chains) {
             Ok(held) => held.unwrap_or_default().members,
             Err(error) => return Response::refused(1, error.to_string()),
         };
         let wanted = |gate: &GateName, chain| {
-            (chains.is_empty() || chains.contains(&chain))
-                && (gates.is_empty() || gates.contains(gate))
+            chains.contains(&chain) && (gates.is_empty() || gates.contains(gate))
         };
         let entries = answers::entries(&self.engine, held, wanted, now());
         Response::with_data(0, Data::List { entries })

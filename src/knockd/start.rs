@@ -146,7 +146,8 @@ pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartEr
     for name in &known {
         drop(roster.resolved(&name.name, name.addresses.clone()));
     }
-    let held = firewall.observe()?;
+    // Who is trusted is for file and store to say, not for the kernel.
+    let held = firewall.observe_chains(&[Chain::Filter, Chain::Banned])?;
     let first = held.is_none() && former.is_empty();
     let mut engine = Engine::new(policy);
     let gates = gate_addresses(engine.policy(), &roster);
@@ -185,7 +186,7 @@ pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartEr
     let how = if first {
         "installed".to_owned()
     } else {
-        format!("found {found} members")
+        format!("found {found} acceptances and bans")
     };
     info!(
         "{} ({backend_reason}): {how}; {} members hold",

@@ -135,7 +135,10 @@ impl<V> NetMap<V> {
     /// The entries that contain the whole of `net`, the narrowest first.
     pub fn covering(&self, net: IpNet) -> impl Iterator<Item = (IpNet, &V)> {
         let key = Key::of(net);
-        (0..=key.length).rev().filter_map(move |length| {
+        // Most maps are empty most of the time, and are asked for each of many networks.
+        let longest = (!self.is_empty()).then_some(key.length);
+        let lengths = longest.into_iter().flat_map(|longest| (0..=longest).rev());
+        lengths.filter_map(move |length| {
             let wider = key.shortened(length);
             if self.lengths[wider.slot()] == 0 {
                 return None;

@@ -213,6 +213,14 @@ pub(crate) fn adoption(world: &mut World) -> Tried {
     let observed = world.observed().expect("it is all still there");
     assert_eq!(observed.gates, [ssh().name]);
     assert_eq!(world.members(), before);
+    for chain in Chain::ALL {
+        let alone = world.observed_in(&[chain]);
+        assert_eq!(alone.gates, [ssh().name]);
+        let all = observed.members.iter();
+        let of_chain = all.filter(|member| member.chain == chain).count();
+        assert_eq!(alone.members.len(), of_chain, "{chain:?}");
+        assert!(alone.members.iter().all(|member| member.chain == chain));
+    }
     // Also before anything is installed, as `--direct` does.
     world.apply(&[put(filter(B6, 300)), remove(&banned(B6))]);
     assert_eq!(world.who(&[A, B, C, A6, B6]), [A, C, A6, B6]);

@@ -212,6 +212,14 @@ impl World {
         applied.unwrap_or_else(|error| panic!("apply: {error}"));
     }
 
+    /// The members of some chains, read without the others.
+    #[track_caller]
+    pub(crate) fn observed_in(&mut self, chains: &[Chain]) -> Observed {
+        let observed = self.with(|backend| backend.observe_chains(chains));
+        let observed = observed.unwrap_or_else(|error| panic!("observe: {error}"));
+        observed.expect("something of ours is there")
+    }
+
     #[track_caller]
     pub(crate) fn observed(&mut self) -> Option<Observed> {
         let observed = self.with(|backend| backend.observe());

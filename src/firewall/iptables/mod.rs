@@ -264,7 +264,7 @@ impl Backend for Iptables {
         BackendKind::Iptables
     }
 
-    fn observe(&mut self) -> Result<Option<Observed>, FirewallError> {
+    fn observe_chains(&mut self, chains: &[Chain]) -> Result<Option<Observed>, FirewallError> {
         let now = now();
         let headers = self.ipset.headers()?;
         // What we have installed need not be looked for.
@@ -288,7 +288,10 @@ impl Backend for Iptables {
                 Role::Open(_) => Chain::Filter,
                 Role::Session(_) | Role::Grace(_) => continue,
             };
-            if !observed.gates.contains(&gate) || !install::spec(&gate, role).is_kin(header) {
+            if !chains.contains(&chain) || !observed.gates.contains(&gate) {
+                continue;
+            }
+            if !install::spec(&gate, role).is_kin(header) {
                 continue;
             }
             let held = self.ipset.elements(&header.name)?;

@@ -322,7 +322,7 @@ impl Backend for Nftables {
         BackendKind::Nftables
     }
 
-    fn observe(&mut self) -> Result<Option<Observed>, FirewallError> {
+    fn observe_chains(&mut self, chains: &[Chain]) -> Result<Option<Observed>, FirewallError> {
         let state = self.kernel.state()?;
         if state.table.is_none() {
             return Ok(None);
@@ -338,7 +338,7 @@ impl Backend for Nftables {
             let Some((gate, role)) = parse_set(&set.name) else {
                 continue;
             };
-            if !matches!(role, Role::Session(_) | Role::Grace) {
+            if role.chain().is_some_and(|chain| chains.contains(&chain)) {
                 let reading = self.kernel.read(set)?;
                 read.push((gate, role, is_masked(&set.comment), reading));
             }

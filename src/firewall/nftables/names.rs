@@ -87,6 +87,15 @@ impl Role {
         ])
     }
 
+    /// The chain whose members it holds, if it holds members.
+    pub(super) fn chain(self) -> Option<Chain> {
+        match self {
+            Role::Host(chain, _) | Role::Net(chain, _) => Some(chain),
+            Role::Open => Some(Chain::Filter),
+            Role::Session(_) | Role::Grace => None,
+        }
+    }
+
     fn suffix(self) -> String {
         match self {
             Role::Host(chain, family) => format!("{}{}", chain.suffix(), family.digit()),
