@@ -111,7 +111,11 @@ static XTABLES: RwLock<()> = RwLock::new(());
 pub(crate) struct World {
     pub(crate) column: Column,
     /// Legacy iptables has one lock for all hosts of this process: whoever uses it shares this.
-    _sharing: Option<RwLockReadGuard<'static, ()>>,
+    #[cfg_attr(
+        not(feature = "system-tests"),
+        expect(dead_code, reason = "held, not read")
+    )]
+    sharing: Option<RwLockReadGuard<'static, ()>>,
     firewall: Firewall,
     clock: ManualClock,
     _services: Vec<Service>,
@@ -124,7 +128,7 @@ impl World {
     #[cfg(feature = "system-tests")]
     /// Waits until nobody else uses legacy iptables, and keeps everybody from it.
     pub(crate) fn alone(&mut self) -> RwLockWriteGuard<'static, ()> {
-        self._sharing = None;
+        self.sharing = None;
         XTABLES.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -160,7 +164,7 @@ impl World {
         let firewall = server.run(|| column.open(&clock))??;
         Ok(Self {
             column,
-            _sharing: sharing,
+            sharing,
             firewall,
             clock,
             _services: services,
