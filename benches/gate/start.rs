@@ -194,7 +194,8 @@ fn install(server: &Server) -> Result<Duration, Box<dyn Error>> {
         chain: Chain::Banned,
         net: IpAddr::from(it).into(),
         remaining: Lifetime::Never,
-        reason: "banned1".to_owned(),
+        // Bans by knock are at most 65,536.
+        reason: "by hand".to_owned(),
     });
     drop(engine.handle(Event::Adopt(banned.collect()), now));
     let desired = engine.desired(now);
