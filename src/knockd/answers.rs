@@ -94,7 +94,8 @@ fn covered(parts: &NetMap<()>, net: IpNet) -> bool {
     held >= size(net)
 }
 
-fn is_host(net: IpNet) -> bool {
+/// Whether it is one address.
+pub(super) fn is_host(net: IpNet) -> bool {
     net.prefix_len() == net.max_prefix_len()
 }
 

@@ -14,7 +14,7 @@ use crate::capture::{Capture, CaptureError, Drained};
 use crate::engine::{Action, Engine, Event, LogLevel, Outcome};
 use crate::firewall::choose;
 use crate::firewall::foreign::Foreign;
-use crate::firewall::{Backend, Change, Desired, FirewallError};
+use crate::firewall::{Backend, Change, FirewallError};
 use crate::links::Links;
 use crate::matcher::{Matcher, Scope, SequenceId};
 use crate::model::{Bucket, Chain, Proto, Time};
@@ -24,8 +24,9 @@ use crate::resolver::{self, Resolver};
 use crate::sessions;
 use crate::sys::clock;
 
+use super::force::put_in_force;
 use super::memory::{Memory, Written};
-use super::problems::{FIREWALL, Problems};
+use super::problems::{FIREWALL, Problems, RULES};
 use super::roster::Roster;
 use super::wants::{gate_addresses, names, neutral, spec};
 
@@ -227,8 +228,7 @@ impl Daemon {
     /// Makes the kernel hold all that is decided.
     pub(super) fn install(&mut self) -> Result<(), FirewallError> {
         self.notice_used_up()?;
-        let desired: Desired = self.engine.desired(now());
-        self.firewall.install(&desired)
+        put_in_force(&mut *self.firewall, &mut self.engine).map(drop)
     }
 
     /// A gate with `once` lets the kernel take a member out: what is used up must not come back.
@@ -236,14 +236,12 @@ impl Daemon {
         if self.engine.policy().gates.iter().all(|gate| !gate.once) {
             return Ok(());
         }
-        // Where the whole table is gone nothing says what was used up.
-        if let Some(held) = self.firewall.observe_chains(&[Chain::Filter])? {
-            let held = held
-                .members
-                .into_iter()
-                .map(|member| (member.gate, member.chain, member.net));
-            self.engine.handle(Event::Held(held.collect()), now());
-        }
+        // Where everything is gone nothing says what was used up; then all of it counts as used.
+        let held = self.firewall.observe_chains(&[Chain::Filter])?;
+        let held = held.unwrap_or_default().members.into_iter();
+        let held = held.map(|member| (member.gate, member.chain, member.net));
+        let said = self.engine.handle(Event::Held(held.collect()), now());
+        said.iter().for_each(log);
         Ok(())
     }
 
@@ -257,7 +255,22 @@ impl Daemon {
             )),
             Err(error) => Some(error.to_string()),
         };
-        self.problems.set("rules", rules);
+        self.problems.set(RULES, rules);
+    }
+
+    /// Puts back what somebody else has removed or altered.
+    pub(super) fn keep_rules(&mut self) {
+        self.verify_rules();
+        if self.problems.get(RULES).is_none() {
+            return;
+        }
+        match self.install() {
+            Ok(()) => {
+                info!("the rules are as they should be again");
+                self.verify_rules();
+            }
+            Err(error) => self.problems.set(FIREWALL, Some(error.to_string())),
+        }
     }
 
     /// Follows interfaces and addresses that came or went.

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use tracing::{info, warn};
 
+/// The topic of rules that are not as they were written.
+pub(super) const RULES: &str = "rules";
+
 /// The topic of problems with the whitelist file.
 pub(super) const WHITELIST: &str = "whitelist";
 

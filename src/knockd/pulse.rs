@@ -129,7 +129,7 @@ impl Beating {
                 Part::Rules => {
                     // What is wrong with them makes us degraded. Starting anew would not mend it,
                     // and would cost the knocks of that time; what must not be is that it hangs.
-                    daemon.verify_rules();
+                    daemon.keep_rules();
                     true
                 }
                 Part::Control => {

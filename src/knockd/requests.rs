@@ -5,12 +5,14 @@ use crate::control::protocol::{
 };
 use crate::control::{Asked, Entry, Response};
 use crate::engine::{Command, Event, KnockView, Outcome, Who};
+use crate::firewall::Member;
 use crate::firewall::choose;
 use crate::model::{Chain, GateName, KnockPort, Lifetime};
 use crate::policy;
 
-use super::answers;
+use super::answers::{self, is_host};
 use super::daemon::{Daemon, log, now};
+use super::force::put_in_force;
 use super::problems::{FIREWALL, WHITELIST};
 
 impl Daemon {
@@ -62,6 +64,9 @@ impl Daemon {
     }
 
     fn command(&mut self, who: &Who, command: Command) -> Response {
+        if matches!(command, Command::Flush { .. } | Command::Unban { .. }) {
+            self.adopt_strangers();
+        }
         let outcome = self.handle(Event::Command {
             who: who.clone(),
             command,
@@ -75,6 +80,29 @@ impl Daemon {
             return Response::refused(1, "the daemon gave no answer; its log may say why");
         };
         answer(code, done, refused)
+    }
+
+    /// Takes over members that somebody else has put into the kernel, so that what empties a
+    /// chain empties it of them too.
+    fn adopt_strangers(&mut self) {
+        let held = match self
+            .firewall
+            .observe_chains(&[Chain::Banned, Chain::Filter])
+        {
+            Ok(held) => held.unwrap_or_default().members,
+            Err(error) => {
+                tracing::warn!("{error}");
+                return;
+            }
+        };
+        let stranger = |member: &Member| {
+            let known = self.engine.reason(&member.gate, member.chain, member.net);
+            member.chain != Chain::Trusted && is_host(member.net) && known.is_none()
+        };
+        let strangers: Vec<Member> = held.into_iter().filter(stranger).collect();
+        if !strangers.is_empty() {
+            self.handle(Event::Adopt(strangers));
+        }
     }
 
     fn list(&mut self, chains: &[Chain], gates: &[GateName]) -> Response {
@@ -222,7 +250,7 @@ impl Daemon {
         };
         self.notice_used_up()?;
         // The new one before the old one goes.
-        chosen.backend.install(&self.engine.desired(now()))?;
+        put_in_force(&mut *chosen.backend, &mut self.engine)?;
         self.firewall = chosen.backend;
         self.backend_reason = chosen.reason;
         let removed = chosen

@@ -13,26 +13,23 @@ use tracing::{info, warn};
 use crate::capture::CaptureError;
 use crate::engine::{Engine, Event, TrustEdit};
 use crate::firewall::choose::{self, Chosen};
-use crate::firewall::{Backend, BackendKind, Desired, FirewallError, Observed};
+use crate::firewall::{Backend, BackendKind, FirewallError, Observed};
 use crate::links::{Links, LinksError};
 use crate::matcher::{Matcher, Scope};
 use crate::model::{Bucket, Chain, GateName};
 use crate::policy::{self, Checked, LoadError, Policy};
 use crate::resolver::{self, Known, Resolver};
-use crate::sessions;
 use crate::store::{KnownName, RuntimeTrust, Store};
 
 use super::cli::Options;
 use super::daemon::{self, Daemon, Packets, now};
+use super::force::put_in_force;
 use super::lock::LockError;
 use super::logging::LogError;
 use super::memory::Memory;
 use super::problems::{Problems, WHITELIST};
 use super::roster::Roster;
 use super::wants::gate_addresses;
-
-/// How often an installation is tried while it still comes upon members that nobody knew.
-const ADOPTIONS: usize = 10;
 
 /// Look-ups for the log at a time.
 const LOOKUPS: usize = 8;
@@ -175,11 +172,7 @@ pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartEr
         // One installation follows, so that only what the engine believes matters.
         drop(engine.handle(event, now()));
     }
-    let mut desired = engine.desired(now());
-    if first {
-        desired.sessions = open_sessions(engine.policy());
-    }
-    let desired = put_in_force(&mut *firewall, &mut engine, desired)?;
+    let desired = put_in_force(&mut *firewall, &mut engine)?;
     for former in former {
         let kind = former.kind();
         // The new one is in force; what the old one still denies is to be known.
@@ -210,28 +203,6 @@ pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartEr
         known,
         problems,
     })
-}
-
-/// Installs, and takes over what only then turns out to be in the kernel: what the first look
-/// overlooked, or what somebody else has added. Returns what was installed in the end.
-pub(super) fn put_in_force(
-    firewall: &mut dyn Backend,
-    engine: &mut Engine,
-    mut desired: Desired,
-) -> Result<Desired, FirewallError> {
-    for _ in 1..ADOPTIONS {
-        match firewall.install(&desired) {
-            Err(FirewallError::Unseen(members)) => {
-                warn!("taking over {} members found in the kernel", members.len());
-                drop(engine.handle(Event::Adopt(members), now()));
-                let sessions = desired.sessions;
-                desired = engine.desired(now());
-                desired.sessions = sessions;
-            }
-            result => return result.map(|()| desired),
-        }
-    }
-    firewall.install(&desired).map(|()| desired)
 }
 
 /// Trust at run time: where, whom, why.
@@ -276,20 +247,6 @@ fn remember_backend(store: &Result<Store, crate::store::StoreError>, kind: Backe
     {
         warn!("{error}");
     }
-}
-
-/// Sessions that are open before the first rule is: connection tracking does not know them yet.
-fn open_sessions(policy: &Policy) -> Vec<(crate::model::GateName, std::net::SocketAddr)> {
-    let mut open = Vec::new();
-    for gate in policy.gates.iter().filter(|gate| gate.hook.input()) {
-        match sessions::established(&gate.ports) {
-            Ok(found) => {
-                open.extend(found.into_iter().map(|(_, peer)| (gate.name.clone(), peer)));
-            }
-            Err(error) => warn!("{error}: sessions that are open now may be cut"),
-        }
-    }
-    open
 }
 
 type Recalled = (

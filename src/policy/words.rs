@@ -284,8 +284,8 @@ fn write_settings(
     };
     writeln!(
         out,
-        "  A sender that touches {} foreign ports within {} is a scanner: its knocks do not \
-         count{also}.",
+        "  A sender that touches {} foreign ports within {} is a scanner: its knocks \
+         open nothing{also}.",
         guard.ports,
         Lifetime::For(guard.within)
     )?;

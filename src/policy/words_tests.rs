@@ -54,8 +54,8 @@ fn the_shipped_policy_in_words() {
     Besides
       Knocks count on every interface but loopback.
       Whitelist: /etc/knockd/knockd.trusted.
-      A sender that touches 5 foreign ports within 1m15s is a scanner: its knocks do not count.
-      Firewall: whichever fits this machine; it goes on enforcing when the daemon stops.
+      A sender that touches 5 foreign ports within 1m15s is a scanner: its knocks open nothing.
+      Firewall: nftables; it goes on enforcing when the daemon stops.
 
     To be let through at the site's border
       tcp, gates: 22
@@ -91,7 +91,7 @@ fn everything_a_policy_can_say_in_words() {
       Knocks count on eth0 and eth1.
       Whitelist: /etc/knockd/knockd.trusted.
       Never banned: 192.0.2.0/24 and 2001:db8::1/128.
-      A sender that touches 8 foreign ports within 1m is a scanner: its knocks do not count, and it is banned from every gate.
+      A sender that touches 8 foreign ports within 1m is a scanner: its knocks open nothing, and it is banned from every gate.
       Firewall: nftables; acceptances are withdrawn when the daemon stops.
 
     To be let through at the site's border

@@ -1,7 +1,9 @@
 //! A server with a backend, clients who want in, and words for what happens.
 
 use std::error::Error;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+#[cfg(feature = "system-tests")]
+use std::sync::RwLockWriteGuard;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 #[cfg(feature = "system-tests")]
@@ -109,6 +111,10 @@ static XTABLES: RwLock<()> = RwLock::new(());
 pub(crate) struct World {
     pub(crate) column: Column,
     /// Legacy iptables has one lock for all hosts of this process: whoever uses it shares this.
+    #[cfg_attr(
+        not(feature = "system-tests"),
+        expect(dead_code, reason = "held, not read")
+    )]
     sharing: Option<RwLockReadGuard<'static, ()>>,
     firewall: Firewall,
     clock: ManualClock,
@@ -119,6 +125,7 @@ pub(crate) struct World {
 }
 
 impl World {
+    #[cfg(feature = "system-tests")]
     /// Waits until nobody else uses legacy iptables, and keeps everybody from it.
     pub(crate) fn alone(&mut self) -> RwLockWriteGuard<'static, ()> {
         self.sharing = None;
@@ -127,7 +134,7 @@ impl World {
 
     pub(crate) fn new(column: Column) -> Result<Self, Box<dyn Error>> {
         let share = || XTABLES.read().unwrap_or_else(PoisonError::into_inner);
-        let sharing = (column == Column::IptablesLegacy).then(share);
+        let sharing = column.name().ends_with("legacy").then(share);
         let lab = Lab::new()?;
         let (server, clients) = (lab.host("server")?, lab.host("clients")?);
         let own = [A, B, C].map(|a| format!("{a}/24")).to_vec();

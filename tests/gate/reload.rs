@@ -15,6 +15,7 @@ scenarios![
     members_keep_their_deadlines,
     a_removed_gates_chains_go,
     a_new_gate_is_closed_at_once,
+    sessions_open_before_a_new_gate_stay_open,
     a_changed_knock_replaces_the_old_one,
     nobody_notices_a_reload,
 ];
@@ -130,6 +131,24 @@ fn a_new_gate_is_closed_at_once() -> Tried {
     }
     for trusted in world.people(50)? {
         trusted.gets_in_at(8443);
+    }
+    Ok(())
+}
+
+fn sessions_open_before_a_new_gate_stay_open() -> Tried {
+    let mut world = World::before(&long_policy(), TRUSTED, &[22, 8443])?;
+    let people = world.people(10)?;
+    // Silent from before the first rule on: connection tracking has never seen them.
+    let mut sessions: Vec<_> = people
+        .iter()
+        .map(|person| person.gets_in_at(8443))
+        .collect();
+    world.daemon.start()?;
+    world.daemon.write_policy(&with_web(&long_policy()))?;
+    world.expect(0, &["reload"]);
+    for (person, session) in people.iter().zip(&mut sessions) {
+        person.is_refused_at(8443);
+        crate::world::goes_on(session);
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ cases![
     after_nft_flush_ruleset_status_is_degraded_and_the_next_knock_repairs,
     a_rule_that_was_taken_out_is_missed,
     reload_repairs_too,
+    what_was_added_by_hand_is_kept_and_flushed_like_the_rest,
     other_tables_are_left_alone,
     a_drop_in_another_table_stands,
 ];
@@ -47,6 +48,24 @@ fn a_rule_that_was_taken_out_is_missed() -> Tried {
     world.nft(&["flush", "chain", "inet", "knockd", "ssh_banned"]);
     let status = world.expect(5, &["status"]);
     assert!(status.stdout.contains("ssh_banned"), "{status:?}");
+    Ok(())
+}
+
+fn what_was_added_by_hand_is_kept_and_flushed_like_the_rest() -> Tried {
+    let world = World::new()?;
+    let scanner = world.scanner.address(Family::V4);
+    let ban = format!("{{ {scanner} }}");
+    world.nft(&["add", "element", "inet", "knockd", "ssh_banned4", &ban]);
+    world.expect(0, &["reload"]);
+    let listed = world.expect(0, &["list", "banned"]);
+    assert!(listed.stdout.contains("found in kernel"), "{listed:?}");
+    let accepted = format!("{{ {} timeout 1h }}", world.stranger.address(Family::V4));
+    world.nft(&["add", "element", "inet", "knockd", "ssh_filter4", &accepted]);
+    world.stranger.soon_finds(Family::V4, "open");
+    world.expect(0, &["flush", "all"]);
+    let listed = world.expect(0, &["list", "banned", "accepted"]);
+    assert!(!listed.stdout.contains("found in kernel"), "{listed:?}");
+    assert_eq!(world.stranger.finds(Family::V4, 22), "silent");
     Ok(())
 }
 

@@ -19,7 +19,7 @@ use crate::model::{GateName, Time};
 /// (`tcp_keepalive_time`, 7,200 s): by then connection tracking has seen the session.
 const EARLIER_LIFETIME: Duration = Duration::from_secs(7500);
 /// The rules are written again this often if the lock is held or they change meanwhile.
-const TRIES: usize = 4;
+const TRIES: usize = 2;
 /// What was installed last.
 #[derive(Debug)]
 pub(super) struct Image {
