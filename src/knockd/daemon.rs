@@ -170,18 +170,12 @@ impl Daemon {
                 Action::Store(_) | Action::Log(_) => rest.push(action),
             }
         }
-        // What could not be written before is made up for now.
-        install |= self.problems.get(FIREWALL).is_some() && !changes.is_empty();
         let written = if install {
             self.install()
         } else if changes.is_empty() {
             Ok(())
         } else {
-            self.firewall.apply(&changes).or_else(|error| {
-                // Somebody may have removed our table; what is desired is known.
-                warn!("{error}; installing everything anew");
-                self.install()
-            })
+            self.apply(&changes)
         };
         for action in rest {
             match action {
@@ -196,11 +190,31 @@ impl Daemon {
             outcome.refused.push(line);
             outcome.code = 1;
         }
-        if install || !changes.is_empty() {
-            self.retry = problem.is_some().then(|| self.next_retry());
-            self.problems.set(FIREWALL, problem);
+        match problem {
+            Some(why) => {
+                self.retry = Some(self.next_retry());
+                self.problems.set(FIREWALL, Some(why));
+            }
+            // What is missing from before is made up for by an installation only.
+            None if install => {
+                self.retry = None;
+                self.problems.set(FIREWALL, None);
+            }
+            None => {}
         }
         reply
+    }
+
+    /// Writes changes. Somebody may have removed what they belong to; what is desired is known then,
+    /// but installing takes its time, so it is not tried again with every packet.
+    fn apply(&mut self, changes: &[Change]) -> Result<(), FirewallError> {
+        match self.firewall.apply(changes) {
+            Err(error) if self.retry.is_none() => {
+                warn!("{error}; installing everything anew");
+                self.install()
+            }
+            result => result,
+        }
     }
 
     /// When to try again what could not be written: soon, then less and less often.
@@ -264,12 +278,10 @@ impl Daemon {
         if self.problems.get(RULES).is_none() {
             return;
         }
-        match self.install() {
-            Ok(()) => {
-                info!("the rules are as they should be again");
-                self.verify_rules();
-            }
-            Err(error) => self.problems.set(FIREWALL, Some(error.to_string())),
+        self.perform(vec![Action::Install]);
+        if self.problems.get(FIREWALL).is_none() {
+            info!("the rules are as they should be again");
+            self.verify_rules();
         }
     }
 
@@ -409,12 +421,16 @@ impl Daemon {
         info!("shutting down");
     }
 
-    /// Removes every rule of ours.
+    /// Removes every rule of ours. Where that fails they are all put back: half of them would be
+    /// a gate that stands open, or one that lets nobody in.
     pub(super) fn teardown(&mut self) -> Result<(), FirewallError> {
         let result = self.firewall.teardown().and_then(|()| choose::teardown());
         match &result {
             Ok(()) => info!("every rule of ours is removed"),
-            Err(error) => error!("{error}"),
+            Err(error) => {
+                error!("{error}; the rules are put back");
+                self.perform(vec![Action::Install]);
+            }
         }
         result
     }

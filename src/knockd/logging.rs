@@ -6,7 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::syslog::{self, Facility, LogFlags, Severity};
@@ -21,7 +22,7 @@ const QUEUE: usize = 4096;
 /// A log that can be opened anew, for those who rotate it. Dropping it writes what is left, for a
 /// second at most.
 pub(super) struct Log {
-    target: Arc<Mutex<Target>>,
+    reopen: Arc<AtomicBool>,
     _guard: WorkerGuard,
 }
 
@@ -61,14 +62,17 @@ impl Log {
             (false, true) => Level::DEBUG,
             (false, false) => Level::INFO,
         };
-        let target = Arc::new(Mutex::new(target));
+        let reopen = Arc::new(AtomicBool::new(false));
         // A thread of its own writes: a log that stands still must not hold up a packet. When it
         // lags too far behind lines are lost rather than memory.
         let (queue, guard) = deaf_to_signals(|| {
             NonBlockingBuilder::default()
                 .buffered_lines_limit(QUEUE)
                 .thread_name("log")
-                .finish(Output(Arc::clone(&target)))
+                .finish(Output {
+                    target,
+                    reopen: Arc::clone(&reopen),
+                })
         });
         let lines = tracing_subscriber::fmt()
             .with_max_level(level)
@@ -82,18 +86,15 @@ impl Log {
             tracing::subscriber::set_global_default(lines.without_time().finish())
         };
         Ok(Self {
-            target,
+            reopen,
             _guard: guard,
         })
     }
 
-    /// Opens the file anew, if it is one: somebody may have moved it away.
-    pub(super) fn reopen(&self) -> Result<(), LogError> {
-        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Target::File { path, file } = &mut *target {
-            *file = open(path)?;
-        }
-        Ok(())
+    /// Has the file opened anew before the next line, if it is one: somebody may have moved it
+    /// away. Never waits: the thread that writes may itself be waiting.
+    pub(super) fn reopen(&self) {
+        self.reopen.store(true, Ordering::Relaxed);
     }
 }
 
@@ -110,12 +111,31 @@ fn deaf_to_signals<T>(start: impl FnOnce() -> T) -> T {
 }
 
 /// Where the thread writes to, a line at a time.
-struct Output(Arc<Mutex<Target>>);
+struct Output {
+    target: Target,
+    reopen: Arc<AtomicBool>,
+}
+
+impl Output {
+    /// Where the file cannot be opened anew the old one goes on, and says so.
+    fn open_anew(&mut self) {
+        let Target::File { path, file } = &mut self.target else {
+            return;
+        };
+        match open(path) {
+            Ok(new) => *file = new,
+            // There is nobody else to tell.
+            Err(error) => drop(writeln!(file, "{error}")),
+        }
+    }
+}
 
 impl Write for Output {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut target = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *target {
+        if self.reopen.swap(false, Ordering::Relaxed) {
+            self.open_anew();
+        }
+        match &mut self.target {
             Target::Stderr => io::stderr().write(line),
             Target::File { file, .. } => file.write(line),
             Target::System => {
@@ -127,8 +147,7 @@ impl Write for Output {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let mut target = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *target {
+        match &mut self.target {
             Target::File { file, .. } => file.flush(),
             _ => Ok(()),
         }

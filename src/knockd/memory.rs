@@ -9,13 +9,18 @@ use std::time::SystemTime;
 use tokio::sync::oneshot;
 
 use crate::engine::TrustEdit;
+use crate::firewall::BackendKind;
 use crate::store::{Store, StoreError};
+
+/// The name of the setting that says which backend was last in force.
+pub(super) const BACKEND: &str = "backend";
 
 /// What is to be remembered.
 #[derive(Debug)]
 enum Job {
     Name(String, Vec<IpAddr>),
     Trust(TrustEdit, oneshot::Sender<Result<(), String>>),
+    Backend(BackendKind),
 }
 
 /// Tells when something is written, or why it is not.
@@ -82,6 +87,11 @@ impl Memory {
         written
     }
 
+    /// Remembers which backend is in force.
+    pub(super) fn backend(&self, kind: BackendKind) {
+        self.send(Job::Backend(kind));
+    }
+
     /// Why nothing is remembered at present.
     pub(super) fn problem(&self) -> Option<String> {
         self.problem
@@ -110,6 +120,7 @@ fn write_all(mut store: Store, work: &mpsc::Receiver<Job>, problem: &Mutex<Optio
                 None,
             ),
             Job::Trust(edit, tell) => (store.edit_trust(&edit), Some(tell)),
+            Job::Backend(kind) => (store.set_setting(BACKEND, &kind.to_string()), None),
         };
         if let Some(tell) = tell {
             // Nobody waits any more if the client has gone.

@@ -7,6 +7,9 @@ use tracing::{info, warn};
 /// The topic of rules that are not as they were written.
 pub(super) const RULES: &str = "rules";
 
+/// The topic of rules that another backend has left.
+pub(super) const FORMER: &str = "former backend";
+
 /// The topic of problems with the whitelist file.
 pub(super) const WHITELIST: &str = "whitelist";
 

@@ -78,6 +78,11 @@ pub(super) enum Stir {
 }
 
 impl Pulse {
+    /// Whether somebody listens; then the rules are looked at in its rounds.
+    pub(super) fn beats(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Must be called within a tokio runtime with IO and time.
     pub(super) fn new(listener: Option<Listener>, runtime_dir: &Path) -> Self {
         Self(listener.map(|listener| {

@@ -13,7 +13,8 @@ use crate::policy;
 use super::answers::{self, is_host};
 use super::daemon::{Daemon, log, now};
 use super::force::put_in_force;
-use super::problems::{FIREWALL, WHITELIST};
+use super::problems::{FIREWALL, FORMER, WHITELIST};
+use super::start::remove_all;
 
 impl Daemon {
     /// Carries out a request and answers it. `Teardown` is the loop's to finish.
@@ -249,18 +250,17 @@ impl Daemon {
             return self.install();
         };
         self.notice_used_up()?;
-        // The new one before the old one goes.
-        put_in_force(&mut *chosen.backend, &mut self.engine)?;
+        // The new one before the old one goes; what cannot be whole does not stay.
+        if let Err(error) = put_in_force(&mut *chosen.backend, &mut self.engine) {
+            if let Err(left) = chosen.backend.teardown() {
+                tracing::error!("{left}");
+            }
+            return Err(error);
+        }
         self.firewall = chosen.backend;
         self.backend_reason = chosen.reason;
-        let removed = chosen
-            .former
-            .into_iter()
-            .try_for_each(choose::Former::remove);
-        self.problems.set(
-            "former backend",
-            removed.err().map(|error| error.to_string()),
-        );
+        self.memory.backend(self.firewall.kind());
+        self.problems.set_all(FORMER, remove_all(chosen.former));
         tracing::info!("{} instead of {kind}", self.firewall.kind());
         Ok(())
     }

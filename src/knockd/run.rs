@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing::{error, info};
+use tracing::info;
 
 use crate::capture::Drained;
 use crate::control::{Asked, Call, Response, Server};
@@ -137,11 +137,14 @@ async fn events(
                 daemon.tick();
             }
             stir = pulse.stirs() => pulse.carry_on(stir, daemon),
-            _ = look_around.tick() => daemon.look_for_listeners(),
-            Some(()) = sources.hangup.recv() => {
-                if let Err(error) = log.reopen() {
-                    error!("{error}");
+            _ = look_around.tick() => {
+                daemon.look_for_listeners();
+                if !pulse.beats() {
+                    daemon.keep_rules();
                 }
+            }
+            Some(()) = sources.hangup.recv() => {
+                log.reopen();
                 daemon.reload();
             }
             Some(()) = sources.terminate.recv() => {

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use crate::capture::CaptureError;
 use crate::engine::{Engine, Event, TrustEdit};
-use crate::firewall::choose::{self, Chosen};
+use crate::firewall::choose::{self, Chosen, Former};
 use crate::firewall::{Backend, BackendKind, FirewallError, Observed};
 use crate::links::{Links, LinksError};
 use crate::matcher::{Matcher, Scope};
@@ -26,8 +26,8 @@ use super::daemon::{self, Daemon, Packets, now};
 use super::force::put_in_force;
 use super::lock::LockError;
 use super::logging::LogError;
-use super::memory::Memory;
-use super::problems::{Problems, WHITELIST};
+use super::memory::{BACKEND, Memory};
+use super::problems::{FORMER, Problems, WHITELIST};
 use super::roster::Roster;
 use super::wants::gate_addresses;
 
@@ -173,16 +173,7 @@ pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartEr
         drop(engine.handle(event, now()));
     }
     let desired = put_in_force(&mut *firewall, &mut engine)?;
-    for former in former {
-        let kind = former.kind();
-        // The new one is in force; what the old one still denies is to be known.
-        let removed = former.remove().map_err(|error| error.to_string());
-        match &removed {
-            Ok(()) => info!("{kind}: the rules from before are removed"),
-            Err(why) => warn!("{kind}: the rules from before are still there: {why}"),
-        }
-        problems.set("former backend", removed.err());
-    }
+    problems.set_all(FORMER, remove_all(former));
     let how = if first {
         "installed".to_owned()
     } else {
@@ -203,6 +194,22 @@ pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartEr
         known,
         problems,
     })
+}
+
+/// Removes what other backends hold, now that the new one is in force; what could not be removed
+/// still denies, and is to be known.
+pub(super) fn remove_all(former: Vec<Former>) -> Vec<String> {
+    let mut left = Vec::new();
+    for former in former {
+        let kind = former.kind();
+        match former.remove() {
+            Ok(()) => info!("{kind}: the rules from before are removed"),
+            Err(error) => left.push(format!(
+                "{kind}: the rules from before are still there: {error}"
+            )),
+        }
+    }
+    left
 }
 
 /// Trust at run time: where, whom, why.
@@ -227,9 +234,6 @@ fn import_trust(held: &Observed, roster: &Roster, memory: &Memory) -> Vec<Trust>
     }
     trust
 }
-
-/// The name of the setting.
-const BACKEND: &str = "backend";
 
 fn remembered_backend(store: &Result<Store, crate::store::StoreError>) -> Option<BackendKind> {
     remembered_backend_of(store.as_ref().ok()?)

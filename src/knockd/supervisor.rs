@@ -18,7 +18,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
-use tracing::{error, warn};
+use tracing::warn;
 
 use signals::Signals;
 use worker::Worker;
@@ -217,11 +217,5 @@ fn how(status: ExitStatus) -> String {
         (Some(signal), _) => format!("signal {signal}"),
         (None, Some(code)) => format!("exit code {code}"),
         (None, None) => "unknown".to_owned(),
-    }
-}
-
-fn reopen(log: &Log) {
-    if let Err(error) = log.reopen() {
-        error!("{error}");
     }
 }

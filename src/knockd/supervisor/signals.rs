@@ -6,7 +6,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::{failed, reopen};
+use super::failed;
 use crate::knockd::logging::Log;
 use crate::knockd::start::StartError;
 
@@ -75,7 +75,7 @@ impl Signals {
             match self.wait(None, Some(left))?.signal {
                 Some(Signal::SIGTERM | Signal::SIGINT) => return Ok(true),
                 // A new worker reads everything anew.
-                Some(Signal::SIGHUP) => reopen(log),
+                Some(Signal::SIGHUP) => log.reopen(),
                 _ => {}
             }
         }

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use tracing::{error, info, warn};
 
 use super::signals::Signals;
-use super::{READY, again, failed, reopen, tell_ready};
+use super::{READY, again, failed, tell_ready};
 use crate::knockd::daemon::now;
 use crate::knockd::logging::Log;
 use crate::knockd::start::StartError;
@@ -97,7 +97,7 @@ impl Worker {
             match woken.signal {
                 None | Some(Signal::SIGCHLD) => {}
                 Some(Signal::SIGHUP) => {
-                    reopen(log);
+                    log.reopen();
                     self.pass_on(Signal::SIGHUP);
                 }
                 Some(_) => {
