@@ -33,7 +33,7 @@ use self::members::{Sorted, is_masked};
 pub(super) use self::names::TABLE;
 use self::names::{Family, Role, parse_chain, parse_set, set_name};
 use self::plan::{Image, Plan, Planner, State};
-use self::reading::Reading;
+use self::reading::{Kept, Reading};
 use self::rules::Earlier;
 use self::segments::to_nets;
 use self::told::Told;
@@ -66,6 +66,8 @@ pub struct Nftables {
     told: Told,
     /// Until then, whoever observes takes over what there is.
     has_installed: bool,
+    /// From then until the first installation.
+    kept: Kept,
     /// The generation of the ruleset that was last found in order.
     verified: Option<u32>,
 }
@@ -87,6 +89,7 @@ impl Nftables {
             known: None,
             told: Told::default(),
             has_installed: false,
+            kept: Kept::default(),
             verified: None,
         })
     }
@@ -161,6 +164,7 @@ impl Nftables {
         sorted: &Sorted<'_>,
         now: Instant,
     ) -> Result<HashMap<String, Vec<Held>>, Failure> {
+        let mut kept = std::mem::take(&mut self.kept);
         let mut held = HashMap::new();
         let mut unseen = Vec::new();
         for set in &state.sets {
@@ -171,7 +175,11 @@ impl Nftables {
             }) else {
                 continue;
             };
-            let elements = self.kernel.read(set)?.counted_from(now);
+            let reading = match kept.take(&set.name, state.generation) {
+                Some(reading) => reading,
+                None => self.kernel.read(set)?,
+            };
+            let elements = reading.counted_from(now);
             let wanted = image.sets.iter().find(|(.., spec)| spec.name == set.name);
             let fits = wanted.is_some_and(|(.., spec)| members::fits(spec, set));
             let masked = is_masked(&set.comment);
@@ -334,12 +342,16 @@ impl Backend for Nftables {
             }
         }
         let mut read = Vec::new();
+        self.kept = Kept::at(state.generation);
         for set in &state.sets {
             let Some((gate, role)) = parse_set(&set.name) else {
                 continue;
             };
             if role.chain().is_some_and(|chain| chains.contains(&chain)) {
                 let reading = self.kernel.read(set)?;
+                if !self.has_installed {
+                    self.kept.keep(&set.name, role, &reading);
+                }
                 read.push((gate, role, is_masked(&set.comment), reading));
             }
         }

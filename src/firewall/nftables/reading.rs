@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::decode::{Held, SetInfo};
 use super::kernel::{Failure, Kernel};
-use super::names::TIMEOUT;
+use super::names::{Role, TIMEOUT};
+use super::verify::LARGE;
 
 /// So many dumps in a row have to add nothing.
 const QUIET: usize = 2;
@@ -48,7 +49,7 @@ impl Union {
 }
 
 /// The elements of a set, as they were at a time.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Reading {
     pub(super) held: Vec<Held>,
     pub(super) at: Instant,
@@ -67,6 +68,40 @@ impl Reading {
         let is_over = |held: &Held| held.left == Some(Duration::ZERO);
         self.held.retain(|held| !is_over(held));
         self.held
+    }
+}
+
+/// Readings of long sets, which take a second each, kept for the installation that follows if
+/// nobody changes anything meanwhile. Elements that end by themselves do so here, too; what the
+/// kernel has used up is still wanted and not written again; and what was overlooked is not
+/// deleted, since only keys that were read are.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    generation: u32,
+    readings: HashMap<String, Reading>,
+}
+
+impl Kept {
+    /// Nothing yet, of that generation of the ruleset.
+    pub(super) fn at(generation: u32) -> Self {
+        Self {
+            generation,
+            readings: HashMap::new(),
+        }
+    }
+
+    /// Keeps a reading if that is worth it: shorter ones are read back after writing, which must
+    /// not bring up anything new, and networks may be written anew as a whole.
+    pub(super) fn keep(&mut self, name: &str, role: Role, reading: &Reading) {
+        if matches!(role, Role::Host(..)) && reading.held.len() > LARGE {
+            self.readings.insert(name.to_owned(), reading.clone());
+        }
+    }
+
+    /// What was read of that set, if the ruleset is of the same generation.
+    pub(super) fn take(&mut self, name: &str, generation: u32) -> Option<Reading> {
+        let reading = self.readings.remove(name);
+        reading.filter(|_| self.generation == generation)
     }
 }
 
@@ -105,6 +140,8 @@ impl Kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::firewall::nftables::names::Family;
+    use crate::model::Chain;
 
     fn held(key: u128, left: Option<u64>) -> Held {
         Held {
@@ -135,6 +172,31 @@ mod tests {
         assert!(union.add(vec![held(4, Some(9)), held(2, Some(8))], after(1)));
         let expected = [(1, None), (2, Some(7)), (4, Some(8))];
         assert_eq!(keys(union.at(after(2))), expected, "3 is over");
+    }
+
+    #[test]
+    fn a_long_reading_is_kept_for_its_generation_alone() {
+        let at = Instant::now();
+        let reading = |length: usize| Reading {
+            held: (0..length).map(|key| held(key as u128, None)).collect(),
+            at,
+        };
+        let hosts = Role::Host(Chain::Banned, Family::V4);
+        let mut kept = Kept::at(7);
+        let long = reading(LARGE + 1);
+        kept.keep("long", hosts, &long);
+        kept.keep("other", hosts, &long);
+        kept.keep("short", hosts, &reading(LARGE));
+        kept.keep("nets", Role::Net(Chain::Banned, Family::V4), &long);
+        let length = |kept: &mut Kept, name, generation| {
+            let taken = kept.take(name, generation);
+            taken.map(|reading| reading.held.len())
+        };
+        assert_eq!(length(&mut kept, "long", 7), Some(LARGE + 1));
+        assert_eq!(length(&mut kept, "long", 7), None, "once");
+        assert_eq!(length(&mut kept, "other", 8), None);
+        assert_eq!(length(&mut kept, "short", 7), None);
+        assert_eq!(length(&mut kept, "nets", 7), None);
     }
 
     #[test]

@@ -21,7 +21,7 @@ const LOOKS: usize = 3;
 /// Of a set with more members than that, so many are asked for by key instead of reading all:
 /// a dump of 100,000 takes longer than writing them.
 const SAMPLE: usize = 1_000;
-const LARGE: usize = 10_000;
+pub(super) const LARGE: usize = 10_000;
 /// Naming more than that helps nobody.
 const NAMED: usize = 10;
 
