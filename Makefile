@@ -8,6 +8,8 @@ BINDIR ?= $(PREFIX)/bin
 SYSCONFDIR ?= /etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 CARGO ?= cargo
+# Where cargo builds, if not here.
+BUILT = $(or $(CARGO_TARGET_DIR),target)/release
 
 # Where Debian keeps nft and sshd, also for users who do not have it in their path.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -86,14 +88,14 @@ bench:
 	$(CARGO) bench --locked --bench core -- --noplot
 
 # Built by whoever has Rust, installed by root, who may not have it.
-target/release/knockd:
+$(BUILT)/knockd:
 	$(MAKE) --no-print-directory build
 
 # The policy and the whitelist are the administrator's: never written over.
-install: target/release/knockd
+install: $(BUILT)/knockd
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(UNITDIR)
-	install -m 0755 target/release/knockd target/release/knockctl $(DESTDIR)$(SBINDIR)
-	install -m 0755 target/release/knock $(DESTDIR)$(BINDIR)
+	install -m 0755 $(BUILT)/knockd $(BUILT)/knockctl $(DESTDIR)$(SBINDIR)
+	install -m 0755 $(BUILT)/knock $(DESTDIR)$(BINDIR)
 	install -d -m 0755 $(DESTDIR)$(SYSCONFDIR)/knockd
 	for file in knockd.yaml knockd.trusted; do \
 		if [ -e $(DESTDIR)$(SYSCONFDIR)/knockd/$$file ]; then \
