@@ -255,6 +255,7 @@ pub(crate) fn shellcheck() -> Tried {
         ("init/default/knockd", &["sh"]),
         ("init/openrc/knockd", &["sh"]),
         ("init/openrc/knockd.confd", &["sh"]),
+        ("cron/periodic", &["sh"]),
     ] {
         for dialect in dialects {
             let checked = std::process::Command::new("shellcheck")
