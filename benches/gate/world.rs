@@ -16,7 +16,7 @@ use portcullis::model::Chain;
 
 use crate::report::Line;
 
-/// The policy that is shipped; it leaves the backend open.
+/// The policy that is shipped.
 const POLICY: &str = include_str!("../../policy/knockd.yaml");
 /// The whitelist that is shipped.
 pub(crate) const TRUSTED: &str = include_str!("../../policy/knockd.trusted");
@@ -43,7 +43,12 @@ pub(crate) fn programs() -> Programs {
 
 /// The shipped policy with this backend.
 pub(crate) fn policy(backend: BackendKind) -> String {
-    format!("firewall: {{ backend: {backend} }}\n{POLICY}")
+    let shipped = "\n  backend: nftables";
+    assert!(
+        POLICY.contains(shipped),
+        "the shipped policy names a backend"
+    );
+    POLICY.replacen(shipped, &format!("\n  backend: {backend}"), 1)
 }
 
 /// The backends that work here, and a line of the report for each that does not: what is missing
