@@ -8,6 +8,9 @@ BINDIR ?= $(PREFIX)/bin
 SYSCONFDIR ?= /etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 CARGO ?= cargo
+# Where cargo builds, if not here.
+BUILT = $(or $(CARGO_TARGET_DIR),target)/release
+PROGRAMS_BUILT = $(BUILT)/knockd $(BUILT)/knockctl $(BUILT)/knock
 
 # Where Debian keeps nft and sshd, also for users who do not have it in their path.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -32,7 +35,7 @@ all: build
 # Cargo leaves alone what is as it was; `install` is to see that it was looked at.
 build:
 	$(CARGO) build --release --locked
-	touch $(BUILT)
+	touch $(PROGRAMS_BUILT)
 
 demo:
 	$(CARGO) run --release --locked -- demo
