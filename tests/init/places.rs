@@ -9,7 +9,9 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 use portcullis::lab::LabError;
 
-use crate::world::{AT_ONCE, KNOCKER, Shell, Tried, World, await_end, exists, is_alive, send};
+use crate::world::{
+    AT_ONCE, BAD_POLICY, KNOCKD, KNOCKER, Shell, Tried, World, await_end, exists, is_alive, send,
+};
 
 crate::scenarios!(crate::Played:
     the_usual_places_need_no_telling,
@@ -20,6 +22,7 @@ crate::scenarios!(crate::Played:
     the_environment_of_others_is_not_ours,
     systemd_is_left_in_charge,
     systemd_that_calls_the_script_is_not_called_back,
+    openrc_does_not_stop_for_a_bad_policy_what_it_would_restart,
 );
 
 /// There is one /run/knockd and one /var/lock for all scenarios.
@@ -243,6 +246,29 @@ fn systemd_that_calls_the_script_is_not_called_back(shell: Shell) -> Tried {
         systemd.expect(3, "status");
         assert_eq!(systemd.asked(), "", "{fragment}");
     }
+    Ok(())
+}
+
+/// OpenRC reads its script as ours is read here, and asks `stop_pre` before it stops, also for a
+/// restart, of which `RC_CMD` tells.
+fn openrc_does_not_stop_for_a_bad_policy_what_it_would_restart(shell: Shell) -> Tried {
+    let world = World::new()?;
+    let may_stop = |for_what: &str| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/init/openrc/knockd");
+        let mut command = world.command(shell.0)?;
+        command
+            .args(["-c", &format!(". {script}; stop_pre")])
+            .env("RC_CMD", for_what)
+            .env("knockd_command", KNOCKD)
+            .env("knockd_args", world.options().join(" "));
+        world.finish(&mut command)
+    };
+    assert!(may_stop("restart")?.status.success());
+    world.write("knockd.yaml", BAD_POLICY);
+    let refused = may_stop("restart")?;
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("knockd.yaml:2:"), "{refused:?}");
+    assert!(may_stop("stop")?.status.success(), "a stop is a stop");
     Ok(())
 }
 
