@@ -315,6 +315,8 @@ pub struct PacketStatus {
     pub dropped: u64,
     /// Knocks to this host or a gate behind it.
     pub knocks: u64,
+    /// First packets of connections to ports that nobody knocks on or listens on.
+    pub foreign: u64,
     /// To or from addresses that do not count.
     pub not_for_us: u64,
     /// Malformed, fragments, impossible sources.

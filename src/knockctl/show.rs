@@ -135,8 +135,13 @@ pub(super) fn status(out: &mut impl Write, data: &Value, terminal: bool) -> io::
     let packets = &status.packets;
     writeln!(
         out,
-        "\npackets  {} seen, {} lost, {} knocks, {} not for us, {} malformed",
-        packets.seen, packets.dropped, packets.knocks, packets.not_for_us, packets.refused
+        "\npackets  {} seen, {} lost, {} knocks, {} to foreign ports, {} not for us, {} malformed",
+        packets.seen,
+        packets.dropped,
+        packets.knocks,
+        packets.foreign,
+        packets.not_for_us,
+        packets.refused
     )
 }
 

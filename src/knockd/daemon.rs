@@ -83,6 +83,7 @@ pub(super) enum Fired {
 #[derive(Debug, Default)]
 pub(super) struct Packets {
     pub(super) knocks: u64,
+    pub(super) others: u64,
     pub(super) not_for_us: u64,
     pub(super) refused: u64,
 }
@@ -102,10 +103,14 @@ impl Daemon {
         } = self;
         let drained = capture.drain(|frame| match packet::parse(frame.bytes) {
             Ok(knock) if scope.admits(&knock) && !(*only_ipv4 && knock.source.is_ipv6()) => {
-                packets.knocks += 1;
                 // What is behind us may well listen on ports that nobody listens on here.
                 let ours = scope.is_own(knock.destination);
                 let heard = matcher.handle(&knock, ours, frame.at);
+                if heard.knock {
+                    packets.knocks += 1;
+                } else {
+                    packets.others += 1;
+                }
                 fired.extend(
                     heard
                         .completed
@@ -170,6 +175,9 @@ impl Daemon {
                 Action::Store(_) | Action::Log(_) => rest.push(action),
             }
         }
+        // Where rules are missing, members alone would be no help.
+        install |=
+            !changes.is_empty() && self.retry.is_none() && self.problems.get(RULES).is_some();
         let written = if install {
             self.install()
         } else if changes.is_empty() {
@@ -242,7 +250,10 @@ impl Daemon {
     /// Makes the kernel hold all that is decided.
     pub(super) fn install(&mut self) -> Result<(), FirewallError> {
         self.notice_used_up()?;
-        put_in_force(&mut *self.firewall, &mut self.engine).map(drop)
+        put_in_force(&mut *self.firewall, &mut self.engine)?;
+        // It has been read back.
+        self.problems.set(RULES, None);
+        Ok(())
     }
 
     /// A gate with `once` lets the kernel take a member out: what is used up must not come back.

@@ -21,6 +21,7 @@ mod supervisor;
 mod wants;
 mod whitelisting;
 
+use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -56,12 +57,20 @@ fn privileged(
     // Modes are given where files are made; what whoever starts us has set must not narrow them.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let log = Log::set_up(options)?;
+    std::panic::set_hook(Box::new(log_panic));
     let result = task(options, &log);
     if let (Some(_), Err(error)) = (options.role, &result) {
         // Nobody sees standard error once the daemon is in the background.
         tracing::error!("{error}");
     }
     result
+}
+
+/// Says why in the log: nobody sees standard error once the daemon is in the background.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    // The system log takes a line at a time.
+    let reason = panic.to_string().replace('\n', " ");
+    tracing::error!("a fault in knockd, please report it: {reason}");
 }
 
 /// Runs as a daemon: in the foreground, or one of the processes of one in the background.
@@ -78,5 +87,35 @@ fn serve(options: &Options) -> Result<ExitCode, StartError> {
             lock.write_pid(&options.pid_path())?;
             run::run(options, log)
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Seek};
+    use std::panic;
+    use std::sync::Mutex;
+
+    #[test]
+    fn a_panic_is_logged_on_one_line_with_its_place() {
+        let mut file = tempfile::tempfile().unwrap();
+        let log = tracing_subscriber::fmt()
+            .with_writer(Mutex::new(file.try_clone().unwrap()))
+            .finish();
+        // Threads of other tests have no subscriber; if they panic meanwhile, that is lost.
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(super::log_panic));
+        let fault = || panic!("three is\nnot {}", 4);
+        let thread = std::thread::spawn(move || tracing::subscriber::with_default(log, fault));
+        let joined = thread.join();
+        panic::set_hook(before);
+        assert!(joined.is_err());
+        let mut text = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        for part in ["ERROR", "src/knockd/mod.rs:", "three is not 4"] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 }

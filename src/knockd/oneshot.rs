@@ -56,45 +56,40 @@ fn say(text: &str) -> ExitCode {
     }
 }
 
-/// Removes every rule of ours. A running daemon does it, and ends.
+/// Removes every rule of ours. A running daemon does it, and has ended when this returns.
 pub(super) fn teardown(options: &Options) -> Result<ExitCode, StartError> {
-    match Lock::take(&options.runtime_dir, &options.pid_path()) {
-        Err(LockError::Taken { .. }) => Ok(teardown_by_daemon(options)),
-        lock => {
-            let _lock = lock?;
-            choose::teardown()?;
-            Ok(say("every rule of ours is removed\n"))
-        }
-    }
-}
-
-/// Asks the running daemon. Between the death of a worker and the start of the next one nobody
-/// answers for a while.
-fn teardown_by_daemon(options: &Options) -> ExitCode {
     let socket = options.runtime_dir.join(crate::control::SOCKET_NAME);
     let request = Request::new(Verb::Teardown, [""; 0]);
     let until = Instant::now() + PATIENCE;
+    let mut asked = false;
     loop {
-        match client::ask(&socket, &request) {
-            Ok(response) => {
-                for line in &response.refused {
-                    eprintln!("knockd: {line}");
-                }
-                let said = say(&(response.done.join("\n") + "\n"));
-                return if response.code == 0 {
-                    said
-                } else {
-                    ExitCode::from(response.code)
-                };
-            }
-            Err(ClientError::NotRunning(_)) if Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(200));
-            }
-            Err(error) => {
-                eprintln!("knockd: {error}");
-                return ExitCode::FAILURE;
+        match Lock::take(&options.runtime_dir, &options.pid_path()) {
+            Err(LockError::Taken { .. }) if Instant::now() < until => {}
+            lock => {
+                // Also where a daemon has done it: it may have died before it was through.
+                let _lock = lock?;
+                choose::teardown()?;
+                return Ok(say("every rule of ours is removed\n"));
             }
         }
+        if !asked {
+            match client::ask(&socket, &request) {
+                Ok(response) if response.code == 0 => asked = true,
+                Ok(response) => {
+                    for line in &response.refused {
+                        eprintln!("knockd: {line}");
+                    }
+                    return Ok(ExitCode::from(response.code));
+                }
+                // Between the death of a worker and the start of the next one nobody answers.
+                Err(ClientError::NotRunning(_)) => {}
+                Err(error) => {
+                    eprintln!("knockd: {error}");
+                    return Ok(ExitCode::FAILURE);
+                }
+            }
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
@@ -116,7 +111,7 @@ fn summary(file: &Path) -> Option<WhitelistSummary> {
     let parsed = match whitelist::load(file) {
         Ok(parsed) => parsed,
         Err(error) => {
-            eprintln!("knockd: {error}");
+            eprintln!("knockd: warning: {error}");
             return None;
         }
     };

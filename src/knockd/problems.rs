@@ -32,11 +32,12 @@ impl Problems {
         for text in problems.iter().filter(|text| !before.contains(text)) {
             warn!("{text}");
         }
-        for text in before.iter().filter(|text| !problems.contains(text)) {
-            info!("no longer: {text}");
-        }
         if !problems.is_empty() {
             self.0.insert(topic, problems);
+            return;
+        }
+        for text in before {
+            info!("mended: {text}");
         }
     }
 

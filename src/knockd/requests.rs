@@ -178,6 +178,7 @@ impl Daemon {
             seen: counted.seen,
             dropped: counted.dropped,
             knocks: self.packets.knocks,
+            foreign: self.packets.others,
             not_for_us: self.packets.not_for_us,
             refused: self.packets.refused,
             refused_bans: self.engine.refused_bans(),
@@ -238,7 +239,9 @@ impl Daemon {
         let change = wanted != self.engine.policy().firewall.backend;
         let kind = self.firewall.kind();
         let chosen = change.then(|| choose::choose(wanted, Some(kind)));
-        let chosen = chosen.transpose()?.filter(|c| c.backend.kind() != kind);
+        let mut chosen = chosen.transpose()?;
+        let same = chosen.take_if(|chosen| chosen.backend.kind() == kind);
+        let reason = same.map(|chosen| chosen.reason);
         for event in [
             Event::Policy(Box::new(policy)),
             Event::Whitelist(self.roster.trusted()),
@@ -247,7 +250,9 @@ impl Daemon {
             self.engine.handle(event, now()).iter().for_each(log);
         }
         let Some(mut chosen) = chosen else {
-            return self.install();
+            self.install()?;
+            self.backend_reason = reason.unwrap_or_else(|| self.backend_reason.clone());
+            return Ok(());
         };
         self.notice_used_up()?;
         // The new one before the old one goes; what cannot be whole does not stay.

@@ -96,6 +96,11 @@ impl Roster {
         Ok(roster)
     }
 
+    /// Whether somebody is on the list.
+    pub(super) fn has_entries(&self) -> bool {
+        !self.entries.is_empty()
+    }
+
     /// The file, if the policy names one.
     pub(super) fn file(&self) -> Option<&Path> {
         self.file.as_deref()

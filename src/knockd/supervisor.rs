@@ -163,20 +163,25 @@ pub(super) fn supervise(options: &Options, log: &Log) -> Result<ExitCode, StartE
         let _ = std::env::set_current_dir("/");
     }
     let mut lock = Lock::take(&options.runtime_dir, &options.pid_path())?;
+    // The one before died without being stopped. It still did if we fail to take its place.
+    let died = options.pid_path().exists();
     lock.write_pid(&options.pid_path())?;
     let mut told = false;
     let end = Signals::take().and_then(|signals| keep_running(&signals, log, &mut told));
-    match end {
-        Ok(End::NotStarted(status)) => Ok(code(status)),
-        Ok(End::Stopped(code)) => Ok(code),
-        Err(error) => {
-            if told {
-                // It was running and nobody stopped it: `restartifdead` is to find its pid file.
-                lock.leave_pid_file();
-            }
-            Err(error)
-        }
+    let leave = match &end {
+        Ok(End::NotStarted(_)) => died,
+        Ok(End::Stopped(_)) => false,
+        // If it was running, nobody stopped it.
+        Err(_) => died || told,
+    };
+    if leave {
+        // `restartifdead` is to find it.
+        lock.leave_pid_file();
     }
+    end.map(|end| match end {
+        End::NotStarted(status) => code(status),
+        End::Stopped(code) => code,
+    })
 }
 
 fn keep_running(signals: &Signals, log: &Log, told: &mut bool) -> Result<End, StartError> {

@@ -21,6 +21,14 @@ impl Daemon {
         let Some(file) = self.roster.file().map(ToOwned::to_owned) else {
             return Response::refused(1, "the policy names no whitelist file; use --runtime");
         };
+        if self.roster.has_entries() && !file.exists() {
+            // Writing a new one would lose all that are in force at the next reload.
+            let text = format!(
+                "the whitelist {} is gone, while its entries are in force: put it back first",
+                file.display()
+            );
+            return Response::refused(1, text);
+        }
         let note = note.unwrap_or(&who.0);
         let hosts: Vec<(Host, String)> = entries
             .iter()
@@ -45,6 +53,18 @@ impl Daemon {
             done.push(match edit {
                 Edit::AlreadyThere { line } => {
                     format!("{entry} is in {} already, on line {line}", file.display())
+                }
+                _ if matches!(entry, Entry::Name(_)) => {
+                    format!(
+                        "{entry} added to {}; its addresses are looked up",
+                        file.display()
+                    )
+                }
+                Edit::Added { created: true, .. } => {
+                    format!(
+                        "{entry} trusted; {} did not exist and is made",
+                        file.display()
+                    )
                 }
                 _ => format!("{entry} trusted, and added to {}", file.display()),
             });

@@ -45,6 +45,8 @@ pub struct Matcher {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[must_use]
 pub struct Heard {
+    /// It went to a knock port, with flags that some sequence asks for.
+    pub knock: bool,
     /// The sequences that it completed, drops first.
     pub completed: Vec<SequenceId>,
     /// Its source is a scanner since now.
@@ -78,7 +80,10 @@ impl Matcher {
     pub fn handle(&mut self, knock: &Knock, ours: bool, at: Time) -> Heard {
         let mut heard = Heard::default();
         match self.sequences.arrival(knock) {
-            Arrival::Knock(port) => self.knocked(knock, port, at, &mut heard.completed),
+            Arrival::Knock(port) => {
+                heard.knock = true;
+                self.knocked(knock, port, at, &mut heard.completed);
+            }
             Arrival::Foreign if ours && self.counts_as_sweep(knock) => {
                 heard.swept = self
                     .table

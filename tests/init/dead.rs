@@ -5,11 +5,13 @@ use std::fs;
 use nix::sys::signal::Signal;
 
 use crate::world::{
-    AT_ONCE, KNOCKER, SCRIPT, Shell, Tried, World, await_end, exists, is_alive, send,
+    AT_ONCE, BAD_POLICY, KNOCKER, POLICY, SCRIPT, Shell, Tried, World, await_end, exists, is_alive,
+    send,
 };
 
 crate::scenarios!(crate::Played:
     a_dead_daemon_is_started_again,
+    a_dead_daemon_is_started_again_once_its_policy_is_mended,
     a_stopped_daemon_stays_so,
     stopping_the_dead_lets_them_rest,
     a_dead_worker_is_the_supervisors_to_replace,
@@ -36,6 +38,31 @@ fn a_dead_daemon_is_started_again(shell: Shell) -> Tried {
     assert!(world.gets_in(KNOCKER), "its acceptances are still there");
     world.gate_holds();
     world.expect_silence(shell, &["restartifdead"]);
+    Ok(())
+}
+
+fn a_dead_daemon_is_started_again_once_its_policy_is_mended(shell: Shell) -> Tried {
+    let world = World::running(shell)?;
+    world.kill_supervisor();
+    world.write("knockd.yaml", BAD_POLICY);
+    for _ in 0..2 {
+        let said = world.expect(shell, 6, &["restartifdead"]).stderr;
+        assert!(said.contains("knockd.yaml:2:"), "{said}");
+        world.expect(shell, 1, &["status"]);
+    }
+    // Nor does a start by hand that fails make it one that was stopped.
+    world.expect(shell, 6, &["start"]);
+    world.expect(shell, 1, &["status"]);
+    world.gate_holds();
+    world.write("knockd.yaml", POLICY);
+    world.expect(shell, 0, &["restartifdead"]);
+    world.expect(shell, 0, &["status"]);
+    world.gate_holds();
+    // And a stop is one, even if it died before.
+    world.expect(shell, 0, &["stop"]);
+    assert!(!exists(&world.path("pid")));
+    world.expect_silence(shell, &["restartifdead"]);
+    world.expect(shell, 3, &["status"]);
     Ok(())
 }
 

@@ -1,9 +1,11 @@
 //! The daemon in the background as an administrator has it: the init script under each shell that
 //! it is for, the cron line, and the supervisor. Real programs, in namespaces with a /run of their
-//! own; needs dash and bash, and with the feature `system-tests` shellcheck.
+//! own; needs dash and bash, and with the feature `system-tests` shellcheck and make.
 #![cfg(target_os = "linux")]
 
 mod dead;
+#[cfg(feature = "system-tests")]
+mod install;
 mod places;
 mod script;
 mod systemd;
@@ -60,7 +62,12 @@ fn main() -> ExitCode {
         }
     }
     #[cfg(feature = "system-tests")]
-    trials.push(trial("shellcheck".to_owned(), places::shellcheck));
+    {
+        trials.push(trial("shellcheck".to_owned(), places::shellcheck));
+        for &(name, scenario) in install::SCENARIOS {
+            trials.push(trial(format!("install::{name}"), scenario));
+        }
+    }
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !arguments.list {
         let ran = conclusion.num_passed + conclusion.num_failed;

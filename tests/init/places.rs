@@ -7,8 +7,11 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
+use portcullis::lab::LabError;
 
-use crate::world::{AT_ONCE, KNOCKER, Shell, Tried, World, await_end, exists, is_alive, send};
+use crate::world::{
+    AT_ONCE, BAD_POLICY, KNOCKD, KNOCKER, Shell, Tried, World, await_end, exists, is_alive, send,
+};
 
 crate::scenarios!(crate::Played:
     the_usual_places_need_no_telling,
@@ -16,7 +19,10 @@ crate::scenarios!(crate::Played:
     the_environment_can_say_where,
     the_shipped_settings_do_not_start_it,
     without_settings_it_starts,
+    the_environment_of_others_is_not_ours,
     systemd_is_left_in_charge,
+    systemd_that_calls_the_script_is_not_called_back,
+    openrc_does_not_stop_for_a_bad_policy_what_it_would_restart,
 );
 
 /// There is one /run/knockd and one /var/lock for all scenarios.
@@ -43,7 +49,9 @@ fn usual_places(world: &World, shell: Shell) -> Tried {
     );
     let run = |verb: &str| {
         let mut command = world.script(shell, &[verb])?;
-        command.env_remove("SUBSYS").env_remove("SYSTEMD_DIR");
+        command
+            .env_remove("KNOCKD_SUBSYS")
+            .env_remove("KNOCKD_SYSTEMD_DIR");
         world.finish(&mut command)
     };
     let lock = Path::new("/var/lock/subsys/knockd");
@@ -98,8 +106,8 @@ fn the_environment_can_say_where(shell: Shell) -> Tried {
         let mut command = world.script(shell, &[verb])?;
         command
             .env("KNOCKD_OPTS", &options)
-            .env("RUNTIME_DIR", world.path("elsewhere"))
-            .env("PIDFILE", world.path("pid"));
+            .env("KNOCKD_RUNTIME_DIR", world.path("elsewhere"))
+            .env("KNOCKD_PIDFILE", world.path("pid"));
         world.finish(&mut command)
     };
     for (verb, code) in [("start", 0), ("status", 0), ("stop", 0), ("status", 3)] {
@@ -137,26 +145,66 @@ fn without_settings_it_starts(shell: Shell) -> Tried {
     Ok(())
 }
 
-fn systemd_is_left_in_charge(shell: Shell) -> Tried {
+/// Names that others use for files of their own, which would be truncated or removed.
+fn the_environment_of_others_is_not_ours(shell: Shell) -> Tried {
     let world = World::new()?;
-    let asked = world.path("asked");
-    world.write(
-        "systemctl",
-        &format!(
-            "#!/bin/sh\n[ \"$1\" = cat ] || echo \"$*\" >>{}\nexit 0\n",
-            asked.display()
-        ),
-    );
-    let systemctl = world.path("systemctl");
-    fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755))?;
-    fs::create_dir(world.path("systemd"))?;
-    let run = |verb: &str| {
+    world.write("theirs", "precious\n");
+    let theirs = world.path("theirs");
+    for verb in ["start", "status", "restart", "stop"] {
         let mut command = world.script(shell, &[verb])?;
+        for name in ["PIDFILE", "RUNTIME_DIR", "DEFAULTS", "SUBSYS", "SYSTEMCTL"] {
+            command.env(name, &theirs);
+        }
+        command.env("STOP_TIMEOUT", "x").env("SYSTEMD_DIR", "/");
+        let finished = world.finish(&mut command)?;
+        assert_eq!(finished.status.code(), Some(0), "{verb}: {finished:?}");
+        assert_eq!(exists(&world.path("pid")), verb != "stop");
+        assert_eq!(fs::read_to_string(&theirs)?, "precious\n");
+    }
+    Ok(())
+}
+
+/// A world with a systemd, whose unit comes from this file.
+struct Systemd {
+    world: World,
+    shell: Shell,
+}
+
+impl Systemd {
+    fn new(shell: Shell, fragment: &str) -> Result<Self, LabError> {
+        let world = World::new()?;
+        let systemctl = format!(
+            "#!/bin/sh\nif [ \"$1\" = show ]; then\n\
+             [ \"$*\" = 'show -p FragmentPath knockd.service' ] && echo 'FragmentPath={fragment}'\n\
+             else echo \"$*\" >>{}; fi\n",
+            world.path("asked").display()
+        );
+        world.write("systemctl", &systemctl);
+        world.write("asked", "");
+        let executable = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(world.path("systemctl"), executable).expect("a mode");
+        fs::create_dir(world.path("systemd")).expect("a directory");
+        Ok(Self { world, shell })
+    }
+
+    #[track_caller]
+    fn expect(&self, code: i32, verb: &str) {
+        let mut command = self.world.script(self.shell, &[verb]).expect("a command");
         command
-            .env("SYSTEMCTL", &systemctl)
-            .env("SYSTEMD_DIR", world.path("systemd"));
-        world.finish(&mut command)
-    };
+            .env("KNOCKD_SYSTEMCTL", self.world.path("systemctl"))
+            .env("KNOCKD_SYSTEMD_DIR", self.world.path("systemd"));
+        let finished = self.world.finish(&mut command).expect("the script ends");
+        assert_eq!(finished.status.code(), Some(code), "{verb}: {finished:?}");
+    }
+
+    /// What systemctl was told to do.
+    fn asked(&self) -> String {
+        fs::read_to_string(self.world.path("asked")).expect("a list")
+    }
+}
+
+fn systemd_is_left_in_charge(shell: Shell) -> Tried {
+    let systemd = Systemd::new(shell, "/usr/local/lib/systemd/system/knockd.service")?;
     for verb in [
         "start",
         "stop",
@@ -165,19 +213,62 @@ fn systemd_is_left_in_charge(shell: Shell) -> Tried {
         "condrestart",
         "restartifdead",
     ] {
-        assert_eq!(run(verb)?.status.code(), Some(0), "{verb}");
+        systemd.expect(0, verb);
     }
     assert_eq!(
-        fs::read_to_string(&asked)?,
+        systemd.asked(),
         "start knockd.service\nstop knockd.service\nstatus knockd.service\n\
          restart knockd.service\ntry-restart knockd.service\n"
     );
-    // It has no such service: then the script does it.
-    world.write("systemctl", "#!/bin/sh\nexit 1\n");
-    assert_eq!(run("start")?.status.code(), Some(0));
-    assert_eq!(run("status")?.status.code(), Some(0));
-    assert!(is_alive(world.supervisor()));
-    assert_eq!(run("stop")?.status.code(), Some(0));
+    // It cannot be asked: then the script does it.
+    systemd.world.write("systemctl", "#!/bin/sh\nexit 1\n");
+    systemd.expect(0, "start");
+    systemd.expect(0, "status");
+    assert!(is_alive(systemd.world.supervisor()));
+    systemd.expect(0, "stop");
+    Ok(())
+}
+
+fn systemd_that_calls_the_script_is_not_called_back(shell: Shell) -> Tried {
+    for fragment in [
+        "/run/systemd/generator.late/knockd.service",
+        "/run/systemd/generator/knockd.service",
+        // No such unit.
+        "",
+    ] {
+        let systemd = Systemd::new(shell, fragment)?;
+        systemd.expect(0, "start");
+        let first = systemd.world.supervisor();
+        systemd.expect(0, "status");
+        systemd.expect(0, "restart");
+        assert_ne!(systemd.world.supervisor(), first);
+        systemd.expect(0, "stop");
+        systemd.expect(3, "status");
+        assert_eq!(systemd.asked(), "", "{fragment}");
+    }
+    Ok(())
+}
+
+/// OpenRC reads its script as ours is read here, and asks `stop_pre` before it stops, also for a
+/// restart, of which `RC_CMD` tells.
+fn openrc_does_not_stop_for_a_bad_policy_what_it_would_restart(shell: Shell) -> Tried {
+    let world = World::new()?;
+    let may_stop = |for_what: &str| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/init/openrc/knockd");
+        let mut command = world.command(shell.0)?;
+        command
+            .args(["-c", &format!(". {script}; stop_pre")])
+            .env("RC_CMD", for_what)
+            .env("knockd_command", KNOCKD)
+            .env("knockd_args", world.options().join(" "));
+        world.finish(&mut command)
+    };
+    assert!(may_stop("restart")?.status.success());
+    world.write("knockd.yaml", BAD_POLICY);
+    let refused = may_stop("restart")?;
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("knockd.yaml:2:"), "{refused:?}");
+    assert!(may_stop("stop")?.status.success(), "a stop is a stop");
     Ok(())
 }
 
@@ -190,6 +281,7 @@ pub(crate) fn shellcheck() -> Tried {
         ("init/default/knockd", &["sh"]),
         ("init/openrc/knockd", &["sh"]),
         ("init/openrc/knockd.confd", &["sh"]),
+        ("cron/periodic", &["sh"]),
     ] {
         for dialect in dialects {
             let checked = std::process::Command::new("shellcheck")

@@ -16,6 +16,7 @@ crate::scenarios!(crate::Played:
     the_others_exit_codes_are_passed_on,
     restart_keeps_who_is_in,
     condrestart_restarts_only_what_runs,
+    restart_does_not_cost_the_daemon_for_a_bad_policy,
     reload_takes_a_good_policy_only,
     a_bad_policy_does_not_start,
     setup_installs_without_a_daemon,
@@ -130,6 +131,31 @@ fn condrestart_restarts_only_what_runs(shell: Shell) -> Tried {
     Ok(())
 }
 
+fn restart_does_not_cost_the_daemon_for_a_bad_policy(shell: Shell) -> Tried {
+    let world = World::running(shell)?;
+    world.expect(shell, 0, &["accept", KNOCKER]);
+    let (supervisor, worker) = (world.supervisor(), world.worker());
+    world.write("knockd.yaml", BAD_POLICY);
+    for verb in ["restart", "condrestart", "try-restart"] {
+        let said = world.expect(shell, 6, &[verb]).stderr;
+        assert!(said.contains("knockd.yaml:2:"), "{said}");
+        assert!(said.contains("not restarted"), "{said}");
+        world.expect(shell, 0, &["status"]);
+        assert_eq!((world.supervisor(), world.worker()), (supervisor, worker));
+    }
+    assert!(world.gets_in(KNOCKER));
+    world.gate_holds();
+    world.write("knockd.yaml", POLICY);
+    world.expect(shell, 0, &["restart"]);
+    assert_ne!(world.supervisor(), supervisor);
+    // What does not run is not started with it either.
+    world.expect(shell, 0, &["stop"]);
+    world.write("knockd.yaml", BAD_POLICY);
+    world.expect(shell, 6, &["restart"]);
+    world.expect(shell, 3, &["status"]);
+    Ok(())
+}
+
 fn reload_takes_a_good_policy_only(shell: Shell) -> Tried {
     let world = World::new()?;
     world.expect(shell, 7, &["reload"]);
@@ -205,7 +231,7 @@ fn stop_is_patient_but_not_for_ever(shell: Shell) -> Tried {
     let supervisor = world.supervisor();
     send(supervisor, Signal::SIGSTOP);
     let mut command = world.script(shell, &["stop"])?;
-    let finished = world.finish(command.env("STOP_TIMEOUT", "1"))?;
+    let finished = world.finish(command.env("KNOCKD_STOP_TIMEOUT", "1"))?;
     assert_eq!(finished.status.code(), Some(1), "{finished:?}");
     assert!(finished.stderr.contains("has not ended in 1 seconds"));
     assert!(is_alive(supervisor), "nothing is killed by force");

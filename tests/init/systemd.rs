@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::world::{AT_ONCE, KNOCKD, Tried, World, send};
+use crate::world::{AT_ONCE, BAD_POLICY, KNOCKD, Tried, World, send};
 
 crate::scenarios!(crate::Plain:
     it_is_fed_while_all_is_well,
     it_is_not_fed_by_one_that_hangs,
     it_is_not_fed_by_one_that_nobody_can_speak_to,
     it_is_left_alone_where_it_was_not_asked_for,
+    a_bad_policy_is_not_tried_again_but_other_failures_are,
 );
 
 /// `WatchdogSec=` of these scenarios; it is fed three times as often.
@@ -129,5 +130,30 @@ fn it_is_not_fed_by_one_that_nobody_can_speak_to() -> Tried {
 fn it_is_left_alone_where_it_was_not_asked_for() -> Tried {
     let service = Service::start(None)?;
     assert!(!service.hears("WATCHDOG", 2 * WATCHDOG));
+    Ok(())
+}
+
+fn a_bad_policy_is_not_tried_again_but_other_failures_are() -> Tried {
+    let unit = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/init/knockd.service"))?;
+    let prevents = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("RestartPreventExitStatus="));
+    let given_up: i32 = prevents.expect("a code").parse()?;
+    let world = World::new()?;
+    let ends_with = || {
+        let mut command = world.command(KNOCKD)?;
+        let finished = world.finish(command.args(world.options()))?;
+        Ok::<_, Box<dyn std::error::Error>>(finished.status.code())
+    };
+    // In the way of the runtime directory.
+    world.write("run", "");
+    let code = ends_with()?;
+    assert!(
+        code.is_some_and(|code| code != 0 && code != given_up),
+        "{code:?}"
+    );
+    fs::remove_file(world.path("run"))?;
+    world.write("knockd.yaml", BAD_POLICY);
+    assert_eq!(ends_with()?, Some(given_up));
     Ok(())
 }

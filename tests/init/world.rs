@@ -131,9 +131,9 @@ impl World {
         command
             .env("KNOCKD", KNOCKD)
             .env("KNOCKCTL", KNOCKCTL)
-            .env("DEFAULTS", self.path("defaults"))
-            .env("SUBSYS", self.path("subsys"))
-            .env("SYSTEMD_DIR", self.path("no-systemd"))
+            .env("KNOCKD_DEFAULTS", self.path("defaults"))
+            .env("KNOCKD_SUBSYS", self.path("subsys"))
+            .env("KNOCKD_SYSTEMD_DIR", self.path("no-systemd"))
             .current_dir(&self.dir);
         Ok(command)
     }
