@@ -58,6 +58,7 @@ impl Before {
 
 pub(super) fn install(backend: &mut Iptables, desired: &Desired) -> Result<(), FirewallError> {
     let then = now();
+    backend.has_installed = true;
     let sorted = Sorted::new(desired)?;
     let before = Before {
         saved: backend.saved()?,

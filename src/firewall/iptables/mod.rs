@@ -95,6 +95,8 @@ pub struct Iptables {
     notes: Vec<String>,
     /// What was installed last.
     image: Option<Image>,
+    /// Whether an installation was begun and not taken down since.
+    has_installed: bool,
     /// What has to be known to change members; `None`: to be read.
     shapes: Option<HashMap<GateName, Shape>>,
     /// Members that last longer than the kernel can count, with their end in seconds of
@@ -121,11 +123,11 @@ impl Iptables {
         let mut notes = Vec::new();
         for family in Family::ALL {
             match Tool::find(family, variant) {
-                Ok(_) if family == Family::V6 && !has_ipv6() => {
-                    notes.push("IPv6 is off on this machine and is not gated".to_owned());
+                Ok(_) if family == Family::V6 && !knows_ipv6() => {
+                    notes.push("this kernel has no IPv6, which is not gated".to_owned());
                 }
                 Ok(tool) => tools.push((family, tool)),
-                Err(name) if family == Family::V6 && !has_ipv6() => {
+                Err(name) if family == Family::V6 && !speaks_ipv6() => {
                     notes.push(format!("no {name}: IPv6 is off and is not gated"));
                 }
                 Err(name) => {
@@ -152,6 +154,7 @@ impl Iptables {
             tools,
             notes,
             image: None,
+            has_installed: false,
             shapes: None,
             long: BTreeMap::new(),
         })
@@ -186,9 +189,11 @@ impl Iptables {
 
     /// Removes the rules and leaves the sets.
     pub fn remove_rules(&mut self) -> Result<(), FirewallError> {
-        self.image = None;
         let own = self.own()?;
-        install::remove_rules(self, &own)
+        install::remove_rules(self, &own)?;
+        self.image = None;
+        self.has_installed = false;
+        Ok(())
     }
 
     /// Removes the sets of these gates, to which no rule may refer any more.
@@ -242,12 +247,28 @@ impl Iptables {
     }
 }
 
-/// Whether this host speaks IPv6 at all: `ipv6.disable=1` leaves no such file, `disable_ipv6` an
-/// address nowhere and no way to get one.
-fn has_ipv6() -> bool {
-    let off = std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6");
+/// Whether the kernel has IPv6 at all: `ipv6.disable=1` leaves no such file.
+fn knows_ipv6() -> bool {
     Path::new("/proc/thread-self/net/if_inet6").exists()
-        && off.map_or(true, |value| value.trim() != "1")
+}
+
+/// Whether an interface speaks IPv6, or will when it appears. `conf/all` says nothing about that:
+/// every interface has a switch of its own, which anybody may turn later.
+fn speaks_ipv6() -> bool {
+    let Ok(interfaces) = std::fs::read_dir("/proc/sys/net/ipv6/conf") else {
+        return knows_ipv6();
+    };
+    let speaks = |name: &std::ffi::OsStr| {
+        let switch = Path::new("/proc/sys/net/ipv6/conf")
+            .join(name)
+            .join("disable_ipv6");
+        std::fs::read_to_string(switch).is_ok_and(|value| value.trim() == "0")
+    };
+    knows_ipv6()
+        && interfaces
+            .flatten()
+            .map(|interface| interface.file_name())
+            .any(|name| name != "all" && name != "lo" && speaks(&name))
 }
 
 /// Debian's alternatives lead to `xtables-nft-multi` or `xtables-legacy-multi`.
@@ -352,9 +373,11 @@ impl Backend for Iptables {
 
     fn teardown(&mut self) -> Result<(), FirewallError> {
         let own = self.own()?;
-        self.image = None;
         install::remove_rules(self, &own)?;
-        self.destroy_sets(&own)
+        self.destroy_sets(&own)?;
+        self.image = None;
+        self.has_installed = false;
+        Ok(())
     }
 }
 

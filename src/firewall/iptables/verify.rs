@@ -8,7 +8,7 @@ use super::message::{Element, Key};
 use super::names::{Family, Role, parse_set};
 use super::rules::{BASES, Wanted};
 use super::saved::{Rule, Saved};
-use super::{Iptables, now};
+use super::{Iptables, now, speaks_ipv6};
 use crate::firewall::{Desired, FirewallError};
 use crate::model::{Chain, Time};
 
@@ -118,10 +118,14 @@ pub(super) fn verify_members(
 /// not for a timer.
 pub(super) fn verify(backend: &mut Iptables) -> Result<Vec<String>, FirewallError> {
     let Some(image) = &backend.image else {
-        return Ok(Vec::new());
+        let begun = backend.has_installed.then_some("nothing is installed");
+        return Ok(begun.into_iter().map(str::to_owned).collect());
     };
     let headers = backend.ipset.headers()?;
     let mut problems = Vec::new();
+    if speaks_ipv6() && !image.families.iter().any(|(f, ..)| *f == Family::V6) {
+        problems.push("IPv6 has been turned on and is not gated: restart".to_owned());
+    }
     for spec in &image.sets {
         match headers.iter().find(|header| header.name == spec.name) {
             None => problems.push(format!("set {} is missing", spec.name)),

@@ -17,7 +17,7 @@ use portcullis::model::Chain;
 use portcullis::policy::{BackendChoice, Verdict};
 
 use crate::world::{
-    A, A6, B, C, Column, Tried, World, banned, filter, member_at, rules, secs, ssh, trusted,
+    A, A6, B, B6, C, Column, Tried, World, banned, filter, member_at, rules, secs, ssh, trusted,
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,7 +38,7 @@ const TESTS: &[Test] = &[
     ("a chain in use is not forced", in_use),
     ("auto chooses iptables and remembers", chooses),
     ("a change of backend leaves nothing behind", changes),
-    ("without IPv6", without_ipv6),
+    ("IPv6 is gated though it is switched off", without_ipv6),
     ("unchanged rules are not written again", unchanged),
 ];
 
@@ -464,6 +464,10 @@ fn in_use(world: &mut World) -> Tried {
         .expect_err("it is in use");
     assert!(matches!(error, FirewallError::Program { .. }), "{error}");
     assert_eq!(saved(world), before, "all or nothing");
+    assert_eq!(world.with(|backend| backend.verify())?, [""; 0]);
+    iptables(world, "iptables", &["-D", "INPUT", "1"]);
+    let problems = world.with(|backend| backend.verify())?;
+    assert_eq!(problems.len(), 1, "it is still watched over: {problems:?}");
     assert!(!world.gets_in(A));
     iptables(world, "iptables", &["-F", "own"]);
     world.with(|backend| backend.teardown())?;
@@ -568,28 +572,19 @@ fn changes(world: &mut World) -> Tried {
     Ok(())
 }
 
+/// `disable_ipv6` is a switch that anybody may turn back, for one interface alone, at any time.
 fn without_ipv6(world: &mut World) -> Tried {
     world.server.sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
-    let variant = variant(world);
-    world.server.run(|| -> OnServer {
-        let mut backend = Iptables::open(variant)?;
-        assert!(
-            backend
-                .notes()
-                .iter()
-                .any(|note| note.contains("IPv6 is off"))
-        );
-        let desired = Desired {
-            gates: vec![ssh()],
-            members: vec![filter(A, 300), filter(A6, 300)],
-            sessions: vec![],
-        };
-        backend.install(&desired)?;
-        assert_eq!(backend.verify()?, Vec::<String>::new());
-        Ok(())
-    })??;
+    world.restart()?;
+    world.install(vec![ssh()], vec![filter(A, 300), filter(A6, 300)]);
     assert_eq!(world.who(&[A, B]), [A]);
-    assert!(!iptables(world, "ip6tables-save", &[]).contains("ssh_"));
+    assert!(iptables(world, "ip6tables-save", &[]).contains("ssh_policy"));
+    world.server.sysctl("net/ipv6/conf/eth0/disable_ipv6", "0")?;
+    world.server.sysctl("net/ipv6/conf/eth0/accept_dad", "0")?;
+    let add = ["-6", "addr", "add", "2001:db8::1/64", "dev", "eth0", "nodad"];
+    let (well, said) = run(world, "/usr/sbin/ip", &add);
+    assert!(well, "{said}");
+    assert_eq!(world.who(&[A, B, A6, B6]), [A, A6]);
     Ok(())
 }
 
