@@ -30,7 +30,15 @@ const TESTS: &[Test] = &[
     ("the original is taken over", takes_over),
     ("somebody else's chain is refused", refuses_chains),
     ("somebody else's set is refused", refuses_sets),
+    ("somebody else's set of our type is refused", refuses_kin),
     ("a set with other settings is replaced", replaces_sets),
+    ("neither family if one cannot be written", half_written),
+    ("a slow program", slow),
+    ("a set that somebody else uses is left over", left_over),
+    (
+        "sessions outlive taking the original over",
+        takes_over_sessions,
+    ),
     ("verdict return goes on through the host's chain", returns),
     ("verdict return with once and open", returns_once),
     ("a full set is said to be full", full),
@@ -309,24 +317,202 @@ fn refuses_sets(world: &mut World) -> Tried {
     Ok(())
 }
 
-fn replaces_sets(world: &mut World) -> Tried {
+/// A set with our name and type that other rules use for something else.
+fn refuses_kin(world: &mut World) -> Tried {
     ipset(world, &["create", "ssh_filter4", "hash:net"]);
     ipset(world, &["add", "ssh_filter4", "192.0.2.11"]);
-    let one = [
-        "-A",
-        "INPUT",
-        "-m",
-        "set",
-        "--match-set",
-        "ssh_filter4",
-        "src",
-        "-j",
-        "ACCEPT",
-    ];
-    iptables(world, "iptables", &one);
-    world.install(vec![ssh()], vec![filter(A, 300)]);
+    let one = "-A INPUT -m set --match-set ssh_filter4 src -j DROP";
+    iptables(world, "iptables", &one.split(' ').collect::<Vec<_>>());
+    let error = refusal(world, vec![ssh()]);
+    assert!(matches!(error, FirewallError::Foreign { .. }), "{error}");
+    assert!(error.to_string().contains("set ssh_filter4"), "{error}");
+    assert_eq!(ipset(world, &["list", "-n"]), "ssh_filter4\n");
+    assert_eq!(world.who(&[A, B]), [A]);
+    Ok(())
+}
+
+/// The rules of an earlier release refer to it.
+fn replaces_sets(world: &mut World) -> Tried {
+    let variant = variant(world);
+    let desired = Desired {
+        gates: vec![ssh()],
+        members: vec![filter(A, 300)],
+        sessions: vec![],
+    };
+    world.server.run(|| -> OnServer {
+        let restraints = Restraints { maxelem: 16 };
+        Iptables::open_restrained(variant, restraints)?.install(&desired)
+    })??;
+    world.restart()?;
+    let held = world.observed().expect("they are there").members;
+    world.install(vec![ssh()], held);
+    assert!(ipset(world, &["list", "ssh_filter4"]).contains("maxelem 1048576"));
     assert_eq!(world.who(&[A, B]), [A]);
     assert_eq!(world.members(), ["ssh_filter 192.0.2.10/32 300 test"]);
+    Ok(())
+}
+
+/// Puts a program of that name before the system's.
+fn wrapper(world: &World, stem: &str, script: &str) -> std::path::PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = world.lab.dir().join("wrappers");
+    std::fs::create_dir_all(&directory).expect("it can be made");
+    let variant = match variant(world) {
+        Variant::Legacy => "legacy",
+        _ => "nft",
+    };
+    let (family, what) = stem.split_once('-').expect("iptables-save");
+    let path = directory.join(format!("{family}-{variant}-{what}"));
+    write(&path, format!("#!/bin/sh\n{script}\n")).expect("it can be written");
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&path, mode).expect("it can be made a program");
+    directory
+}
+
+/// Where only one of the two families can be written, neither is.
+fn half_written(world: &mut World) -> Tried {
+    let variant = variant(world);
+    let directory = wrapper(
+        world,
+        "ip6tables-restore",
+        "cat >/dev/null; echo boom >&2; exit 1",
+    );
+    let desired = Desired {
+        gates: vec![ssh()],
+        members: vec![filter(A, 300)],
+        sessions: vec![],
+    };
+    let fails = |world: &World, desired: &Desired| {
+        let result = world.server.run(|| -> Result<Vec<String>, FirewallError> {
+            let all = Restraints::default();
+            let mut backend = Iptables::open_with(variant, all, Some(&directory))?;
+            drop(backend.observe()?);
+            let error = backend.install(desired).expect_err("it cannot be written");
+            assert!(error.to_string().contains("boom"), "{error}");
+            backend.verify()
+        });
+        result.expect("it runs").expect("it verifies")
+    };
+    // What legacy iptables makes by being asked cannot be unmade.
+    restore(world, "iptables", ORIGINAL);
+    restore(world, "ip6tables", FOREIGN);
+    let before = saved(world);
+    assert_eq!(fails(world, &desired), ["nothing is installed"]);
+    assert_eq!(saved(world), before);
+    assert_eq!(ipset(world, &["list", "-n"]), "");
+    assert_eq!(world.who(&[A, B]), [A, B], "as the original says");
+    world.install(vec![ssh()], vec![filter(A, 300)]);
+    let before = saved(world);
+    let mut other = desired.clone();
+    other.gates.push(rules("mail", &["80"]));
+    fails(world, &other);
+    assert_eq!(saved(world), before);
+    assert!(!ipset(world, &["list", "-n"]).contains("mail"));
+    assert_eq!(world.with(|backend| backend.verify())?, [""; 0]);
+    Ok(())
+}
+
+/// A program that hangs is not waited for, and does not write when we are gone.
+fn slow(world: &mut World) -> Tried {
+    let variant = variant(world);
+    let marker = world.lab.dir().join("late");
+    let script = format!("cat >/dev/null; sleep 5; touch {}", marker.display());
+    let directory = wrapper(world, "ip6tables-restore", &script);
+    wrapper(
+        world,
+        "iptables-save",
+        "sleep 0.3; exec /usr/sbin/$(basename $0)",
+    );
+    let desired = Desired {
+        gates: vec![ssh()],
+        members: vec![filter(A, 2), filter(B, 60)],
+        sessions: vec![],
+    };
+    let before = saved(world);
+    world.server.run(|| -> OnServer {
+        let all = Restraints::default();
+        let mut backend = Iptables::open_with(variant, all, Some(&directory))?;
+        let started = std::time::Instant::now();
+        let error = backend.install(&desired).expect_err("it hangs");
+        let took = started.elapsed();
+        assert!(error.to_string().contains("in time"), "{error}");
+        assert!(took < Duration::from_millis(4_500), "{took:?}");
+        Ok(())
+    })??;
+    if variant == Variant::Nft {
+        assert_eq!(saved(world), before);
+    }
+    assert!(!saved(world).contains("ssh_"));
+    std::fs::remove_dir_all(&directory)?;
+    // One that takes its time does not lengthen anybody's.
+    let directory = wrapper(
+        world,
+        "iptables-save",
+        "sleep 1.1; exec /usr/sbin/$(basename $0)",
+    );
+    world.server.run(|| -> OnServer {
+        let all = Restraints::default();
+        let mut backend = Iptables::open_with(variant, all, Some(&directory))?;
+        backend.install(&desired)
+    })??;
+    world.is_shut_out_after(A, Duration::from_secs(1));
+    assert_eq!(world.who(&[A, B]), [B]);
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(!marker.exists(), "it went on");
+    Ok(())
+}
+
+/// Somebody else's rule keeps a set that we do not want any more.
+fn left_over(world: &mut World) -> Tried {
+    world.install(vec![ssh(), rules("web", &["80"])], vec![]);
+    let rule = "FORWARD -m set --match-set web_banned4 src -j DROP";
+    let with = |verb: &str| format!("{verb} {rule}");
+    let (add, delete) = (with("-A"), with("-D"));
+    iptables(world, "iptables", &add.split(' ').collect::<Vec<_>>());
+    let desired = Desired {
+        gates: vec![ssh()],
+        members: vec![filter(A, 300)],
+        sessions: vec![],
+    };
+    world.with(|backend| backend.install(&desired))?;
+    let problems = world.with(|backend| backend.verify())?;
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].contains("web_banned4"), "{problems:?}");
+    assert_eq!(world.who(&[A, B]), [A]);
+    iptables(world, "iptables", &delete.split(' ').collect::<Vec<_>>());
+    while !world.with(|backend| backend.verify())?.is_empty() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(!ipset(world, &["list", "-n"]).contains("web"));
+    Ok(())
+}
+
+/// The original knew nothing of IPv6: there the gate is new, and sessions are open.
+fn takes_over_sessions(world: &mut World) -> Tried {
+    restore(world, "iptables", ORIGINAL);
+    let client = world.clients.client(A6)?;
+    let portcullis::lab::Outcome::Open(mut session) =
+        client.connect("[2001:db8::1]:22", Duration::from_millis(100))?
+    else {
+        panic!("nothing guards IPv6 yet");
+    };
+    session.banner()?;
+    let mut desired = Desired {
+        gates: vec![ssh()],
+        ..Desired::default()
+    };
+    desired.members = world.observed().expect("the original's").members;
+    let missing = world.with(|backend| backend.missing(&desired))?;
+    assert_eq!(missing, [(ssh().name, "22".parse()?)]);
+    let peers = world
+        .server
+        .run(|| portcullis::sessions::established(&ssh().ports))??;
+    let sessions = peers.into_iter().map(|(_, peer)| (ssh().name, peer));
+    desired.sessions = sessions.collect();
+    world.install_all(&desired);
+    assert!(session.echoes("still here")?);
+    assert_eq!(world.who(&[A, B, A6]), [A, B]);
+    assert!(world.with(|backend| backend.missing(&desired))?.is_empty());
     Ok(())
 }
 
@@ -579,9 +765,19 @@ fn without_ipv6(world: &mut World) -> Tried {
     world.install(vec![ssh()], vec![filter(A, 300), filter(A6, 300)]);
     assert_eq!(world.who(&[A, B]), [A]);
     assert!(iptables(world, "ip6tables-save", &[]).contains("ssh_policy"));
-    world.server.sysctl("net/ipv6/conf/eth0/disable_ipv6", "0")?;
+    world
+        .server
+        .sysctl("net/ipv6/conf/eth0/disable_ipv6", "0")?;
     world.server.sysctl("net/ipv6/conf/eth0/accept_dad", "0")?;
-    let add = ["-6", "addr", "add", "2001:db8::1/64", "dev", "eth0", "nodad"];
+    let add = [
+        "-6",
+        "addr",
+        "add",
+        "2001:db8::1/64",
+        "dev",
+        "eth0",
+        "nodad",
+    ];
     let (well, said) = run(world, "/usr/sbin/ip", &add);
     assert!(well, "{said}");
     assert_eq!(world.who(&[A, B, A6, B6]), [A, A6]);
