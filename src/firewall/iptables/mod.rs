@@ -193,8 +193,37 @@ impl Iptables {
 
     /// Whether there are chains of ours, whatever there is in sets.
     pub fn holds_rules(&self) -> Result<bool, FirewallError> {
+        Ok(!self.guarded()?.is_empty())
+    }
+
+    /// Gates that chains of ours guard.
+    pub fn guarded(&self) -> Result<Vec<GateName>, FirewallError> {
         let saved = self.saved(Instant::now() + PATIENCE)?;
-        Ok(!self.own_gates(&saved, &[]).is_empty())
+        Ok(self.own_gates(&saved, &[]))
+    }
+
+    /// Gates that the original script's chains guard.
+    pub fn originals(&self) -> Result<Vec<GateName>, FirewallError> {
+        let saved = self.saved(Instant::now() + PATIENCE)?;
+        let mut found = Vec::new();
+        for (_, saved) in &saved {
+            let is_original =
+                |gate: &GateName| matches!(saved.standing(gate, false), Standing::Original(_));
+            found.extend(saved.gates().into_iter().filter(is_original));
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// Removes the original script's chains of these gates, and the jumps to them.
+    pub fn remove_originals(&mut self, gates: &[GateName]) -> Result<(), FirewallError> {
+        let mut found = self.originals()?;
+        found.retain(|gate| gates.contains(gate));
+        if found.is_empty() {
+            return Ok(());
+        }
+        write::remove_chains(self, &found, Instant::now() + PATIENCE)
     }
 
     /// Gates of ours, by their chains or their sets.

@@ -144,6 +144,30 @@ pub(super) fn remove_rules(
     Ok(())
 }
 
+/// Removes chains of these gates that are not ours, and the jumps to them; rules of ours stay.
+pub(super) fn remove_chains(
+    backend: &Iptables,
+    gates: &[GateName],
+    until: Instant,
+) -> Result<(), FirewallError> {
+    for (_, tool) in &backend.tools {
+        let saved = Saved::parse(&tool.read(until)?);
+        let mut gone = all_chains(gates);
+        gone.retain(|chain| saved.has_chain(chain));
+        let mut jumps = to_remove(&saved, gates);
+        jumps.retain(|rule| !rule.is_ours());
+        if gone.is_empty() && jumps.is_empty() {
+            continue;
+        }
+        let ended = tool.write(&Wanted::default().input(&jumps, &gone), until)?;
+        if ended.code != Some(0) {
+            let takes_lock = backend.tables.is_none();
+            return Err(refused(ended, tool, takes_lock, "remove the rules with"));
+        }
+    }
+    Ok(())
+}
+
 /// What turns a table with these chains and jumps of ours back into the one from before: its
 /// chains of these gates filled as they were, the jumps to them where they were.
 fn back_to(before: &Saved, chains: &[String], jumps: &[Rule], gates: &[GateName]) -> String {
