@@ -57,6 +57,10 @@ const PROGRAM: &[Test] = &[
         program::original_is_taken_over,
     ),
     (
+        "the original gives way to nftables",
+        program::original_gives_way_to_nftables,
+    ),
+    (
         "the program changes its backend",
         program::backend_is_changed,
     ),
