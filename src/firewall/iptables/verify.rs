@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::machine::speaks_ipv6;
 use super::members::{Held, Sorted};
 use super::message::{Element, Key};
 use super::names::{Family, Role, parse_set};
 use super::rules::{BASES, Wanted};
 use super::saved::{Rule, Saved};
 use super::tool::PATIENCE;
-use super::{Iptables, now, speaks_ipv6};
+use super::{Iptables, now};
 use crate::firewall::{Desired, FirewallError};
 use crate::model::{Chain, Time};
 
@@ -127,7 +128,7 @@ pub(super) fn verify(backend: &mut Iptables) -> Result<Vec<String>, FirewallErro
         .leftovers
         .retain(|set| !backend.ipset.try_destroy(set));
     let mut problems = Vec::new();
-    if speaks_ipv6() && !image.families.iter().any(|(f, ..)| *f == Family::V6) {
+    if !image.families.iter().any(|(f, ..)| *f == Family::V6) && speaks_ipv6() {
         problems.push("IPv6 has been turned on and is not gated: restart".to_owned());
     }
     let left = backend.leftovers.iter();

@@ -212,19 +212,17 @@ impl Made {
                 continue;
             };
             let was = before.saved(*family);
-            let input = match wanted {
-                Some(wanted) => back_to(was, &wanted.chains, &wanted.base, &gates),
-                None => {
-                    let Ok(text) = tool.read(until) else { continue };
-                    let saved = Saved::parse(&text);
-                    let mut chains = all_chains(&gates);
-                    chains.retain(|chain| saved.has_chain(chain));
-                    let stayed = |chain: &String| was.has_chain(chain);
-                    if saved.rules == was.rules && chains.iter().all(stayed) {
-                        continue;
-                    }
-                    back_to(was, &chains, &to_remove(&saved, &gates), &gates)
+            let input = if let Some(wanted) = wanted {
+                back_to(was, &wanted.chains, &wanted.base, &gates)
+            } else {
+                let Ok(text) = tool.read(until) else { continue };
+                let saved = Saved::parse(&text);
+                let mut chains = all_chains(&gates);
+                chains.retain(|chain| saved.has_chain(chain));
+                if saved.rules == was.rules && chains.iter().all(|chain| was.has_chain(chain)) {
+                    continue;
                 }
+                back_to(was, &chains, &to_remove(&saved, &gates), &gates)
             };
             drop(tool.write(&input, until));
         }
