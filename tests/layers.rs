@@ -36,6 +36,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "policy::Hook",
             "policy::Verdict",
             "sys::clock",
+            "sys::ns::die_with_parent",
         ],
     ),
     ("netlink", &["sys"]),

@@ -5,7 +5,7 @@ use std::env;
 use super::iptables::{self, Iptables, Variant};
 use super::nftables::Nftables;
 use super::{Backend, BackendKind, FirewallError, Member, Observed};
-use crate::model::Chain;
+use crate::model::{Chain, GateName};
 use crate::policy::BackendChoice;
 
 /// Names the iptables that is meant, `nft` or `legacy`, where `iptables` is not the right one.
@@ -31,6 +31,8 @@ enum Left {
     Iptables(Iptables),
     /// The rules of the other iptables, whose sets are the same.
     Rules(Iptables),
+    /// The original script's chains, with rules as members.
+    Originals(Iptables),
 }
 
 impl Former {
@@ -38,29 +40,72 @@ impl Former {
     pub fn kind(&self) -> BackendKind {
         match &self.0 {
             Left::Nftables(_) => BackendKind::Nftables,
-            Left::Iptables(_) | Left::Rules(_) => BackendKind::Iptables,
+            Left::Iptables(_) | Left::Rules(_) | Left::Originals(_) => BackendKind::Iptables,
         }
     }
 
-    /// Its members, to be adopted. Who is trusted is not for it to say.
-    pub fn members(&mut self) -> Result<Vec<Member>, FirewallError> {
+    /// What it holds: bans and acceptances, to be adopted, and whom the original script's chains
+    /// trust, to be trusted until reboot. Else who is trusted is not for it to say.
+    pub fn observe(&mut self) -> Result<Observed, FirewallError> {
         let chains = [Chain::Filter, Chain::Banned];
         let observed = match &mut self.0 {
             Left::Nftables(backend) => backend.observe_chains(&chains),
             Left::Iptables(backend) => backend.observe_chains(&chains),
             Left::Rules(_) => Ok(None),
+            Left::Originals(backend) => {
+                let mut observed = backend.observe_chains(&[])?.unwrap_or_default();
+                let originals = &observed.originals;
+                let members = &mut observed.members;
+                members.retain(|member| originals.contains(&member.gate));
+                observed.gates.clone_from(originals);
+                return Ok(observed);
+            }
         }?;
-        Ok(observed.unwrap_or_default().members)
+        let mut observed = observed.unwrap_or_default();
+        // What the original's chains hold is told of apart.
+        let originals = std::mem::take(&mut observed.originals);
+        observed
+            .members
+            .retain(|m| m.chain != Chain::Trusted && !originals.contains(&m.gate));
+        Ok(observed)
     }
 
-    /// Removes it, when the new backend is installed.
+    /// Its bans and acceptances alone.
+    pub fn members(&mut self) -> Result<Vec<Member>, FirewallError> {
+        let mut members = self.observe()?.members;
+        members.retain(|member| member.chain != Chain::Trusted);
+        Ok(members)
+    }
+
+    /// Removes it, when the new backend is installed. Chains of the original script stay where
+    /// nothing of ours guards what they guard.
     pub fn remove(self) -> Result<(), FirewallError> {
         match self.0 {
             Left::Nftables(mut backend) => backend.teardown(),
             Left::Iptables(mut backend) => backend.teardown(),
             Left::Rules(mut backend) => backend.remove_rules(),
+            Left::Originals(mut backend) => {
+                let guarded = guarded()?;
+                let mut gates = backend.originals()?;
+                gates.retain(|gate| guarded.contains(gate));
+                backend.remove_originals(&gates)
+            }
         }
     }
+}
+
+/// The gates that chains of ours guard, whichever backend made them.
+fn guarded() -> Result<Vec<GateName>, FirewallError> {
+    let mut gates = Vec::new();
+    if let Ok(mut nftables) = Nftables::open() {
+        gates.extend(nftables.observe_chains(&[])?.unwrap_or_default().gates);
+    }
+    for variant in variants() {
+        if let Ok(iptables) = Iptables::open(variant) {
+            gates.extend(iptables.guarded()?);
+        }
+    }
+    Ok(gates)
 }
 
 /// The variant that the environment names.
@@ -196,8 +241,16 @@ fn formers(chosen: &Opened) -> Vec<Former> {
         let Ok(other) = Iptables::open(variant) else {
             continue;
         };
-        let is_chosen = matches!(chosen, Opened::Iptables(own) if own.is_same_table(&other));
-        if is_chosen || !other.holds_rules().unwrap_or(false) {
+        // That one takes over what its table has.
+        if matches!(chosen, Opened::Iptables(own) if own.is_same_table(&other)) {
+            continue;
+        }
+        if let Ok(again) = Iptables::open(variant)
+            && again.originals().is_ok_and(|gates| !gates.is_empty())
+        {
+            formers.push(Former(Left::Originals(again)));
+        }
+        if !other.holds_rules().unwrap_or(false) {
             continue;
         }
         formers.push(Former(match chosen {

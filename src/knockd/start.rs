@@ -156,10 +156,12 @@ pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartEr
         .map(|t| (t.gate, t.net, t.reason))
         .collect();
     let held = held.unwrap_or_default();
-    let trust = [trust, import_trust(&held, &roster, &memory)].concat();
+    let mut trust = [trust, import_trust(&held, &roster, &memory)].concat();
     let Observed { mut members, .. } = held;
     for former in &mut former {
-        members.extend(former.members()?);
+        let held = former.observe()?;
+        trust.extend(import_trust(&held, &roster, &memory));
+        members.extend(held.members);
     }
     let found = members.len();
     for event in [

@@ -52,6 +52,7 @@ const SCENARIOS: &[Scenario] = &[
     ("10,000 members", Needs::Nothing, large::ten_thousand),
     ("reload", Needs::Nothing, gates::reload),
     ("adoption", Needs::Nothing, members::adoption),
+    ("somebody else's", Needs::Nothing, members::unseen),
     ("once", Needs::Nothing, members::once),
     ("once and open", Needs::Nothing, members::once_and_open),
     ("open", Needs::Nothing, members::open),

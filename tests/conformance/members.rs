@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portcullis::firewall::{Change, Desired, Member};
+use portcullis::firewall::{Change, Desired, FirewallError, Member};
 use portcullis::model::{Chain, Lifetime};
 
 use crate::world::{
@@ -227,6 +227,44 @@ pub(crate) fn adoption(world: &mut World) -> Tried {
     let observed = world.observed().expect("it is all still there");
     world.install(vec![ssh()], observed.members);
     assert_eq!(world.who(&[A, B, C, A6, B6]), [A, C, A6, B6]);
+    Ok(())
+}
+
+/// What somebody else puts into the sets is told of before it goes.
+pub(crate) fn unseen(world: &mut World) -> Tried {
+    let own = [banned(B), filter(A, 300)];
+    world.install(vec![ssh()], own.clone().into());
+    world.apply(&[put(banned(B6)), remove(&banned(B6)), put(filter(C6, 300))]);
+    let foreign = [banned(C), banned("198.51.100.0/24"), filter(A6, 300)];
+    for member in &foreign {
+        world.meddle(member)?;
+    }
+    // Trust is the caller's alone.
+    world.meddle(&trusted(B))?;
+    let before = world.members();
+    let desired = Desired {
+        gates: vec![ssh()],
+        members: own.into(),
+        sessions: vec![],
+    };
+    let error = world.with(|backend| backend.install(&desired));
+    let Err(FirewallError::Unseen(mut unseen)) = error else {
+        panic!("{error:?}");
+    };
+    unseen.sort_by_key(|member| (member.chain, member.net));
+    let nets: Vec<String> = unseen.iter().map(|member| member.net.to_string()).collect();
+    assert_eq!(
+        nets,
+        ["192.0.2.12/32", "198.51.100.0/24", "2001:db8::10/128"]
+    );
+    assert_eq!(world.members(), before, "nothing was changed");
+    // Some are adopted; the others go, now that they are known.
+    let mut members = desired.members.clone();
+    members.push(unseen.remove(0));
+    world.install(vec![ssh()], members);
+    let held = world.members();
+    assert_eq!(held.len(), 3, "{held:?}");
+    assert_eq!(world.who(&[A, B, C, A6, C6]), [A]);
     Ok(())
 }
 

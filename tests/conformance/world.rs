@@ -192,6 +192,18 @@ impl World {
         Ok(())
     }
 
+    /// Somebody else puts a member into a set.
+    pub(crate) fn meddle(&mut self, member: &Member) -> Tried {
+        if let Firewall::Memory(memory) = &mut self.firewall {
+            return Ok(memory.meddle(member)?);
+        }
+        let (column, clock) = (self.column, self.clock.clone());
+        let put = [Change::Put(member.clone())];
+        self.server
+            .run(move || column.open(&clock)?.backend().apply(&put))??;
+        Ok(())
+    }
+
     #[track_caller]
     pub(crate) fn install(&mut self, gates: Vec<GateRules>, members: Vec<Member>) {
         let desired = Desired {

@@ -89,6 +89,8 @@ impl Iptables {
         now: Time,
     ) -> Result<(), FirewallError> {
         let element = element(Key::Net(net), left, reason, now);
+        // Whatever becomes of it.
+        self.told.put(set, net, left, now);
         self.ipset.add(set, &element)?;
         self.remember(set, net, &element, now);
         Ok(())
@@ -112,7 +114,9 @@ impl Iptables {
 
     pub(super) fn remove(&mut self, set: &str, net: IpNet) -> Result<(), FirewallError> {
         self.long.remove(&(set.to_owned(), net));
-        self.ipset.delete(set, Key::Net(net))
+        self.ipset.delete(set, Key::Net(net))?;
+        self.told.remove(set, net);
+        Ok(())
     }
 
     /// Fails if the sets have no room for that many, as far as can be told before.

@@ -1,25 +1,27 @@
 //! From what the kernel holds to what it is to hold, and whether it does.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
 
 use super::ipset::Spec;
-use super::members::{Contents, Difference, LONGEST, Shape, Sorted, difference, element};
+use super::members::{Contents, Difference, LONGEST, Shape, Sorted, difference, element, members};
 use super::message::{Element, Header, Key};
-use super::names::{Family, Role, policy_chain, set_name};
+use super::names::{Family, Role, parse_set, policy_chain, set_name};
 use super::rules::{Earlier, Wanted};
-use super::saved::{Rule, Saved, Standing};
-use super::tool::{Ended, LOCKED, Tool};
-use super::verify::{Read, read_back, verify_members};
-use super::{Iptables, all_chains, all_sets, now};
+use super::saved::{Saved, Standing};
+use super::told::Told;
+use super::tool::PATIENCE;
+use super::verify::{Read, verify_members};
+use super::write::{Made, write_rules};
+use super::{Iptables, all_sets, now};
 use crate::firewall::{Desired, FirewallError};
-use crate::model::{GateName, Time};
+use crate::model::{Chain, GateName, Time};
 
 /// Longer than Linux waits before it asks an idle peer whether it is still there
 /// (`tcp_keepalive_time`, 7,200 s): by then connection tracking has seen the session.
 const EARLIER_LIFETIME: Duration = Duration::from_secs(7500);
-/// The rules are written again this often if the lock is held or they change meanwhile.
-const TRIES: usize = 2;
 /// What was installed last.
 #[derive(Debug)]
 pub(super) struct Image {
@@ -38,75 +40,165 @@ pub(super) fn spec(gate: &GateName, role: Role) -> Spec {
 }
 
 /// What there is before an installation.
-struct Before {
+pub(super) struct Before {
     saved: Vec<(Family, Saved)>,
     headers: Vec<Header>,
-    own: Vec<GateName>,
+    pub(super) own: Vec<GateName>,
+    nothing: Saved,
 }
 
 impl Before {
+    fn read(backend: &mut Iptables, until: Instant) -> Result<Self, FirewallError> {
+        let saved = backend.saved(until)?;
+        let headers = backend.ipset.headers()?;
+        Ok(Self {
+            own: backend.own_gates(&saved, &headers),
+            saved,
+            headers,
+            nothing: Saved::default(),
+        })
+    }
+
     fn header(&self, set: &str) -> Option<&Header> {
         self.headers.iter().find(|header| header.name == set)
     }
 
-    /// Whether there are chains of the gate already.
-    fn is_new(&self, gate: &GateName) -> bool {
-        let policy = policy_chain(gate);
-        !self.saved.iter().any(|(_, saved)| saved.has_chain(&policy))
+    pub(super) fn saved(&self, family: Family) -> &Saved {
+        let of_family = self.saved.iter().find(|(f, _)| *f == family);
+        of_family.map_or(&self.nothing, |(_, saved)| saved)
+    }
+
+    /// Whether nothing has guarded the gate in that family: the original script knew IPv4 alone.
+    fn is_new(&self, gate: &GateName, family: Family) -> bool {
+        !self.saved(family).has_chain(&policy_chain(gate))
+    }
+
+    /// Whether no gate of ours was there in that family, so that nobody has tracked connections.
+    fn is_first(&self, family: Family) -> bool {
+        self.own.iter().all(|gate| self.is_new(gate, family))
     }
 }
 
 pub(super) fn install(backend: &mut Iptables, desired: &Desired) -> Result<(), FirewallError> {
     let then = now();
+    let until = Instant::now() + PATIENCE;
+    backend.has_installed = true;
     let sorted = Sorted::new(desired)?;
-    let before = Before {
-        saved: backend.saved()?,
-        headers: backend.ipset.headers()?,
-        own: Vec::new(),
-    };
-    let own = backend.own_gates(&before.saved, &before.headers);
-    let before = Before { own, ..before };
+    let before = Before::read(backend, until)?;
     refuse_foreign(backend, desired, &before)?;
     let earlier = earlier(backend, desired, &before)?;
     let sets = specs(desired, &earlier);
-    refuse_other_types(&sets, &before)?;
+    refuse_other_sets(backend, &sets, &before)?;
+    ask_about_unseen(backend, desired, &sorted, &before)?;
+    // Even if it fails on the way.
+    backend.told.desired(&sorted, then);
 
-    let removals = fill(backend, desired, &sets, &sorted, &before, then)?;
     let gates: Vec<GateName> = desired.gates.iter().map(|g| g.name.clone()).collect();
-    let mut families = Vec::new();
-    for (family, _) in &before.saved {
-        let with_earlier = |gate| {
-            let of_family = |role: Role| sets.iter().any(|(spec, _)| spec.name == name(gate, role));
-            let earlier = Earlier {
-                session: of_family(Role::Session(*family)),
-                grace: of_family(Role::Grace(*family)),
-            };
-            (gate, earlier)
-        };
-        let gates: Vec<_> = desired.gates.iter().map(with_earlier).collect();
-        let wanted = Wanted::new(*family, &gates);
-        let read = write_rules(backend, *family, &wanted, &before)?;
-        families.push((*family, wanted, read));
-    }
-    for (set, keys) in removals {
-        backend.ipset.delete_all(&set, &keys)?;
-    }
-    let wanted: HashSet<&str> = sets.iter().map(|(spec, _)| spec.name.as_str()).collect();
-    for gate in before.own.iter().chain(&gates) {
-        for set in all_sets(gate).filter(|set| !wanted.contains(set.as_str())) {
-            if before.header(&set).is_some() {
-                backend.ipset.destroy(&set)?;
-            }
+    let mut made = Made::default();
+    let mut write = || -> Result<_, FirewallError> {
+        let removals = fill(backend, desired, &sets, &sorted, &before, then, &mut made)?;
+        let mut families = Vec::new();
+        for (family, _) in &before.saved {
+            let wanted = wanted(*family, desired, &sets);
+            let read = write_rules(backend, (*family, &wanted), &before, &mut made, until)?;
+            families.push((*family, wanted, read));
         }
-    }
-    let specs = sets.into_iter().map(|(spec, _)| spec).collect();
+        Ok((removals, families))
+    };
+    let (removals, families) = match write() {
+        Ok(written) => written,
+        Err(error) => {
+            // Where the same rules were there and somebody has taken them out, half of them are
+            // better than none.
+            let is_repair = backend.image.as_ref().is_some_and(|image| {
+                image
+                    .families
+                    .iter()
+                    .all(|(family, was, _)| *was == wanted(*family, desired, &sets))
+            });
+            if !is_repair {
+                made.undo(backend, &before, &gates);
+            }
+            return Err(error);
+        }
+    };
     backend.image = Some(Image {
-        gates,
-        sets: specs,
+        gates: gates.clone(),
+        sets: sets.iter().map(|(spec, _)| spec.clone()).collect(),
         families,
     });
     backend.shapes = Some(shapes(desired));
+    for (set, keys) in removals {
+        backend.ipset.delete_all(&set, &keys)?;
+    }
+    backend.told = Told::default();
+    backend.told.desired(&sorted, then);
+    let is_wanted = |set: &String, net: &IpNet| {
+        let contents = sorted.sets.get(set);
+        contents.is_some_and(|contents| contents.contains_key(net))
+    };
+    backend.long.retain(|(set, net), _| is_wanted(set, net));
+    let wanted: HashSet<&str> = sets.iter().map(|(spec, _)| spec.name.as_str()).collect();
+    let all = before.own.iter().chain(&gates).flat_map(all_sets);
+    let over = all.filter(|set| !wanted.contains(set.as_str()) && before.header(set).is_some());
+    let mut over: Vec<String> = over.collect();
+    over.dedup();
+    // Somebody else's rule may refer to one: that is for `verify` to say.
+    let left = backend.ipset.destroy_all(&over);
+    backend.leftovers = left.into_iter().map(|(set, _)| set).collect();
     verify_members(backend, desired, &sorted, then)
+}
+
+fn wanted(family: Family, desired: &Desired, sets: &[(Spec, Role)]) -> Wanted {
+    let with_earlier = |gate| {
+        let of_family = |role: Role| sets.iter().any(|(spec, _)| spec.name == name(gate, role));
+        let earlier = Earlier {
+            session: of_family(Role::Session(family)),
+            grace: of_family(Role::Grace(family)),
+        };
+        (gate, earlier)
+    };
+    let gates: Vec<_> = desired.gates.iter().map(with_earlier).collect();
+    Wanted::new(family, &gates)
+}
+
+/// Fails if a set of a gate that stays holds a ban or an acceptance that would have to go and of
+/// which the caller does not know; it does then.
+fn ask_about_unseen(
+    backend: &mut Iptables,
+    desired: &Desired,
+    sorted: &Sorted,
+    before: &Before,
+) -> Result<(), FirewallError> {
+    let mut unseen = Vec::new();
+    for header in &before.headers {
+        let set = &header.name;
+        let Some((gate, role)) = parse_set(set) else {
+            continue;
+        };
+        let chain = match role {
+            Role::Members(chain @ (Chain::Banned | Chain::Filter), _) => chain,
+            Role::Open(_) => Chain::Filter,
+            _ => continue,
+        };
+        let stays = desired.gates.iter().any(|rules| rules.name == gate);
+        if !stays || !spec(&gate, role).is_kin(header) {
+            continue;
+        }
+        let wanted = sorted.sets.get(set);
+        let mut held = backend.ipset.elements(set)?;
+        let now = now();
+        held.retain(|element| match element.key {
+            Key::Net(net) if wanted.is_some_and(|wanted| wanted.contains_key(&net)) => false,
+            key => !backend.told.has(set, key, now),
+        });
+        backend.told.found(set, &held, now);
+        unseen.extend(members(&gate, chain, role.family(), &held, now));
+    }
+    if unseen.is_empty() {
+        return Ok(());
+    }
+    Err(FirewallError::Unseen(unseen))
 }
 
 fn name(gate: &crate::firewall::GateRules, role: Role) -> String {
@@ -141,26 +233,44 @@ fn refuse_foreign(
     Ok(())
 }
 
-fn refuse_other_types(sets: &[(Spec, Role)], before: &Before) -> Result<(), FirewallError> {
+/// A set with our name and somebody else's content is none of ours; one with other settings may
+/// be, if chains of ours are there with it.
+fn refuse_other_sets(
+    backend: &Iptables,
+    sets: &[(Spec, Role)],
+    before: &Before,
+) -> Result<(), FirewallError> {
     for (spec, _) in sets {
-        match before.header(&spec.name) {
-            Some(found) if !spec.is_kin(found) => {
-                let inet = |family: u8| if family == 10 { "inet6" } else { "inet" };
-                return Err(FirewallError::Foreign {
-                    object: format!("set {}", spec.name),
-                    strange: format!(
-                        "it is a {} of family {}, not a {} of family {}",
-                        found.kind,
-                        inet(found.family),
-                        spec.kind.name(),
-                        inet(spec.family as u8)
-                    ),
-                });
-            }
-            _ => {}
-        }
+        let Some(found) = before.header(&spec.name) else {
+            continue;
+        };
+        let inet = |family: u8| if family == 10 { "inet6" } else { "inet" };
+        let strange = if !spec.is_kin(found) {
+            format!(
+                "it is a {} of family {}, not a {} of family {}",
+                found.kind,
+                inet(found.family),
+                spec.kind.name(),
+                inet(spec.family as u8)
+            )
+        } else if !backend.ipset.has_our_shape(spec, found) && !has_our_chains(spec, before) {
+            "it has other extensions than timeout and comment, and no chain of ours uses it".into()
+        } else {
+            continue;
+        };
+        return Err(FirewallError::Foreign {
+            object: format!("set {}", spec.name),
+            strange,
+        });
     }
     Ok(())
+}
+
+fn has_our_chains(spec: &Spec, before: &Before) -> bool {
+    parse_set(&spec.name).is_some_and(|(gate, _)| {
+        let mut saved = before.saved.iter();
+        saved.any(|(_, saved)| saved.standing(&gate, false) == Standing::Ours)
+    })
 }
 
 /// Which sets for sessions from before there have to be: new ones for a gate that was not there,
@@ -172,8 +282,8 @@ fn earlier(
 ) -> Result<Vec<(GateName, Role)>, FirewallError> {
     let mut needed = Vec::new();
     for gate in &desired.gates {
-        let is_new = before.is_new(&gate.name);
         for family in Family::ALL {
+            let is_new = before.is_new(&gate.name, family);
             let of_family = |(g, peer): &(GateName, std::net::SocketAddr)| {
                 *g == gate.name && Family::of(peer.ip().to_canonical().into()) == family
             };
@@ -187,7 +297,7 @@ fn earlier(
                 needed.push((gate.name.clone(), session));
             }
             let grace = Role::Grace(family);
-            let is_first = is_new && before.own.is_empty();
+            let is_first = is_new && before.is_first(family);
             if gate.hook.forward() && (is_first || is_used(grace)?) {
                 needed.push((gate.name.clone(), grace));
             }
@@ -220,55 +330,69 @@ fn fill(
     sets: &[(Spec, Role)],
     sorted: &Sorted,
     before: &Before,
-    now: Time,
+    then: Time,
+    made: &mut Made,
 ) -> Result<Vec<(String, Vec<Key>)>, FirewallError> {
     let none = Contents::new();
     let mut removals = Vec::new();
-    backend.long.clear();
     for (spec, role) in sets {
-        let wanted = sorted.sets.get(&spec.name).unwrap_or(&none);
         let found = before.header(&spec.name);
+        if found.is_none() {
+            backend.ipset.create(spec)?;
+            made.sets.push(spec.name.clone());
+        }
         if let Role::Session(_) | Role::Grace(_) = role {
             if found.is_none() {
-                backend.ipset.create(spec)?;
-                let elements = earlier_elements(desired, spec, *role, now);
+                let elements = earlier_elements(desired, spec, *role, now());
                 backend.ipset.add_all(&spec.name, &elements)?;
             }
             continue;
         }
-        let held = match found {
-            Some(_) => backend.ipset.elements(&spec.name)?,
-            None => Vec::new(),
-        };
-        match found {
-            Some(found) if !backend.ipset.fits(spec, found) => {
-                let Difference { put, .. } = difference(&[], wanted, now);
-                backend.ipset.replace(spec, &put)?;
-            }
-            found => {
-                if found.is_none() {
-                    backend.ipset.create(spec)?;
-                }
-                let Difference { put, remove } = difference(&held, wanted, now);
-                backend.ipset.add_all(&spec.name, &put)?;
-                if !remove.is_empty() {
-                    removals.push((spec.name.clone(), remove));
-                }
+        let wanted = sorted.sets.get(&spec.name).unwrap_or(&none);
+        let held = backend.ipset.elements(&spec.name)?;
+        // Programs may have taken their time.
+        let now = now();
+        let passed = now.since(then);
+        if found.is_some_and(|found| !backend.ipset.fits(spec, found)) {
+            let Difference { put, .. } = difference(&[], wanted, passed, now);
+            backend.ipset.replace(spec, &put)?;
+        } else {
+            let Difference { put, mut remove } = difference(&held, wanted, passed, now);
+            backend.ipset.add_all(&spec.name, &put)?;
+            // What has come since we asked is asked about the next time.
+            remove.retain(|key| backend.told.has(&spec.name, *key, now));
+            if !remove.is_empty() {
+                removals.push((spec.name.clone(), remove));
             }
         }
-        for (net, (left, reason)) in wanted {
-            let element = element(Key::Net(*net), *left, reason, now);
-            if element.timeout == LONGEST {
-                // What was found may have been armed long ago.
-                let armed = held.iter().find(|e| e.key == element.key);
-                let kept = armed.map_or(element.timeout, |e| e.timeout);
-                let passed = u64::from(LONGEST - kept.min(LONGEST));
-                let at = Time(now.0.saturating_sub(passed * 1_000_000_000));
-                backend.remember(&spec.name, *net, &element, at);
-            }
-        }
+        remember_long(backend, &spec.name, wanted, &held, then, now);
     }
     Ok(removals)
+}
+
+/// Keeps in mind which members last longer than the kernel can count.
+fn remember_long(
+    backend: &mut Iptables,
+    set: &str,
+    wanted: &Contents,
+    held: &[Element],
+    then: Time,
+    now: Time,
+) {
+    for (net, (left, reason)) in wanted {
+        let left = left.map(|left| left.saturating_sub(now.since(then)));
+        let element = element(Key::Net(*net), left, reason, now);
+        if element.timeout != LONGEST {
+            backend.long.remove(&(set.to_owned(), *net));
+            continue;
+        }
+        // What was found may have been armed long ago.
+        let armed = held.iter().find(|e| e.key == element.key);
+        let kept = armed.map_or(element.timeout, |e| e.timeout);
+        let passed = u64::from(LONGEST - kept.min(LONGEST));
+        let at = Time(now.0.saturating_sub(passed * 1_000_000_000));
+        backend.remember(set, *net, &element, at);
+    }
 }
 
 fn earlier_elements(desired: &Desired, spec: &Spec, role: Role, now: Time) -> Vec<Element> {
@@ -283,112 +407,4 @@ fn earlier_elements(desired: &Desired, spec: &Spec, role: Role, now: Time) -> Ve
     peers
         .map(|(_, peer)| element(Key::Peer(peer.ip().to_canonical(), peer.port())))
         .collect()
-}
-
-/// Rules that have to go from chains that are not ours: our own jumps, and those that led to
-/// chains of the original script.
-fn to_remove(saved: &Saved, gates: &[GateName]) -> Vec<Rule> {
-    let chains = all_chains(gates);
-    let policies: Vec<String> = gates.iter().map(policy_chain).collect();
-    saved
-        .rules
-        .iter()
-        .filter(|rule| !chains.contains(&rule.chain))
-        .filter(|rule| rule.is_ours() || rule.target().is_some_and(|t| policies.contains(&t)))
-        .cloned()
-        .collect()
-}
-
-/// Brings the rules of one family to what is wanted, unless they are that already, and reads
-/// them back.
-fn write_rules(
-    backend: &mut Iptables,
-    family: Family,
-    wanted: &Wanted,
-    before: &Before,
-) -> Result<Read, FirewallError> {
-    let Some((_, tool)) = backend.tools.iter().find(|(f, _)| *f == family) else {
-        return Ok(Read::default());
-    };
-    if let Some(tables) = &mut backend.tables {
-        tables.make(family)?;
-    }
-    let mut failure = None;
-    for _ in 0..TRIES {
-        let saved = Saved::parse(&tool.read()?);
-        let read = Read::of(wanted, &saved);
-        let known = backend.image.iter().flat_map(|image| &image.families);
-        for (f, was_wanted, was_read) in known {
-            let strays = to_remove(&saved, &before.own).len() != wanted.base.len();
-            if *f == family && was_wanted == wanted && *was_read == read && !strays {
-                return Ok(read);
-            }
-        }
-        let mut gates = before.own.clone();
-        gates.extend(saved.gates().into_iter().filter(|gate| {
-            wanted.chains.contains(&policy_chain(gate)) && !before.own.contains(gate)
-        }));
-        let gone: Vec<String> = all_chains(&before.own)
-            .into_iter()
-            .filter(|chain| saved.has_chain(chain) && !wanted.chains.contains(chain))
-            .collect();
-        let ended = tool.write(&wanted.input(&to_remove(&saved, &gates), &gone))?;
-        if ended.code == Some(0) {
-            let saved = Saved::parse(&tool.read()?);
-            return read_back(wanted, &saved);
-        }
-        // Held by somebody else, or somebody has changed what we had read.
-        failure = Some(ended);
-    }
-    let takes_lock = backend.tables.is_none();
-    Err(match failure {
-        Some(ended) => refused(ended, tool, takes_lock, "write the rules with"),
-        None => FirewallError::Unverified("no rules were written".to_owned()),
-    })
-}
-
-/// Only the legacy programs take the lock; the others have the same code for other things.
-fn refused(ended: Ended, tool: &Tool, takes_lock: bool, operation: &'static str) -> FirewallError {
-    if takes_lock && ended.code == Some(LOCKED) {
-        return FirewallError::Locked {
-            program: tool.restore.display().to_string(),
-            tries: TRIES,
-        };
-    }
-    ended.into_error(operation, &tool.restore)
-}
-
-pub(super) fn remove_rules(backend: &mut Iptables, own: &[GateName]) -> Result<(), FirewallError> {
-    for (family, tool) in &backend.tools {
-        let mut failure = None;
-        for _ in 0..TRIES {
-            let saved = Saved::parse(&tool.read()?);
-            let gone: Vec<String> = all_chains(own)
-                .into_iter()
-                .filter(|chain| saved.has_chain(chain))
-                .collect();
-            let remove = to_remove(&saved, own);
-            if gone.is_empty() && remove.is_empty() {
-                failure = None;
-                break;
-            }
-            let ended = tool.write(&Wanted::default().input(&remove, &gone))?;
-            if ended.code == Some(0) {
-                failure = None;
-                break;
-            }
-            failure = Some(ended);
-        }
-        if let Some(ended) = failure {
-            let takes_lock = backend.tables.is_none();
-            return Err(refused(ended, tool, takes_lock, "remove the rules with"));
-        }
-        if let Some(tables) = &mut backend.tables {
-            let generation = tables.generation()?;
-            if Saved::parse(&tool.read()?).is_bare() {
-                tables.delete(*family, generation)?;
-            }
-        }
-    }
-    Ok(())
 }

@@ -15,7 +15,7 @@ use crate::netlink::{Netlink, NetlinkError};
 
 /// A set that a rule was just deleted for may be held for a moment more: nf_tables lets go of its
 /// rules only after everybody has stopped using them.
-const DESTROY_TRIES: u32 = 200;
+const DESTROY_TRIES: u32 = 40;
 const DESTROY_PAUSE: Duration = Duration::from_millis(5);
 
 /// The socket and what the kernel behind it can do.
@@ -118,10 +118,12 @@ impl Ipset {
 
     /// Whether a set as found is as it has to be.
     pub(super) fn fits(&self, spec: &Spec, found: &Header) -> bool {
-        spec.is_kin(found)
-            && found.has_timeout
-            && found.has_comment == self.can_comment(spec.kind)
-            && found.maxelem >= self.maxelem
+        self.has_our_shape(spec, found) && found.maxelem >= self.maxelem
+    }
+
+    /// Whether it keeps of its members what ours do.
+    pub(super) fn has_our_shape(&self, spec: &Spec, found: &Header) -> bool {
+        spec.is_kin(found) && found.has_timeout && found.has_comment == self.can_comment(spec.kind)
     }
 
     /// What all sets of this network namespace are made of.
@@ -206,20 +208,40 @@ impl Ipset {
 
     /// Nothing there is no error.
     pub(super) fn destroy(&mut self, set: &str) -> Result<(), FirewallError> {
-        let mut tries = 0;
+        self.destroy_within(set, &mut { DESTROY_TRIES })
+    }
+
+    fn destroy_within(&mut self, set: &str, tries: &mut u32) -> Result<(), FirewallError> {
         loop {
             match self.send(message::destroy(set)) {
                 Ok(()) => return Ok(()),
                 Err(error) => match error.errno() {
                     Some(libc::ENOENT) => return Ok(()),
-                    Some(errno::BUSY) if tries < DESTROY_TRIES => {
-                        tries += 1;
+                    Some(errno::BUSY) if *tries > 0 => {
+                        *tries -= 1;
                         sleep(DESTROY_PAUSE);
                     }
                     _ => return Err(failed("destroy set", set)(error)),
                 },
             }
         }
+    }
+
+    /// As many as can be; the others and why not. All of them together wait no longer than one.
+    pub(super) fn destroy_all(&mut self, sets: &[String]) -> Vec<(String, FirewallError)> {
+        let mut tries = DESTROY_TRIES;
+        let mut left = Vec::new();
+        for set in sets {
+            if let Err(error) = self.destroy_within(set, &mut tries) {
+                left.push((set.clone(), error));
+            }
+        }
+        left
+    }
+
+    /// Whether it is gone now, without waiting.
+    pub(super) fn try_destroy(&mut self, set: &str) -> bool {
+        self.destroy_within(set, &mut 0).is_ok()
     }
 
     /// Adds a member, or renews it.

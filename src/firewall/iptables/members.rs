@@ -223,7 +223,13 @@ pub(super) struct Difference {
 }
 
 /// From what a set holds to what it is to hold.
-pub(super) fn difference(held: &[Element], wanted: &Contents, now: Time) -> Difference {
+/// `passed`: how long ago it was wanted; what was to end meanwhile is left alone.
+pub(super) fn difference(
+    held: &[Element],
+    wanted: &Contents,
+    passed: Duration,
+    now: Time,
+) -> Difference {
     let mut difference = Difference::default();
     let mut there = HashMap::new();
     for element in held {
@@ -235,13 +241,14 @@ pub(super) fn difference(held: &[Element], wanted: &Contents, now: Time) -> Diff
         }
     }
     for (net, (left, reason)) in wanted {
+        let left = left.map(|left| left.saturating_sub(passed));
         let stays = there
             .get(net)
-            .is_some_and(|held| held.ends_with(*left) && held.reason == *reason);
-        if !stays {
+            .is_some_and(|held| held.ends_with(left) && held.reason == *reason);
+        if !stays && left != Some(Duration::ZERO) {
             difference
                 .put
-                .push(element(Key::Net(*net), *left, reason, now));
+                .push(element(Key::Net(*net), left, reason, now));
         }
     }
     difference
@@ -372,12 +379,19 @@ mod tests {
         ]
         .map(|(net, left, reason)| element(Key::Net(self::net(net)), left, reason, NOW))
         .into();
-        let found = difference(&held, &wanted, NOW);
+        let found = difference(&held, &wanted, Duration::ZERO, NOW);
         let put: Vec<Key> = found.put.iter().map(|element| element.key).collect();
         assert_eq!(
             put,
             [net("192.0.2.2/32"), net("192.0.2.3/32")].map(Key::Net)
         );
         assert_eq!(found.remove, [Key::Net(net("192.0.2.4/32"))]);
+        // An installation that takes its time gives nobody more of it.
+        let later = Time::from_secs(1_010);
+        let found = difference(&[], &wanted, secs(10), later);
+        let timeouts: Vec<u32> = found.put.iter().map(|element| element.timeout).collect();
+        assert_eq!(timeouts, [290, 0, 290]);
+        let found = difference(&[], &wanted, secs(300), later);
+        assert_eq!(found.put.len(), 1);
     }
 }

@@ -5,38 +5,41 @@
 //! are written to the kernel's sets over netlink, without a process, and end on time without us.
 //! ip_set has no transactions: sets are filled first, then the rules change in one commit a
 //! family, with the jumps last, and what is not wanted any more is taken out of the sets last.
-//!
-//! Unlike nftables it does not yet tell of members that somebody else put into the sets while we
-//! run (`FirewallError::Unseen`): an installation takes them out.
 
 mod changes;
 mod install;
 mod ipset;
+mod machine;
 mod members;
 mod message;
 mod names;
 mod rules;
 mod saved;
 mod table;
+mod told;
 mod tool;
 mod verify;
+mod write;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::time::Instant;
 
 use ipnet::IpNet;
 
 use self::changes::Long;
 use self::install::Image;
 use self::ipset::Ipset;
+use self::machine::{is_over_nft, knows_ipv6, speaks_ipv6};
 use self::members::Shape;
 use self::message::Header;
-use self::names::{Family, Role, chains, parse_set, set_name, spare_name};
+use self::names::{Family, Role, chains, parse_set, policy_chain, set_name, spare_name};
 use self::saved::{Saved, Standing};
 use self::table::Tables;
-use self::tool::Tool;
+use self::told::Told;
+use self::tool::{PATIENCE, Tool};
 use super::{Backend, BackendKind, Change, Desired, FirewallError, Member, Observed};
-use crate::model::{Chain, GateName, Lifetime, Time};
+use crate::model::{Chain, GateName, Lifetime, PortRange, Time};
 use crate::sys::clock;
 
 /// Which iptables is meant: there are two that do not see each other's rules.
@@ -82,7 +85,7 @@ pub fn probe(variant: Variant) -> Result<(), FirewallError> {
 
 /// Whether the `iptables` programs are there at all.
 pub fn is_installed(variant: Variant) -> bool {
-    Tool::find(Family::V4, variant).is_ok()
+    Tool::find(Family::V4, variant, None).is_ok()
 }
 
 /// The backend. Its calls are for one thread.
@@ -95,6 +98,12 @@ pub struct Iptables {
     notes: Vec<String>,
     /// What was installed last.
     image: Option<Image>,
+    /// Whether an installation was begun and not taken down since.
+    has_installed: bool,
+    /// Sets that are not wanted any more and that somebody else's rule refers to.
+    leftovers: Vec<String>,
+    /// What the caller knows the sets to hold.
+    told: Told,
     /// What has to be known to change members; `None`: to be read.
     shapes: Option<HashMap<GateName, Shape>>,
     /// Members that last longer than the kernel can count, with their end in seconds of
@@ -117,15 +126,24 @@ impl Iptables {
         variant: Variant,
         restraints: Restraints,
     ) -> Result<Self, FirewallError> {
+        Self::open_with(variant, restraints, None)
+    }
+
+    /// As `open_restrained`; programs in that directory are used instead of the system's.
+    pub fn open_with(
+        variant: Variant,
+        restraints: Restraints,
+        programs: Option<&Path>,
+    ) -> Result<Self, FirewallError> {
         let mut tools = Vec::new();
         let mut notes = Vec::new();
         for family in Family::ALL {
-            match Tool::find(family, variant) {
-                Ok(_) if family == Family::V6 && !has_ipv6() => {
-                    notes.push("IPv6 is off on this machine and is not gated".to_owned());
+            match Tool::find(family, variant, programs) {
+                Ok(_) if family == Family::V6 && !knows_ipv6() => {
+                    notes.push("this kernel has no IPv6, which is not gated".to_owned());
                 }
                 Ok(tool) => tools.push((family, tool)),
-                Err(name) if family == Family::V6 && !has_ipv6() => {
+                Err(name) if family == Family::V6 && !speaks_ipv6() => {
                     notes.push(format!("no {name}: IPv6 is off and is not gated"));
                 }
                 Err(name) => {
@@ -152,6 +170,9 @@ impl Iptables {
             tools,
             notes,
             image: None,
+            has_installed: false,
+            leftovers: Vec::new(),
+            told: Told::default(),
             shapes: None,
             long: BTreeMap::new(),
         })
@@ -174,21 +195,53 @@ impl Iptables {
 
     /// Whether there are chains of ours, whatever there is in sets.
     pub fn holds_rules(&self) -> Result<bool, FirewallError> {
-        let saved = self.saved()?;
-        Ok(!self.own_gates(&saved, &[]).is_empty())
+        Ok(!self.guarded()?.is_empty())
+    }
+
+    /// Gates that chains of ours guard.
+    pub fn guarded(&self) -> Result<Vec<GateName>, FirewallError> {
+        let saved = self.saved(Instant::now() + PATIENCE)?;
+        Ok(self.own_gates(&saved, &[]))
+    }
+
+    /// Gates that the original script's chains guard.
+    pub fn originals(&self) -> Result<Vec<GateName>, FirewallError> {
+        let saved = self.saved(Instant::now() + PATIENCE)?;
+        let mut found = Vec::new();
+        for (_, saved) in &saved {
+            let is_original =
+                |gate: &GateName| matches!(saved.standing(gate, false), Standing::Original(_));
+            found.extend(saved.gates().into_iter().filter(is_original));
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// Removes the original script's chains of these gates, and the jumps to them.
+    pub fn remove_originals(&mut self, gates: &[GateName]) -> Result<(), FirewallError> {
+        let mut found = self.originals()?;
+        found.retain(|gate| gates.contains(gate));
+        if found.is_empty() {
+            return Ok(());
+        }
+        write::remove_chains(self, &found, Instant::now() + PATIENCE)
     }
 
     /// Gates of ours, by their chains or their sets.
     pub fn own(&mut self) -> Result<Vec<GateName>, FirewallError> {
         let headers = self.ipset.headers()?;
-        Ok(self.own_gates(&self.saved()?, &headers))
+        let saved = self.saved(Instant::now() + PATIENCE)?;
+        Ok(self.own_gates(&saved, &headers))
     }
 
     /// Removes the rules and leaves the sets.
     pub fn remove_rules(&mut self) -> Result<(), FirewallError> {
-        self.image = None;
         let own = self.own()?;
-        install::remove_rules(self, &own)
+        write::remove_rules(self, &own, Instant::now() + PATIENCE)?;
+        self.image = None;
+        self.has_installed = false;
+        Ok(())
     }
 
     /// Removes the sets of these gates, to which no rule may refer any more.
@@ -196,18 +249,16 @@ impl Iptables {
         self.shapes = None;
         self.long.clear();
         let headers = self.ipset.headers()?;
-        for set in gates.iter().flat_map(all_sets) {
-            if headers.iter().any(|header| header.name == set) {
-                self.ipset.destroy(&set)?;
-            }
-        }
-        Ok(())
+        let mut sets: Vec<String> = gates.iter().flat_map(all_sets).collect();
+        sets.retain(|set| headers.iter().any(|header| header.name == *set));
+        let mut left = self.ipset.destroy_all(&sets).into_iter();
+        left.next().map_or(Ok(()), |(_, error)| Err(error))
     }
 
-    fn saved(&self) -> Result<Vec<(Family, Saved)>, FirewallError> {
+    fn saved(&self, until: Instant) -> Result<Vec<(Family, Saved)>, FirewallError> {
         self.tools
             .iter()
-            .map(|(family, tool)| Ok((*family, Saved::parse(&tool.read()?))))
+            .map(|(family, tool)| Ok((*family, Saved::parse(&tool.read(until)?))))
             .collect()
     }
 
@@ -242,23 +293,6 @@ impl Iptables {
     }
 }
 
-/// Whether this host speaks IPv6 at all: `ipv6.disable=1` leaves no such file, `disable_ipv6` an
-/// address nowhere and no way to get one.
-fn has_ipv6() -> bool {
-    let off = std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6");
-    Path::new("/proc/thread-self/net/if_inet6").exists()
-        && off.map_or(true, |value| value.trim() != "1")
-}
-
-/// Debian's alternatives lead to `xtables-nft-multi` or `xtables-legacy-multi`.
-fn is_over_nft(tool: &Tool) -> bool {
-    let program = tool.restore.canonicalize();
-    program.is_ok_and(|path| {
-        path.file_name()
-            .is_some_and(|name| name.to_string_lossy().contains("nft"))
-    })
-}
-
 impl Backend for Iptables {
     fn kind(&self) -> BackendKind {
         BackendKind::Iptables
@@ -272,7 +306,7 @@ impl Backend for Iptables {
         let gates = if let Some(image) = &self.image {
             image.gates.clone()
         } else {
-            saved = self.saved()?;
+            saved = self.saved(Instant::now() + PATIENCE)?;
             self.own_gates(&saved, &headers)
         };
         let mut observed = Observed {
@@ -295,6 +329,9 @@ impl Backend for Iptables {
                 continue;
             }
             let held = self.ipset.elements(&header.name)?;
+            if !self.has_installed {
+                self.told.found(&header.name, &held, now);
+            }
             let found = members::members(&gate, chain, role.family(), &held, now);
             observed.members.extend(found);
         }
@@ -325,6 +362,18 @@ impl Backend for Iptables {
         Ok((!observed.gates.is_empty()).then_some(observed))
     }
 
+    /// In each family for itself: the original script's chains guard IPv4 alone.
+    fn missing(&mut self, desired: &Desired) -> Result<Vec<(GateName, PortRange)>, FirewallError> {
+        let saved = self.saved(Instant::now() + PATIENCE)?;
+        let is_new = |gate: &GateName| {
+            let policy = policy_chain(gate);
+            saved.iter().any(|(_, saved)| !saved.has_chain(&policy))
+        };
+        let new = desired.gates.iter().filter(|gate| is_new(&gate.name));
+        let ports = new.flat_map(|gate| gate.ports.iter().map(|port| (gate.name.clone(), *port)));
+        Ok(ports.collect())
+    }
+
     fn install(&mut self, desired: &Desired) -> Result<(), FirewallError> {
         install::install(self, desired)
     }
@@ -352,9 +401,13 @@ impl Backend for Iptables {
 
     fn teardown(&mut self) -> Result<(), FirewallError> {
         let own = self.own()?;
+        write::remove_rules(self, &own, Instant::now() + PATIENCE)?;
+        self.destroy_sets(&own)?;
         self.image = None;
-        install::remove_rules(self, &own)?;
-        self.destroy_sets(&own)
+        self.has_installed = false;
+        self.leftovers.clear();
+        self.told = Told::default();
+        Ok(())
     }
 }
 

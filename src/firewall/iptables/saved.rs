@@ -90,16 +90,35 @@ impl Rule {
     }
 
     /// What has to be the same in a rule as written and as read back, in whatever order and
-    /// wording a release of iptables prints the rest.
+    /// wording a release of iptables prints the rest: where it goes, and each condition that says
+    /// which packets it is for, with its negation.
     pub(super) fn essence(&self) -> (Option<String>, Vec<String>) {
         let words = words(&self.text);
-        let mut sets: Vec<String> = words
-            .windows(2)
-            .filter(|pair| ["--match-set", "--del-set", "--dport"].contains(&pair[0].as_str()))
-            .map(|pair| pair[1].clone())
-            .collect();
-        sets.sort_unstable();
-        (self.target(), sets)
+        let word = |index: usize| words.get(index).map_or("", String::as_str);
+        let mut conditions: Vec<String> = Vec::new();
+        for (index, key) in words.iter().enumerate() {
+            let value = word(index + 1);
+            let value = match key.as_str() {
+                "--match-set" | "--del-set" => format!("{value} {}", word(index + 2)),
+                "-s" | "-d" => {
+                    let alone = || value.parse::<IpAddr>().ok().map(IpNet::from);
+                    let net = value.parse::<IpNet>().ok().or_else(alone);
+                    net.map_or(value.to_owned(), |net| net.trunc().to_string())
+                }
+                "--ctstate" => {
+                    let mut states: Vec<&str> = value.split(',').collect();
+                    states.sort_unstable();
+                    states.join(",")
+                }
+                "-i" | "-o" | "--dport" => value.to_owned(),
+                _ => continue,
+            };
+            let is_not = index > 0 && word(index - 1) == "!";
+            let not = if is_not { "! " } else { "" };
+            conditions.push(format!("{not}{key} {value}"));
+        }
+        conditions.sort_unstable();
+        (self.target(), conditions)
     }
 
     /// The source it is limited to, if it is nothing but that: no other condition but

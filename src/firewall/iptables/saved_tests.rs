@@ -144,3 +144,35 @@ fn rules_before_ours_that_only_take_away_are_told_from_those_that_let_in() {
     let ours = "-m comment --comment portcullis -j DROP";
     assert!(!only_takes_away(ours));
 }
+
+#[test]
+fn rules_that_are_for_other_packets_are_others() {
+    let rule = |text: &str| Rule {
+        chain: "INPUT".to_owned(),
+        text: text.to_owned(),
+    };
+    let written = "-d 192.0.2.1 ! -i lo -p tcp -m tcp --dport 22 -m set --match-set ssh_grace4 src \
+                   -m conntrack ! --ctstate RELATED,ESTABLISHED -j ssh_policy";
+    let read = "-d 192.0.2.1/32 ! -i lo -p tcp -m conntrack ! --ctstate ESTABLISHED,RELATED -m tcp \
+                --dport 22 -m set --match-set ssh_grace4 src -j ssh_policy";
+    let essence = |text: &str| rule(text).essence();
+    assert_eq!(essence(written), essence(read));
+    for (from, to) in [
+        ("-d 192.0.2.1/32", ""),
+        ("-d 192.0.2.1/32", "! -d 192.0.2.1/32"),
+        ("192.0.2.1/32", "192.0.2.2/32"),
+        ("! -i lo", "-i lo"),
+        ("! -i lo", ""),
+        ("ESTABLISHED,RELATED", "NEW"),
+        ("! --ctstate", "--ctstate"),
+        ("ssh_grace4 src", "ssh_grace4 dst"),
+        ("--match-set", "! --match-set"),
+        ("--dport 22", "--dport 23"),
+        ("-j ssh_policy", "-s 192.0.2.3/32 -j ssh_policy"),
+        ("-j ssh_policy", "-j ACCEPT"),
+    ] {
+        let other = read.replace(from, to);
+        assert_ne!(other, read);
+        assert_ne!(essence(&other), essence(written), "{from} → {to}");
+    }
+}

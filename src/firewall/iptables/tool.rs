@@ -4,21 +4,28 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 use super::Variant;
 use super::names::Family;
 use crate::firewall::FirewallError;
+use crate::sys::ns::die_with_parent;
 
 /// Where the programs may be; never searched for in an environment that somebody else made.
 const DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
-/// They take 2 ms, and a second more for each that waits for the lock.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long an installation waits for all of them together. They take 2 ms each, and one that
+/// waits for the lock a second more; meanwhile nobody's knock is answered.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
+/// How long it takes to undo one that failed.
+pub(super) const UNDOING: Duration = Duration::from_secs(1);
 /// More than the rules of any machine.
 const OUTPUT_MAX: u64 = 64 * 1024 * 1024;
 /// `RESOURCE_PROBLEM` of xtables: among others, the lock was held.
@@ -53,19 +60,25 @@ fn program_name(family: Family, variant: Variant, what: &str) -> String {
     format!("{stem}{variant}-{what}")
 }
 
-fn find(name: &str) -> Option<PathBuf> {
-    DIRECTORIES
-        .iter()
-        .map(|directory| Path::new(directory).join(name))
+fn find(name: &str, first: Option<&Path>) -> Option<PathBuf> {
+    first
+        .into_iter()
+        .chain(DIRECTORIES.iter().map(Path::new))
+        .map(|directory| directory.join(name))
         .find(|path| path.exists())
 }
 
 impl Tool {
-    /// Finds the programs; the error is the name of the one that is missing.
-    pub(super) fn find(family: Family, variant: Variant) -> Result<Self, String> {
+    /// Finds the programs, before all others those in `first`; the error is the name of the one
+    /// that is missing.
+    pub(super) fn find(
+        family: Family,
+        variant: Variant,
+        first: Option<&Path>,
+    ) -> Result<Self, String> {
         let find = |what| {
             let name = program_name(family, variant, what);
-            find(&name).ok_or(name)
+            find(&name, first).ok_or(name)
         };
         Ok(Self {
             save: find("save")?,
@@ -75,8 +88,8 @@ impl Tool {
 
     /// The rules of all tables, as `iptables-save` prints them. Not of the filter table alone:
     /// where it does not exist yet, asking for it by name makes it.
-    pub(super) fn read(&self) -> Result<String, FirewallError> {
-        let ended = run(&self.save, &[], "")?;
+    pub(super) fn read(&self, until: Instant) -> Result<String, FirewallError> {
+        let ended = run(&self.save, &[], "", until)?;
         match ended.code {
             Some(0) => Ok(ended.out),
             _ => Err(ended.into_error("read the rules with", &self.save)),
@@ -84,13 +97,13 @@ impl Tool {
     }
 
     /// Carries out all of it or nothing.
-    pub(super) fn write(&self, input: &str) -> Result<Ended, FirewallError> {
-        run(&self.restore, &["--noflush", "--wait", "1"], input)
+    pub(super) fn write(&self, input: &str, until: Instant) -> Result<Ended, FirewallError> {
+        run(&self.restore, &["--noflush", "--wait", "1"], input, until)
     }
 
     /// `iptables v1.8.9 (nf_tables)`, for people.
     pub(super) fn version(&self) -> Option<String> {
-        let ended = run(&self.restore, &["--version"], "").ok()?;
+        let ended = run(&self.restore, &["--version"], "", Instant::now() + UNDOING).ok()?;
         let line = ended.out.lines().next()?.trim();
         Some(line.replacen("-restore", "", 1)).filter(|_| ended.code == Some(0))
     }
@@ -123,8 +136,13 @@ impl Ended {
     }
 }
 
-fn run(program: &Path, arguments: &[&str], input: &str) -> Result<Ended, FirewallError> {
-    bounded(program, arguments, input).map_err(|source| FirewallError::Kernel {
+fn run(
+    program: &Path,
+    arguments: &[&str],
+    input: &str,
+    until: Instant,
+) -> Result<Ended, FirewallError> {
+    bounded(program, arguments, input, until).map_err(|source| FirewallError::Kernel {
         operation: "run",
         object: program.display().to_string(),
         hint: match source.kind() {
@@ -145,21 +163,31 @@ fn memory(content: &[u8]) -> io::Result<File> {
 
 /// Input and complaints are files in memory, so that nobody waits for anybody; the end of the
 /// output is the end of the program.
-fn bounded(program: &Path, arguments: &[&str], input: &str) -> io::Result<Ended> {
+fn bounded(program: &Path, arguments: &[&str], input: &str, until: Instant) -> io::Result<Ended> {
+    if Instant::now() >= until {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
     let mut said = memory(b"")?;
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    // Nobody goes on writing when we are dead.
+    die_with_parent(&mut command);
+    let mut child = command
         .args(arguments)
         .env_clear()
         .current_dir("/")
         .stdin(memory(input.as_bytes())?)
         .stdout(Stdio::piped())
         .stderr(said.try_clone()?)
+        .process_group(0)
         .spawn()?;
     let out = match child.stdout.take() {
-        Some(pipe) => collect(pipe, Instant::now() + PATIENCE),
+        Some(pipe) => collect(pipe, until),
         None => Ok(Vec::new()),
     };
     if out.is_err() {
+        // With whatever it has started itself.
+        let group = i32::try_from(child.id()).map(Pid::from_raw);
+        let _ = group.map(|group| killpg(group, Signal::SIGKILL));
         let _ = child.kill();
     }
     let status = child.wait()?;

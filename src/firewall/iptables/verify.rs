@@ -1,13 +1,15 @@
 //! Reading back: does the kernel hold what was written?
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::machine::speaks_ipv6;
 use super::members::{Held, Sorted};
 use super::message::{Element, Key};
 use super::names::{Family, Role, parse_set};
 use super::rules::{BASES, Wanted};
 use super::saved::{Rule, Saved};
+use super::tool::PATIENCE;
 use super::{Iptables, now};
 use crate::firewall::{Desired, FirewallError};
 use crate::model::{Chain, Time};
@@ -118,10 +120,20 @@ pub(super) fn verify_members(
 /// not for a timer.
 pub(super) fn verify(backend: &mut Iptables) -> Result<Vec<String>, FirewallError> {
     let Some(image) = &backend.image else {
-        return Ok(Vec::new());
+        let begun = backend.has_installed.then_some("nothing is installed");
+        return Ok(begun.into_iter().map(str::to_owned).collect());
     };
     let headers = backend.ipset.headers()?;
+    backend
+        .leftovers
+        .retain(|set| !backend.ipset.try_destroy(set));
     let mut problems = Vec::new();
+    if !image.families.iter().any(|(f, ..)| *f == Family::V6) && speaks_ipv6() {
+        problems.push("IPv6 has been turned on and is not gated: restart".to_owned());
+    }
+    let left = backend.leftovers.iter();
+    problems
+        .extend(left.map(|set| format!("set {set} is left over: somebody else's rule uses it")));
     for spec in &image.sets {
         match headers.iter().find(|header| header.name == spec.name) {
             None => problems.push(format!("set {} is missing", spec.name)),
@@ -131,7 +143,7 @@ pub(super) fn verify(backend: &mut Iptables) -> Result<Vec<String>, FirewallErro
             Some(_) => {}
         }
     }
-    for (family, saved) in backend.saved()? {
+    for (family, saved) in backend.saved(Instant::now() + PATIENCE)? {
         let program = match family {
             Family::V4 => "iptables",
             Family::V6 => "ip6tables",

@@ -409,13 +409,16 @@ impl Backend for Nftables {
     }
 
     fn teardown(&mut self) -> Result<(), FirewallError> {
-        self.image = None;
         self.known = None;
         self.verified = None;
         let step = encode::delete_table(TABLE);
         match self.kernel.commit(&[&step], None) {
-            Err(failure) if failure.errno() == Some(libc::ENOENT) => Ok(()),
-            result => result.map_err(FirewallError::from),
+            Err(failure) if failure.errno() == Some(libc::ENOENT) => {}
+            result => result?,
         }
+        self.image = None;
+        self.told = Told::default();
+        self.has_installed = false;
+        Ok(())
     }
 }

@@ -77,7 +77,8 @@ impl Nftables {
     /// installed, nothing is missing.
     pub(super) fn verify_skeleton(&mut self) -> Result<Vec<String>, Failure> {
         let Some(image) = &self.image else {
-            return Ok(Vec::new());
+            let begun = self.has_installed.then_some("nothing is installed");
+            return Ok(begun.into_iter().map(str::to_owned).collect());
         };
         let state = self.kernel.state()?;
         Ok(compare(image, &state))

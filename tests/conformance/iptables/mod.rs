@@ -1,6 +1,7 @@
 //! What only iptables has: other people's rules in the same table, the original script's chains,
 //! sets that are somebody else's, a lock.
 
+mod failing;
 mod program;
 
 use std::fs::{File, OpenOptions, write};
@@ -17,7 +18,7 @@ use portcullis::model::Chain;
 use portcullis::policy::{BackendChoice, Verdict};
 
 use crate::world::{
-    A, A6, B, C, Column, Tried, World, banned, filter, member_at, rules, secs, ssh, trusted,
+    A, A6, B, B6, C, Column, Tried, World, banned, filter, member_at, rules, secs, ssh, trusted,
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,7 +31,21 @@ const TESTS: &[Test] = &[
     ("the original is taken over", takes_over),
     ("somebody else's chain is refused", refuses_chains),
     ("somebody else's set is refused", refuses_sets),
+    ("somebody else's set of our type is refused", refuses_kin),
     ("a set with other settings is replaced", replaces_sets),
+    (
+        "neither family if one cannot be written",
+        failing::half_written,
+    ),
+    ("a slow program", failing::slow),
+    (
+        "a set that somebody else uses is left over",
+        failing::left_over,
+    ),
+    (
+        "sessions outlive taking the original over",
+        failing::takes_over_sessions,
+    ),
     ("verdict return goes on through the host's chain", returns),
     ("verdict return with once and open", returns_once),
     ("a full set is said to be full", full),
@@ -38,7 +53,7 @@ const TESTS: &[Test] = &[
     ("a chain in use is not forced", in_use),
     ("auto chooses iptables and remembers", chooses),
     ("a change of backend leaves nothing behind", changes),
-    ("without IPv6", without_ipv6),
+    ("IPv6 is gated though it is switched off", without_ipv6),
     ("unchanged rules are not written again", unchanged),
 ];
 
@@ -47,6 +62,10 @@ const PROGRAM: &[Test] = &[
     (
         "the program takes the original over",
         program::original_is_taken_over,
+    ),
+    (
+        "the original gives way to nftables",
+        program::original_gives_way_to_nftables,
     ),
     (
         "the program changes its backend",
@@ -309,22 +328,36 @@ fn refuses_sets(world: &mut World) -> Tried {
     Ok(())
 }
 
-fn replaces_sets(world: &mut World) -> Tried {
+/// A set with our name and type that other rules use for something else.
+fn refuses_kin(world: &mut World) -> Tried {
     ipset(world, &["create", "ssh_filter4", "hash:net"]);
     ipset(world, &["add", "ssh_filter4", "192.0.2.11"]);
-    let one = [
-        "-A",
-        "INPUT",
-        "-m",
-        "set",
-        "--match-set",
-        "ssh_filter4",
-        "src",
-        "-j",
-        "ACCEPT",
-    ];
-    iptables(world, "iptables", &one);
-    world.install(vec![ssh()], vec![filter(A, 300)]);
+    let one = "-A INPUT -m set --match-set ssh_filter4 src -j DROP";
+    iptables(world, "iptables", &one.split(' ').collect::<Vec<_>>());
+    let error = refusal(world, vec![ssh()]);
+    assert!(matches!(error, FirewallError::Foreign { .. }), "{error}");
+    assert!(error.to_string().contains("set ssh_filter4"), "{error}");
+    assert_eq!(ipset(world, &["list", "-n"]), "ssh_filter4\n");
+    assert_eq!(world.who(&[A, B]), [A]);
+    Ok(())
+}
+
+/// The rules of an earlier release refer to it.
+fn replaces_sets(world: &mut World) -> Tried {
+    let variant = variant(world);
+    let desired = Desired {
+        gates: vec![ssh()],
+        members: vec![filter(A, 300)],
+        sessions: vec![],
+    };
+    world.server.run(|| -> OnServer {
+        let restraints = Restraints { maxelem: 16 };
+        Iptables::open_restrained(variant, restraints)?.install(&desired)
+    })??;
+    world.restart()?;
+    let held = world.observed().expect("they are there").members;
+    world.install(vec![ssh()], held);
+    assert!(ipset(world, &["list", "ssh_filter4"]).contains("maxelem 1048576"));
     assert_eq!(world.who(&[A, B]), [A]);
     assert_eq!(world.members(), ["ssh_filter 192.0.2.10/32 300 test"]);
     Ok(())
@@ -464,6 +497,10 @@ fn in_use(world: &mut World) -> Tried {
         .expect_err("it is in use");
     assert!(matches!(error, FirewallError::Program { .. }), "{error}");
     assert_eq!(saved(world), before, "all or nothing");
+    assert_eq!(world.with(|backend| backend.verify())?, [""; 0]);
+    iptables(world, "iptables", &["-D", "INPUT", "1"]);
+    let problems = world.with(|backend| backend.verify())?;
+    assert_eq!(problems.len(), 1, "it is still watched over: {problems:?}");
     assert!(!world.gets_in(A));
     iptables(world, "iptables", &["-F", "own"]);
     world.with(|backend| backend.teardown())?;
@@ -568,28 +605,29 @@ fn changes(world: &mut World) -> Tried {
     Ok(())
 }
 
+/// `disable_ipv6` is a switch that anybody may turn back, for one interface alone, at any time.
 fn without_ipv6(world: &mut World) -> Tried {
     world.server.sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
-    let variant = variant(world);
-    world.server.run(|| -> OnServer {
-        let mut backend = Iptables::open(variant)?;
-        assert!(
-            backend
-                .notes()
-                .iter()
-                .any(|note| note.contains("IPv6 is off"))
-        );
-        let desired = Desired {
-            gates: vec![ssh()],
-            members: vec![filter(A, 300), filter(A6, 300)],
-            sessions: vec![],
-        };
-        backend.install(&desired)?;
-        assert_eq!(backend.verify()?, Vec::<String>::new());
-        Ok(())
-    })??;
+    world.restart()?;
+    world.install(vec![ssh()], vec![filter(A, 300), filter(A6, 300)]);
     assert_eq!(world.who(&[A, B]), [A]);
-    assert!(!iptables(world, "ip6tables-save", &[]).contains("ssh_"));
+    assert!(iptables(world, "ip6tables-save", &[]).contains("ssh_policy"));
+    world
+        .server
+        .sysctl("net/ipv6/conf/eth0/disable_ipv6", "0")?;
+    world.server.sysctl("net/ipv6/conf/eth0/accept_dad", "0")?;
+    let add = [
+        "-6",
+        "addr",
+        "add",
+        "2001:db8::1/64",
+        "dev",
+        "eth0",
+        "nodad",
+    ];
+    let (well, said) = run(world, "/usr/sbin/ip", &add);
+    assert!(well, "{said}");
+    assert_eq!(world.who(&[A, B, A6, B6]), [A, A6]);
     Ok(())
 }
 

@@ -117,6 +117,48 @@ pub(super) fn original_is_taken_over(world: &mut World) -> Tried {
     Ok(())
 }
 
+/// With the policy as it is shipped, which asks for nftables.
+pub(super) fn original_gives_way_to_nftables(world: &mut World) -> Tried {
+    // Where INPUT drops the rest, nothing of another table lets anybody in.
+    let original = ORIGINAL.replace("INPUT DROP", "INPUT ACCEPT");
+    restore(world, "iptables", &original);
+    let trusted = ["-s", A, "-j", "ACCEPT"];
+    iptables(
+        world,
+        "iptables",
+        &[&["-A", "ssh_trusted"][..], &trusted].concat(),
+    );
+    let other = ["-N", "web_policy"];
+    iptables(world, "iptables", &other);
+    let programs = Programs {
+        knockd: Program::at(env!("CARGO_BIN_EXE_knockd")),
+        knockctl: Some(Program::at(env!("CARGO_BIN_EXE_knockctl"))),
+    };
+    let policy =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/policy/knockd.yaml"))?;
+    assert!(policy.contains("backend: nftables"));
+    let mut daemon = Daemon::prepare(&world.lab, &world.server, &programs, &policy, "")?;
+    let (refused, strange, _) = while_connecting(world, || daemon.start().expect("it starts"));
+    assert_eq!(
+        (refused, strange > 0),
+        (0, true),
+        "B is within 192.0.2.8/30"
+    );
+    let list = told(&daemon, &["list"]);
+    for known in ["192.0.2.12", "192.0.2.20", "192.0.2.8/30", A] {
+        assert!(list.contains(known), "{known}: {list}");
+    }
+    assert_eq!(world.who(&[A, C]), [A]);
+    let rules = saved(world);
+    assert!(!rules.contains("ssh_"), "{rules}");
+    assert!(rules.contains("web_policy") && rules.contains("--dport 80"));
+    let reply = daemon.run_knockd(&["teardown"])?;
+    assert_eq!(reply.code, Some(0), "{reply:?}");
+    assert_eq!(saved(world), rules, "what is not ours stays");
+    assert_eq!(world.who(&[A, C]), [A, C]);
+    Ok(())
+}
+
 /// The new backend before the old one goes.
 pub(super) fn backend_is_changed(world: &mut World) -> Tried {
     let mut daemon = daemon(world, "nftables", &format!("{A}\n"))?;
