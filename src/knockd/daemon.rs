@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use crate::capture::{Capture, CaptureError, Drained};
 use crate::engine::{Action, Engine, Event, LogLevel, Outcome};
@@ -17,18 +17,17 @@ use crate::firewall::foreign::Foreign;
 use crate::firewall::{Backend, Change, FirewallError};
 use crate::links::Links;
 use crate::matcher::{Matcher, Scope, SequenceId};
-use crate::model::{Bucket, Chain, Proto, Time};
+use crate::model::{Bucket, Chain, Time};
 use crate::packet;
 use crate::policy::Policy;
 use crate::resolver::{self, Resolver};
-use crate::sessions;
 use crate::sys::clock;
 
 use super::force::put_in_force;
 use super::memory::{Memory, Written};
 use super::problems::{FIREWALL, Problems, RULES};
 use super::roster::Roster;
-use super::wants::{gate_addresses, names, neutral, spec};
+use super::wants::{neutral, spec};
 
 /// Everything that runs.
 pub(super) struct Daemon {
@@ -293,125 +292,6 @@ impl Daemon {
         if self.problems.get(FIREWALL).is_none() {
             info!("the rules are as they should be again");
             self.verify_rules();
-        }
-    }
-
-    /// Follows interfaces and addresses that came or went.
-    pub(super) fn links_changed(&mut self) {
-        match self.links.update() {
-            Ok(change) => {
-                if change.interfaces {
-                    self.follow_interfaces();
-                }
-                if change.addresses {
-                    self.follow_addresses();
-                }
-                self.problems.set("interfaces", None);
-            }
-            Err(error) => self.problems.set("interfaces", Some(error.to_string())),
-        }
-    }
-
-    /// Tells scope and engine which addresses are ours.
-    pub(super) fn follow_addresses(&mut self) {
-        let own: Vec<IpAddr> = self.links.own_addresses().iter().copied().collect();
-        debug!("own addresses: {own:?}");
-        self.scope.set_own(own.iter().copied());
-        self.scope
-            .set_broadcast(self.links.broadcast_addresses().iter().copied());
-        self.handle(Event::OwnAddresses(own));
-    }
-
-    /// Tells the kernel's filter what is wanted, and says which interfaces are waited for.
-    pub(super) fn follow_interfaces(&mut self) {
-        let neutral = neutral(self.engine.policy(), &self.listening);
-        self.matcher.set_neutral(neutral.iter().copied());
-        let (spec, missing) = spec(
-            self.engine.policy(),
-            self.interface.as_deref(),
-            &neutral,
-            &self.links,
-        );
-        let result = self.capture.set_filter(&spec);
-        self.problems
-            .set("capture", result.err().map(|error| error.to_string()));
-        let names = missing.join(", ");
-        let waiting = format!("waiting for interface {names}: no knocks are heard there");
-        self.problems
-            .set("knocks", (!missing.is_empty()).then_some(waiting));
-    }
-
-    /// Looks which ports are listened on; those are not foreign to whoever connects to them.
-    pub(super) fn look_for_listeners(&mut self) {
-        match sessions::listening_ports() {
-            Ok(ports) => {
-                let tcp = ports.into_iter().filter(|port| port.proto == Proto::Tcp);
-                let tcp: Vec<u16> = tcp.map(|port| port.port).collect();
-                self.problems.set("listeners", None);
-                if tcp != self.listening {
-                    debug!("listening: {tcp:?}");
-                    self.listening = tcp;
-                    self.follow_interfaces();
-                }
-            }
-            Err(error) => self.problems.set("listeners", Some(error.to_string())),
-        }
-    }
-
-    /// Looks after exactly the names that whitelist and policy have, and tells the engine what
-    /// they stand for.
-    pub(super) fn follow_names(&mut self) {
-        let names = names(self.engine.policy(), &self.roster);
-        self.unresolved.retain(|name| names.contains(name));
-        self.resolver.set_names(names);
-        self.follow_gates();
-    }
-
-    /// Tells the engine what gates with a name stand for.
-    fn follow_gates(&mut self) {
-        self.scope.set_gates(self.engine.policy());
-        let resolved = gate_addresses(self.engine.policy(), &self.roster);
-        self.handle(Event::GateAddresses(resolved));
-    }
-
-    /// A name has other addresses, or none.
-    pub(super) fn name_changed(&mut self, event: resolver::Event) {
-        let change = match event {
-            resolver::Event::Resolved {
-                name,
-                addresses,
-                valid_for,
-            } => {
-                debug!("{name} is {addresses:?} for {valid_for:?}");
-                if self.unresolved.remove(&name) {
-                    info!("{name} resolves again");
-                }
-                self.memory.name(&name, &addresses);
-                self.roster.resolved(&name, addresses)
-            }
-            resolver::Event::Failed { name, why, keeping } => {
-                // It is tried again and again; once is enough for the log.
-                if self.unresolved.insert(name.clone()) {
-                    let kept = if keeping {
-                        "; its last good addresses are kept"
-                    } else {
-                        ""
-                    };
-                    warn!("cannot resolve {name}: {why}{kept}");
-                }
-                if keeping {
-                    None
-                } else {
-                    self.roster.resolved(&name, Vec::new())
-                }
-            }
-        };
-        if let Some(change) = change {
-            self.handle(Event::WhitelistEdit {
-                add: change.add,
-                remove: change.remove,
-            });
-            self.follow_gates();
         }
     }
 
