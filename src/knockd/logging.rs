@@ -179,3 +179,48 @@ fn open(path: &Path) -> Result<File, LogError> {
             source,
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_line_after_reopen_goes_into_a_new_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let reopen = Arc::new(AtomicBool::new(false));
+        let file = open(&path).unwrap();
+        let target = Target::File {
+            path: path.clone(),
+            file,
+        };
+        let mut output = Output {
+            target,
+            reopen: Arc::clone(&reopen),
+        };
+        output.write_all(b"one\n").unwrap();
+        fs::rename(&path, dir.path().join("log.1")).unwrap();
+        output.write_all(b"two\n").unwrap();
+        assert!(!path.exists(), "nobody has said that it was moved");
+        reopen.store(true, Ordering::Relaxed);
+        output.write_all(b"three\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "three\n");
+
+        // Where it cannot be opened the old file goes on, and says so.
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        reopen.store(true, Ordering::Relaxed);
+        output.write_all(b"four\n").unwrap();
+        assert!(fs::metadata(&path).unwrap().is_dir());
+    }
+
+    #[test]
+    fn the_first_word_of_a_line_is_its_level() {
+        assert_eq!(severity(b" WARN x"), Severity::LOG_WARNING);
+        assert_eq!(severity(b"ERROR x"), Severity::LOG_ERR);
+        assert_eq!(severity(b" INFO WARN"), Severity::LOG_INFO);
+        assert_eq!(severity(b"TRACE x"), Severity::LOG_DEBUG);
+    }
+}
