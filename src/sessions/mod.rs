@@ -61,16 +61,6 @@ pub fn listening_ports() -> Result<Vec<KnockPort>, SessionError> {
     Ok(ports)
 }
 
-/// Whether something listens on that port.
-pub fn listening(port: KnockPort) -> Result<bool, SessionError> {
-    let states = match port.proto {
-        Proto::Tcp => LISTEN,
-        Proto::Udp => CLOSE,
-    };
-    let sockets = sockets(port.proto, states)?;
-    Ok(sockets.iter().any(|(local, _)| local.port() == port.port))
-}
-
 fn sockets(proto: Proto, states: u32) -> Result<Vec<(SocketAddr, SocketAddr)>, SessionError> {
     let failed = |source| SessionError {
         what: proto,
@@ -174,11 +164,10 @@ mod tests {
         let tcp_port = KnockPort::tcp(tcp.local_addr().unwrap().port());
         let udp_port = KnockPort::udp(udp.local_addr().unwrap().port());
         for port in [tcp_port, udp_port] {
-            assert!(listening(port).unwrap(), "{port}");
             assert!(listening_ports().unwrap().contains(&port), "{port}");
         }
         drop(tcp);
-        assert!(!listening(tcp_port).unwrap());
+        assert!(!listening_ports().unwrap().contains(&tcp_port));
     }
 
     proptest! {
