@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::model::{GateName, KnockName, KnockPort, Lifetime, Proto};
 use crate::packet;
 use crate::policy::{
-    BackendChoice, Firewall, Gate, Hook, Interfaces, Knock, KnockAction, OnStop, Policy,
+    BackendChoice, BanRule, Firewall, Gate, Hook, Interfaces, Knock, KnockAction, OnStop, Policy,
     ScanAction, ScanGuard, TcpFlags, Verdict,
 };
 
@@ -44,6 +44,7 @@ pub(crate) fn knock(name: &str, ports: &str, action: KnockAction) -> Knock {
         action,
         gates: vec![GateName::new("ssh").unwrap()],
         lifetime: None,
+        ban: None,
     }
 }
 
@@ -61,6 +62,7 @@ pub(crate) fn policy(gates: Vec<Gate>, knocks: Vec<Knock>) -> Policy {
             within: Duration::from_secs(75),
             action: ScanAction::None,
         },
+        ban: BanRule::default(),
         memory: 64 << 10,
         gates,
         knocks,

@@ -11,6 +11,7 @@ mod commands;
 mod event;
 mod knocks;
 mod ledger;
+mod offences;
 mod out;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use crate::policy::Policy;
 
 pub use event::{Action, Command, Event, Flush, Log, LogLevel, Outcome, TrustEdit, Who};
 use ledger::{Grant, Ledger};
+use offences::Steps;
 use out::Out;
 use trust::Runtime;
 pub use views::{GateView, KnockView};
@@ -55,9 +57,12 @@ pub struct Engine {
     gate_addresses: HashMap<GateName, Vec<IpAddr>>,
     fired: HashMap<KnockName, u64>,
     bans: Bucket,
+    /// Towards bans that need more than one step on a decoy.
+    steps: Steps,
     lines: Bucket,
     sweep_lines: Bucket,
     refused_bans: u64,
+    evicted_bans: u64,
     unlogged: u64,
 }
 
@@ -73,9 +78,11 @@ impl Engine {
             gate_addresses: HashMap::new(),
             fired: HashMap::new(),
             bans: Bucket::new(10, 10),
+            steps: Steps::default(),
             lines: Bucket::new(20, 100),
             sweep_lines: Bucket::new(1, 20),
             refused_bans: 0,
+            evicted_bans: 0,
             unlogged: 0,
         }
     }
@@ -222,6 +229,7 @@ impl Engine {
                         deadline,
                         reason: reason.to_owned(),
                     };
+                    self.recall_ban(index, member.net, reason, deadline, out.now);
                     for net in self.outside_trust(index, member.net) {
                         let held = self.ledgers[index].banned().get(net);
                         if held.is_none_or(|ban| ban.grant.deadline < grant.deadline) {

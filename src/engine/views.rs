@@ -187,6 +187,11 @@ impl Engine {
         self.refused_bans
     }
 
+    /// Bans by knock that were lifted because a gate held the most that it may.
+    pub fn evicted_bans(&self) -> u64 {
+        self.evicted_bans
+    }
+
     /// Whether a new connection from the address would be let in at the gate, were the kernel to
     /// hold what the engine has decided. For the tests of its promises.
     #[cfg(test)]

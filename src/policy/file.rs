@@ -5,17 +5,18 @@ use std::path::Path;
 use super::node::{self, At, Node, Value};
 use super::problem::{PolicyErrors, Problem, quote};
 use super::reader::Reader;
-use super::{Interfaces, Policy, conflicts, gates, knocks, settings};
+use super::{Interfaces, Policy, bans, conflicts, gates, knocks, settings};
 
 /// More is no policy. A thousand knocks of 32 ports take a quarter of it.
 pub const MOST_BYTES: usize = 1024 * 1024;
 
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 9] = [
     "interface",
     "firewall",
     "trusted",
     "never_ban",
     "scan_guard",
+    "ban",
     "memory",
     "gates",
     "knocks",
@@ -81,16 +82,26 @@ fn read(reader: &mut Reader, root: &Node, file: &Path) -> Option<Policy> {
     let placed_gates = placed_gates.unwrap_or_default();
     conflicts::check(reader, &placed_gates, &placed_knocks);
 
+    let ban = fields.get("ban").map(|node| bans::read(reader, node));
     let timeouts = placed_knocks.iter().map(|placed| placed.knock.seq_timeout);
     let longest = timeouts.max().unwrap_or(knocks::SEQ_TIMEOUT);
     let interfaces = fields.get("interface");
     let never_ban = fields.get("never_ban");
+    let scan_guard = settings::scan_guard(reader, fields.get("scan_guard"), longest);
+    bans::check(
+        reader,
+        ban.as_ref(),
+        &placed_gates,
+        &placed_knocks,
+        scan_guard.action,
+    );
     Some(Policy {
         interfaces: interfaces.map_or(Interfaces::Any, |node| settings::interfaces(reader, node)),
         firewall,
         trusted: Some(settings::trusted(reader, fields.get("trusted"), file)),
         never_ban: never_ban.map_or(Vec::new(), |node| settings::never_ban(reader, node)),
-        scan_guard: settings::scan_guard(reader, fields.get("scan_guard"), longest),
+        scan_guard,
+        ban: ban.map(|placed| placed.rule).unwrap_or_default(),
         memory: settings::memory(reader, fields.get("memory")),
         gates: placed_gates.into_iter().map(|placed| placed.gate).collect(),
         knocks: placed_knocks

@@ -169,6 +169,7 @@ impl Engine {
             let name = self.policy.gates[gate].name.clone();
             for &net in nets {
                 if self.ledgers[gate].lift(net).is_some() {
+                    self.ledgers[gate].past.forgive(net);
                     out.remove(&name, Chain::Banned, net);
                     let mut line = format!("{name}: the ban of {} is lifted", shown(net));
                     if let Some((wider, _)) = self.ledgers[gate].banned().lookup(net) {
@@ -225,6 +226,7 @@ impl Engine {
                     .collect();
                 for &net in &nets {
                     self.ledgers[gate].lift(net);
+                    self.ledgers[gate].past.forgive(net);
                     out.remove(&name, Chain::Banned, net);
                 }
                 if !nets.is_empty() {

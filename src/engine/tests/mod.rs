@@ -3,6 +3,7 @@
 
 mod commands;
 mod knocks;
+mod offences;
 mod properties;
 mod start;
 
