@@ -323,6 +323,8 @@ pub struct PacketStatus {
     pub refused: u64,
     /// Bans by knock that were not written because there were too many at once.
     pub refused_bans: u64,
+    /// Bans by knock that were lifted because a gate held the most that it may.
+    pub evicted_bans: u64,
 }
 
 /// Records of what sources have knocked.

@@ -23,6 +23,7 @@ use crate::policy::Policy;
 use crate::resolver::{self, Resolver};
 use crate::sys::clock;
 
+use super::cut::Cutter;
 use super::force::put_in_force;
 use super::memory::{Memory, Written};
 use super::problems::{FIREWALL, Problems, RULES};
@@ -46,6 +47,8 @@ pub(super) struct Daemon {
     /// Looks at the firewalls of others.
     pub(super) foreign: Option<Foreign>,
     pub(super) capture: Capture,
+    /// Ends open sessions of the banned.
+    pub(super) cutter: Cutter,
     pub(super) links: Links,
     pub(super) resolver: Resolver,
     pub(super) roster: Roster,
@@ -216,11 +219,15 @@ impl Daemon {
     /// but installing takes its time, so it is not tried again with every packet.
     fn apply(&mut self, changes: &[Change]) -> Result<(), FirewallError> {
         match self.firewall.apply(changes) {
+            Ok(()) => {
+                self.cutter.changed(&self.engine, changes);
+                Ok(())
+            }
             Err(error) if self.retry.is_none() => {
                 warn!("{error}; installing everything anew");
                 self.install()
             }
-            result => result,
+            Err(error) => Err(error),
         }
     }
 
@@ -250,6 +257,7 @@ impl Daemon {
     pub(super) fn install(&mut self) -> Result<(), FirewallError> {
         self.notice_used_up()?;
         put_in_force(&mut *self.firewall, &mut self.engine)?;
+        self.cutter.installed(&self.engine);
         // It has been read back.
         self.problems.set(RULES, None);
         Ok(())

@@ -4,6 +4,7 @@
 mod alarm;
 mod answers;
 mod cli;
+mod cut;
 mod daemon;
 mod follow;
 mod force;

@@ -182,6 +182,7 @@ impl Daemon {
             not_for_us: self.packets.not_for_us,
             refused: self.packets.refused,
             refused_bans: self.engine.refused_bans(),
+            evicted_bans: self.engine.evicted_bans(),
         }
     }
 
@@ -263,6 +264,7 @@ impl Daemon {
             return Err(error);
         }
         self.firewall = chosen.backend;
+        self.cutter.installed(&self.engine);
         self.backend_reason = chosen.reason;
         self.memory.backend(self.firewall.kind());
         self.problems.set_all(FORMER, remove_all(chosen.former));

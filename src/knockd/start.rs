@@ -22,6 +22,7 @@ use crate::resolver::{self, Known, Resolver};
 use crate::store::{KnownName, RuntimeTrust, Store};
 
 use super::cli::Options;
+use super::cut::Cutter;
 use super::daemon::{self, Daemon, Packets, now};
 use super::force::put_in_force;
 use super::lock::LockError;
@@ -326,6 +327,7 @@ pub(super) fn listen(
         firewall,
         foreign: None,
         capture,
+        cutter: Cutter::default(),
         links,
         resolver,
         roster,
@@ -344,5 +346,6 @@ pub(super) fn listen(
     daemon.follow_interfaces();
     daemon.follow_names();
     daemon.look_around();
+    daemon.cutter.installed(&daemon.engine);
     Ok((daemon, names))
 }

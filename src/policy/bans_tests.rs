@@ -129,7 +129,7 @@ fn each_mistake_has_its_message() {
             "2:83: found `escalate: true` where the knock `a` bans for good, expected a duration that ends, such as `for: 10m`",
         ]),
         ("<G>knocks: { a: { sequence: [1, 2], action: accept, ban: {} } }\n", &[
-            "2:53: found `ban`, expected it only with `action: drop`",
+            "2:50: found `ban`, expected it only with `action: drop`",
         ]),
     ];
     for (short, expected) in cases {

@@ -252,7 +252,7 @@ fn ban_rule(policy: &Policy, own: Option<BanRule>) -> String {
     }
     if let Some(longest) = rule.longest {
         let longest = Lifetime::For(longest);
-        text += &format!("; each further ban lasts twice as long, up to {longest}");
+        return format!("{text}; each further ban lasts twice as long, up to {longest}");
     }
     text
 }
