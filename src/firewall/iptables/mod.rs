@@ -9,6 +9,7 @@
 mod changes;
 mod install;
 mod ipset;
+mod look_up;
 mod machine;
 mod members;
 mod message;
@@ -22,6 +23,7 @@ mod verify;
 mod write;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Instant;
 
@@ -38,7 +40,7 @@ use self::saved::{Saved, Standing};
 use self::table::Tables;
 use self::told::Told;
 use self::tool::{PATIENCE, Tool};
-use super::{Backend, BackendKind, Change, Desired, FirewallError, Member, Observed};
+use super::{Backend, BackendKind, Change, Desired, FirewallError, Hit, Member, Observed};
 use crate::model::{Chain, GateName, Lifetime, PortRange, Time};
 use crate::sys::clock;
 
@@ -360,6 +362,10 @@ impl Backend for Iptables {
             }
         }
         Ok((!observed.gates.is_empty()).then_some(observed))
+    }
+
+    fn look_up(&mut self, gate: &GateName, address: IpAddr) -> Result<Vec<Hit>, FirewallError> {
+        self.hits(gate, address)
     }
 
     /// In each family for itself: the original script's chains guard IPv4 alone.

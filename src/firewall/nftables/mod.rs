@@ -10,6 +10,7 @@ mod fill;
 mod fresh;
 mod kernel;
 mod known;
+mod look_up;
 mod members;
 mod names;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod told;
 mod verify;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use self::decode::{Held, intervals};
@@ -37,7 +39,7 @@ use self::reading::{Kept, Reading};
 use self::rules::Earlier;
 use self::segments::to_nets;
 use self::told::Told;
-use super::{Backend, BackendKind, Change, Desired, FirewallError, Member, Observed};
+use super::{Backend, BackendKind, Change, Desired, FirewallError, Hit, Member, Observed};
 use crate::model::{Chain, GateName, PortRange};
 
 /// Whether `nf_tables` can be used here.
@@ -365,6 +367,10 @@ impl Backend for Nftables {
             self.told.found(&observed.members, now);
         }
         Ok(Some(observed))
+    }
+
+    fn look_up(&mut self, gate: &GateName, address: IpAddr) -> Result<Vec<Hit>, FirewallError> {
+        self.hits(gate, address).map_err(FirewallError::from)
     }
 
     fn missing(&mut self, desired: &Desired) -> Result<Vec<(GateName, PortRange)>, FirewallError> {
