@@ -7,7 +7,7 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use super::Refusal;
+use super::{Refusal, WhyEntry};
 use crate::model::{Chain, GateName};
 
 /// The version of the protocol; both sides refuse any other.
@@ -44,6 +44,8 @@ pub enum Verb {
     Status,
     /// What the kernel holds.
     List,
+    /// What happens to a new connection from an address, and why.
+    Why,
     /// Whether the daemon answers.
     Ping,
     /// Read the policy and the whitelist again.
@@ -54,7 +56,7 @@ pub enum Verb {
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Verb; 13] = [
+    pub const ALL: [Verb; 14] = [
         Verb::Accept,
         Verb::Drop,
         Verb::Trust,
@@ -65,6 +67,7 @@ impl Verb {
         Verb::Close,
         Verb::Status,
         Verb::List,
+        Verb::Why,
         Verb::Ping,
         Verb::Reload,
         Verb::Teardown,
@@ -83,6 +86,7 @@ impl Verb {
             Verb::Close => "close",
             Verb::Status => "status",
             Verb::List => "list",
+            Verb::Why => "why",
             Verb::Ping => "ping",
             Verb::Reload => "reload",
             Verb::Teardown => "teardown",
@@ -91,7 +95,7 @@ impl Verb {
 
     /// Whether it only looks. Everything else is for root.
     pub const fn only_reads(self) -> bool {
-        matches!(self, Verb::Status | Verb::List | Verb::Ping)
+        matches!(self, Verb::Status | Verb::List | Verb::Why | Verb::Ping)
     }
 }
 
@@ -225,7 +229,7 @@ impl Response {
     }
 }
 
-/// What `status` and `list` answer with.
+/// What `status`, `list` and `why` answer with.
 ///
 /// The daemon serializes the typed variants as they are, so that a hundred thousand members never
 /// become a tree of JSON values in its memory; the client reads all of them as `Json`.
@@ -241,6 +245,11 @@ pub enum Data {
     List {
         /// In any order.
         entries: Vec<ListEntry>,
+    },
+    /// The answer to `why`.
+    Why {
+        /// For each address, each gate.
+        entries: Vec<WhyEntry>,
     },
     /// Anything else, or what a client received.
     Json(Value),

@@ -13,6 +13,7 @@ mod knocks;
 mod ledger;
 mod offences;
 mod out;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -32,6 +33,7 @@ pub use event::{Action, Command, Event, Flush, Log, LogLevel, Outcome, TrustEdit
 use ledger::{Grant, Ledger};
 use offences::Steps;
 use out::Out;
+pub use standing::{Decided, Standing};
 use trust::Runtime;
 pub use views::{GateView, KnockView};
 

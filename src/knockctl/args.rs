@@ -11,7 +11,7 @@ use crate::control::{DEFAULT_SOCKET, Request, Verb};
     version,
     after_help = "Exit status: 0 done, or nothing to do; 1 failed; 2 bad arguments; 3 knockd is not \
 running;\n4 refused by a safety rule (--force); 5 running, but degraded.\n\nRoot may do everything, \
-members of the group knockd may use status, list and ping."
+members of the group knockd may use status, list, why and ping."
 )]
 pub(super) struct Arguments {
     /// The control socket of knockd
@@ -137,6 +137,14 @@ pub(super) enum Command {
         #[command(flatten)]
         gates: Gates,
     },
+    /// Show what happens now to a new connection from an address, and why
+    Why {
+        /// IPv4 or IPv6 addresses
+        #[arg(required = true, value_name = "IP")]
+        addresses: Vec<String>,
+        #[command(flatten)]
+        gates: Gates,
+    },
     /// Ask whether knockd answers
     Ping,
     /// Have knockd read its policy and whitelist again
@@ -198,6 +206,7 @@ impl Command {
             },
             Command::Close { gates } => of(Verb::Close, &[], gates),
             Command::List { kinds, gates } => of(Verb::List, kinds, gates),
+            Command::Why { addresses, gates } => of(Verb::Why, addresses, gates),
             Command::Status => Request::new(Verb::Status, [""; 0]),
             Command::Ping => Request::new(Verb::Ping, [""; 0]),
             Command::Reload => Request::new(Verb::Reload, [""; 0]),

@@ -5,6 +5,7 @@ mod args;
 mod show;
 #[cfg(test)]
 mod tests;
+mod why;
 
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
@@ -114,6 +115,7 @@ impl Answer {
         match (&self.data, self.verb) {
             (Some(data), Verb::Status) => show::status(out, data, terminal),
             (Some(data), Verb::List) => show::list(out, data, terminal),
+            (Some(data), Verb::Why) => why::why(out, data),
             (Some(data), _) => writeln!(out, "{data:#}"),
             (None, Verb::Ping) if self.code == 0 && self.done.is_empty() => {
                 writeln!(out, "knockd answers")

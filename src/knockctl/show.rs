@@ -142,11 +142,19 @@ pub(super) fn status(out: &mut impl Write, data: &Value, terminal: bool) -> io::
         packets.foreign,
         packets.not_for_us,
         packets.refused
-    )
+    )?;
+    if packets.refused_bans + packets.evicted_bans > 0 {
+        writeln!(
+            out,
+            "bans     {} by knock not written, too many at once; {} lifted to make room for others",
+            packets.refused_bans, packets.evicted_bans
+        )?;
+    }
+    Ok(())
 }
 
 /// `4m59s`, or `never`.
-fn time_left(seconds: Option<u64>) -> String {
+pub(super) fn time_left(seconds: Option<u64>) -> String {
     seconds
         .map_or(Lifetime::Never, |secs| {
             Lifetime::For(Duration::from_secs(secs))

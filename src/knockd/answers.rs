@@ -99,11 +99,21 @@ pub(super) fn is_host(net: IpNet) -> bool {
     net.prefix_len() == net.max_prefix_len()
 }
 
-fn found(reason: &str) -> String {
+/// The reason of a member that was found.
+pub(super) fn found(reason: &str) -> String {
     if reason.is_empty() {
         FOUND_IN_KERNEL.to_owned()
     } else {
         reason.to_owned()
+    }
+}
+
+/// An address without a prefix length, or a network.
+pub(super) fn shown(net: IpNet) -> String {
+    if is_host(net) {
+        net.addr().to_string()
+    } else {
+        net.to_string()
     }
 }
 

@@ -22,6 +22,7 @@ mod start;
 mod supervisor;
 mod wants;
 mod whitelisting;
+mod why;
 
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;

@@ -53,6 +53,7 @@ impl Daemon {
             Asked::Untrust { entries, .. } => self.untrust(&entries, who),
             Asked::Status => self.status(),
             Asked::List { chains, gates } => self.list(&chains, &gates),
+            Asked::Why { addresses, gates } => self.why(&addresses, &gates),
             Asked::Ping => Response::new(0, vec!["knockd is running".into()], Vec::new()),
             Asked::Reload => self.reload(),
             Asked::Teardown => match self.teardown() {

@@ -2,6 +2,7 @@
 //! nothing but the kernel, and root only where ordinary users may not make namespaces.
 #![cfg(target_os = "linux")]
 
+mod asking;
 mod banning;
 mod commands;
 mod cutting;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(2);
     let topics = [
         ("knocking", knocking::SCENARIOS),
+        ("asking", asking::SCENARIOS),
         ("banning", banning::SCENARIOS),
         ("commands", commands::SCENARIOS),
         ("cutting", cutting::SCENARIOS),
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
 #[cfg(feature = "system-tests")]
 fn on_iptables() -> Vec<Trial> {
     let topics = [
+        ("asking", asking::SCENARIOS),
         ("cutting", cutting::SCENARIOS),
         ("forwarding", forwarding::SCENARIOS),
     ];

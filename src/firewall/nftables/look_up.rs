@@ -9,7 +9,7 @@ use super::Nftables;
 use super::decode::Held;
 use super::kernel::Failure;
 use super::members::{is_masked, net_of};
-use super::names::{Family, Role, address_number, key_bytes, net_range, parse_set};
+use super::names::{Family, Role, SetSpec, address_number, key_bytes, net_range, parse_set};
 use crate::firewall::Hit;
 use crate::model::{GateName, Lifetime, canonical, net_of_prefix};
 
@@ -19,14 +19,7 @@ impl Nftables {
         let address = canonical(address);
         let family = Family::of_address(address);
         let mut hits = Vec::new();
-        for set in self.kernel.sets()? {
-            let Some((of, role)) = parse_set(&set.name) else {
-                continue;
-            };
-            if of != *gate {
-                continue;
-            }
-            let masked = is_masked(&set.comment);
+        for (name, role, masked) in self.sets_of(gate)? {
             let hit = match role {
                 Role::Host(_, asked) if asked == family => {
                     let narrow = masked && family == Family::V6;
@@ -35,14 +28,14 @@ impl Nftables {
                     } else {
                         address_number(address)
                     };
-                    let held = self.kernel.get(&set.name, key_bytes(family, key), false)?;
+                    let held = self.kernel.get(&name, key_bytes(family, key), false)?;
                     held.and_then(|held| Some((net_of(role, masked, held.key)?, held)))
                 }
                 Role::Net(_, asked) if asked == family => {
-                    self.interval_around(&set.name, family, address)?
+                    self.interval_around(&name, family, address)?
                 }
                 Role::Open => {
-                    let held = self.kernel.get(&set.name, vec![family as u8], false)?;
+                    let held = self.kernel.get(&name, vec![family as u8], false)?;
                     held.and_then(|held| Some((net_of(role, masked, held.key)?, held)))
                 }
                 _ => None,
@@ -58,6 +51,22 @@ impl Nftables {
         }
         hits.sort_by_key(|hit| hit.chain);
         Ok(hits)
+    }
+
+    /// The sets of a gate, and whether their elements are masked: as installed, or as found.
+    fn sets_of(&mut self, gate: &GateName) -> Result<Vec<(String, Role, bool)>, Failure> {
+        if let Some(image) = &self.image {
+            let own = image.sets.iter().filter(|(of, ..)| of == gate);
+            let set = |(_, role, spec): &(_, Role, SetSpec)| {
+                (spec.name.clone(), *role, is_masked(spec.comment))
+            };
+            return Ok(own.map(set).collect());
+        }
+        let found = self.kernel.sets()?.into_iter().filter_map(|set| {
+            let (of, role) = parse_set(&set.name)?;
+            (of == *gate).then(|| (set.name, role, is_masked(&set.comment)))
+        });
+        Ok(found.collect())
     }
 
     /// The interval of a set of networks in which the address lies, as the widest network around
