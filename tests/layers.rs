@@ -79,7 +79,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "whitelist",
         ],
     ),
-    ("knockctl", &["control", "model"]),
+    // `--direct` does without a daemon what the daemon would do.
+    ("knockctl", &["control", "model", "knockd::direct"]),
     ("knock", &["model"]),
     // Shows and tests: from outside, but for what the kernel holds.
     ("lab", &["model", "control", "sys::ns"]),

@@ -26,7 +26,7 @@ pub enum ClientError {
     /// Nobody listens.
     #[error(
         "knockd is not running (no control socket at {}): start it with `systemctl start knockd` \
-         or `knockd -d`",
+         or `knockd -d`; `knockctl --direct` does without it",
         .0.display()
     )]
     NotRunning(PathBuf),

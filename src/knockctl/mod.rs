@@ -1,4 +1,4 @@
-//! `knockctl`: asks the daemon over its control socket, and shows the answer.
+//! `knockctl`: asks the daemon over its control socket, or does without one, and shows the answer.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -15,14 +15,18 @@ use serde_json::Value;
 
 use crate::control::client::{self, ClientError};
 use crate::control::{Data, Response, Verb};
+use crate::knockd::direct;
 use args::{Arguments, Output};
 
 /// The program `knockctl`.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let request = arguments.verb.request();
-    let answer = client::ask(&arguments.socket, &request);
-    let response = answer.unwrap_or_else(|error| failed(&error));
+    let response = match arguments.direct.places() {
+        Ok(Some(places)) => direct::ask(&request, &places),
+        Ok(None) => client::ask(&arguments.socket, &request).unwrap_or_else(|error| failed(&error)),
+        Err(wrong) => Response::refused(2, wrong.to_string()),
+    };
     ExitCode::from(report(&arguments, request.verb, response))
 }
 

@@ -1,11 +1,17 @@
 //! The command line. The short flags mean what they do in the classic daemon.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
 /// Where the policy is, unless `-c` says otherwise: the first of these that exists.
 const POLICIES: [&str; 2] = ["/etc/knockd/knockd.yaml", "/etc/knockd.conf"];
+
+/// Where state is kept unless a flag says otherwise.
+pub(super) const STATE_DIR: &str = "/var/lib/knockd";
+
+/// Where socket, lock and pid file are unless a flag says otherwise.
+pub(super) const RUNTIME_DIR: &str = "/run/knockd";
 
 /// Keeps an SSH host's port shut to everyone but whitelisted machines and addresses that have
 /// just knocked, and shuts out whoever steps on a decoy.
@@ -68,12 +74,12 @@ pub(super) struct Options {
     #[arg(
         long,
         value_name = "DIR",
-        default_value = "/var/lib/knockd",
+        default_value = STATE_DIR,
         global = true
     )]
     pub(super) state_dir: PathBuf,
     /// The control socket and the pid file are here
-    #[arg(long, value_name = "DIR", default_value = "/run/knockd", global = true)]
+    #[arg(long, value_name = "DIR", default_value = RUNTIME_DIR, global = true)]
     pub(super) runtime_dir: PathBuf,
     /// The part that this process plays for a daemon in the background
     #[arg(long, hide = true, global = true)]
@@ -109,12 +115,7 @@ pub(super) enum Task {
 impl Options {
     /// The policy's path.
     pub(super) fn policy_path(&self) -> PathBuf {
-        self.policy.clone().unwrap_or_else(|| {
-            let mut known = POLICIES.iter().map(PathBuf::from);
-            known
-                .find(|path| path.exists())
-                .unwrap_or_else(|| POLICIES[0].into())
-        })
+        policy_path(self.policy.as_deref())
     }
 
     /// Whether none of the paths changes its meaning with the working directory.
@@ -132,6 +133,16 @@ impl Options {
             .clone()
             .unwrap_or_else(|| self.runtime_dir.join("knockd.pid"))
     }
+}
+
+/// The policy's path: the one that was given, or where it usually is.
+pub(super) fn policy_path(given: Option<&Path>) -> PathBuf {
+    let mut known = POLICIES.iter().map(PathBuf::from);
+    given.map(Path::to_owned).unwrap_or_else(|| {
+        known
+            .find(|path| path.exists())
+            .unwrap_or_else(|| POLICIES[0].into())
+    })
 }
 
 #[cfg(test)]

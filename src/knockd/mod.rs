@@ -6,6 +6,7 @@ mod answers;
 mod cli;
 mod cut;
 mod daemon;
+pub mod direct;
 mod follow;
 mod force;
 mod lock;

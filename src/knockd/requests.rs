@@ -7,7 +7,7 @@ use crate::control::{Asked, Entry, Response};
 use crate::engine::{Command, Event, KnockView, Outcome, Who};
 use crate::firewall::Member;
 use crate::firewall::choose;
-use crate::model::{Chain, GateName, KnockPort, Lifetime};
+use crate::model::{Chain, KnockPort, Lifetime};
 use crate::policy;
 
 use super::answers::{self, is_host};
@@ -15,6 +15,7 @@ use super::daemon::{Daemon, log, now};
 use super::force::put_in_force;
 use super::problems::{FIREWALL, FORMER, WHITELIST};
 use super::start::remove_all;
+use super::whitelisting::Whitelisting;
 
 impl Daemon {
     /// Carries out a request and answers it. `Teardown` is the loop's to finish.
@@ -52,7 +53,9 @@ impl Daemon {
             ),
             Asked::Untrust { entries, .. } => self.untrust(&entries, who),
             Asked::Status => self.status(),
-            Asked::List { chains, gates } => self.list(&chains, &gates),
+            Asked::List { chains, gates } => {
+                answers::list(&self.engine, &mut *self.firewall, &chains, &gates, now())
+            }
             Asked::Why { addresses, gates } => self.why(&addresses, &gates),
             Asked::Ping => Response::new(0, vec!["knockd is running".into()], Vec::new()),
             Asked::Reload => self.reload(),
@@ -105,29 +108,6 @@ impl Daemon {
         if !strangers.is_empty() {
             self.handle(Event::Adopt(strangers));
         }
-    }
-
-    fn list(&mut self, chains: &[Chain], gates: &[GateName]) -> Response {
-        if let Some(unknown) = gates
-            .iter()
-            .find(|name| self.engine.policy().gate(name).is_none())
-        {
-            return Response::refused(2, format!("there is no gate `{unknown}`"));
-        }
-        let chains = if chains.is_empty() {
-            &Chain::ALL
-        } else {
-            chains
-        };
-        let held = match self.firewall.observe_chains(chains) {
-            Ok(held) => held.unwrap_or_default().members,
-            Err(error) => return Response::refused(1, error.to_string()),
-        };
-        let wanted = |gate: &GateName, chain| {
-            chains.contains(&chain) && (gates.is_empty() || gates.contains(gate))
-        };
-        let entries = answers::entries(&self.engine, held, wanted, now());
-        Response::with_data(0, Data::List { entries })
     }
 
     fn status(&mut self) -> Response {

@@ -6,6 +6,7 @@ mod asking;
 mod banning;
 mod commands;
 mod cutting;
+mod direct;
 mod forwarding;
 mod gates;
 mod hostile;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         ("banning", banning::SCENARIOS),
         ("commands", commands::SCENARIOS),
         ("cutting", cutting::SCENARIOS),
+        ("direct", direct::SCENARIOS),
         ("whitelist", whitelist::SCENARIOS),
         ("gates", gates::SCENARIOS),
         ("forwarding", forwarding::SCENARIOS),
@@ -89,6 +91,7 @@ fn on_iptables() -> Vec<Trial> {
     let topics = [
         ("asking", asking::SCENARIOS),
         ("cutting", cutting::SCENARIOS),
+        ("direct", direct::SCENARIOS),
         ("forwarding", forwarding::SCENARIOS),
     ];
     let scenarios = topics
