@@ -31,8 +31,8 @@ pub(super) struct Arguments {
 #[derive(Debug, Args)]
 pub(super) struct Direct {
     /// Work on the kernel's sets while knockd does not run (root only)
-    #[arg(long, global = true, conflicts_with = "socket")]
-    direct: bool,
+    #[arg(long = "direct", global = true, conflicts_with = "socket")]
+    wanted: bool,
     /// With --direct: the policy [default: where knockd looks for it]
     #[arg(short = 'c', long = "config", global = true, value_name = "POLICY")]
     policy: Option<PathBuf>,
@@ -55,7 +55,7 @@ impl Direct {
         let or = |given: &Option<PathBuf>, default: &str| {
             given.clone().unwrap_or_else(|| PathBuf::from(default))
         };
-        if self.direct {
+        if self.wanted {
             return Ok(Some(Places {
                 policy: self.policy.clone(),
                 state_dir: or(&self.state_dir, STATE_DIR),

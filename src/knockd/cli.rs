@@ -137,12 +137,13 @@ impl Options {
 
 /// The policy's path: the one that was given, or where it usually is.
 pub(super) fn policy_path(given: Option<&Path>) -> PathBuf {
+    if let Some(path) = given {
+        return path.to_owned();
+    }
     let mut known = POLICIES.iter().map(PathBuf::from);
-    given.map(Path::to_owned).unwrap_or_else(|| {
-        known
-            .find(|path| path.exists())
-            .unwrap_or_else(|| POLICIES[0].into())
-    })
+    known
+        .find(|path| path.exists())
+        .unwrap_or_else(|| POLICIES[0].into())
 }
 
 #[cfg(test)]

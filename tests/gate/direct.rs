@@ -4,7 +4,9 @@ use portcullis::lab::Reply;
 use serde_json::Value;
 
 use crate::scenarios;
-use crate::world::{AT_ONCE, DECOY, Family, KNOCK, TRUSTED, Tried, World, goes_on, long_policy};
+use crate::world::{
+    AT_ONCE, DECOY, Family, KNOCK, Person, TRUSTED, Tried, World, goes_on, long_policy,
+};
 
 scenarios![
     while_a_daemon_runs_it_is_refused,
@@ -54,6 +56,13 @@ fn dead() -> Result<World, Box<dyn std::error::Error>> {
     let mut world = World::with(&long_policy(), TRUSTED)?;
     world.daemon.kill_9();
     Ok(world)
+}
+
+#[track_caller]
+fn all_get_in(people: &[Person]) {
+    for person in people {
+        person.gets_in();
+    }
 }
 
 fn while_a_daemon_runs_it_is_refused() -> Tried {
@@ -128,7 +137,7 @@ fn a_ban_shuts_out_and_the_daemon_finds_it() -> Tried {
         world.expect(0, &["unban", net]);
     }
     world.all_is_handled()?;
-    people.iter().for_each(|person| person.is_refused());
+    people.iter().for_each(Person::is_refused);
     Ok(())
 }
 
@@ -201,14 +210,14 @@ fn open_and_close_work() -> Tried {
     let mut world = dead()?;
     let people = world.people(10)?;
     world.direct(0, &["open", "--for", "1h"]);
-    people.iter().for_each(|person| drop(person.gets_in()));
+    all_get_in(&people);
     world.direct(0, &["close"]);
-    people.iter().for_each(|person| person.is_refused());
+    people.iter().for_each(Person::is_refused);
     world.direct(0, &["open", "--for", "1h", "--gate", "ssh"]);
     world.daemon.start()?;
-    people.iter().for_each(|person| drop(person.gets_in()));
+    all_get_in(&people);
     world.expect(0, &["close"]);
-    people.iter().for_each(|person| person.is_refused());
+    people.iter().for_each(Person::is_refused);
     Ok(())
 }
 
@@ -264,8 +273,9 @@ fn a_trusted_name_whose_addresses_are_forgotten_is_not_banned() -> Tried {
 }
 
 fn many_entries_at_once_are_put_into_the_sets() -> Tried {
+    // So many that the engine asks for everything to be installed anew.
     let mut world = dead()?;
-    let many: Vec<String> = (0..1500)
+    let many: Vec<String> = (0..1010)
         .map(|n| format!("198.51.{}.{}", 100 + n / 250, n % 250 + 1))
         .collect();
     let arguments: Vec<&str> = std::iter::once("trust")
@@ -278,7 +288,7 @@ fn many_entries_at_once_are_put_into_the_sets() -> Tried {
             .filter(|(chain, ..)| chain == "ssh_trusted")
             .count()
     };
-    assert_eq!(count(&world), 1502);
+    assert_eq!(count(&world), 1012);
     let arguments = [&["untrust"], &arguments[1..]].concat();
     world.direct(0, &arguments);
     assert_eq!(count(&world), 2);
@@ -318,9 +328,9 @@ fn after_setup_it_works() -> Tried {
     let people = world.people(10)?;
     people[0].is_refused();
     world.direct(0, &["accept", &people[0].address, &people[1].address]);
-    people.iter().for_each(|person| drop(person.gets_in()));
+    all_get_in(&people);
     world.daemon.start()?;
-    people.iter().for_each(|person| drop(person.gets_in()));
+    all_get_in(&people);
     Ok(())
 }
 
