@@ -64,7 +64,6 @@ const LAYERS: &[(&str, &[&str])] = &[
             "demo::run",
             "engine",
             "firewall",
-            "knockctl::main",
             "links",
             "matcher",
             "model",
