@@ -18,6 +18,7 @@ use crate::store::{Store, StoreError};
 
 use super::answers::{self, is_host};
 use super::cli;
+use super::cut::Cutter;
 use super::daemon::now;
 use super::lock::{Lock, LockError};
 use super::memory::BACKEND;
@@ -98,6 +99,8 @@ struct Direct {
     engine: Engine,
     firewall: Box<dyn Backend>,
     roster: Roster,
+    /// Dropped at the end, which waits until sessions that are to end have ended.
+    cutter: Cutter,
     store: Result<Store, StoreError>,
     /// Why the kernel does not hold what was decided last.
     unwritten: Option<String>,
@@ -166,6 +169,7 @@ impl Direct {
             engine: Engine::new(policy),
             firewall,
             roster,
+            cutter: Cutter::default(),
             store,
             unwritten: None,
             unstored: None,
@@ -285,6 +289,9 @@ impl Direct {
     fn write(&mut self, changes: &[Change]) {
         if !changes.is_empty() {
             let written = self.firewall.apply(changes);
+            if written.is_ok() {
+                self.cutter.changed(&self.engine, changes);
+            }
             self.unwritten = written.err().map(|error| error.to_string());
         }
     }

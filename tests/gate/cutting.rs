@@ -14,6 +14,7 @@ scenarios![
     a_session_at_a_port_that_no_gate_guards_goes_on,
     sessions_of_the_banned_end_when_a_reload_says_so,
     bans_that_a_restart_takes_over_end_sessions_too,
+    without_a_daemon_a_ban_ends_sessions_too,
 ];
 
 fn cutting() -> String {
@@ -103,5 +104,20 @@ fn bans_that_a_restart_takes_over_end_sessions_too() -> Tried {
     for session in &mut sessions {
         is_reset(session);
     }
+    Ok(())
+}
+
+fn without_a_daemon_a_ban_ends_sessions_too() -> Tried {
+    let mut world = World::with(&cutting(), TRUSTED)?;
+    let (people, others) = (world.people(10)?, world.people(11)?);
+    let mut sessions = people.each_ref().map(|person| person.opens());
+    let mut untouched = others.each_ref().map(|person| person.opens());
+    world.daemon.kill_9();
+    for (person, session) in people.iter().zip(&mut sessions) {
+        let reply = world.daemon.ctl_direct(&["drop", &person.address])?;
+        assert_eq!(reply.code, Some(0), "{reply:?}");
+        is_reset(session);
+    }
+    untouched.iter_mut().for_each(goes_on);
     Ok(())
 }
