@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
 use crate::capture::{Capture, CaptureError, Drained};
-use crate::engine::{Action, Engine, Event, LogLevel, Outcome};
+use crate::engine::{Action, Engine, Event, LogLevel, Outcome, Record, What};
 use crate::firewall::choose;
 use crate::firewall::foreign::Foreign;
 use crate::firewall::{Backend, Change, FirewallError};
@@ -184,6 +184,12 @@ impl Daemon {
         } else {
             self.apply(&changes)
         };
+        let news = self.engine.take_news();
+        let to_wait = reply.is_some() && !news.memos.is_empty();
+        self.memory.news(news);
+        if to_wait {
+            self.unwritten.push(self.memory.written());
+        }
         for action in rest {
             match action {
                 Action::Store(edit) => self.unwritten.push(self.memory.trust(edit)),
@@ -210,6 +216,13 @@ impl Daemon {
             None => {}
         }
         reply
+    }
+
+    /// Has all that holds written, in place of what is remembered.
+    pub(super) fn remember_everything(&mut self) {
+        // What is new is part of it; what happened is not.
+        self.memory.news(self.engine.take_news());
+        self.memory.everything(self.engine.everything());
     }
 
     /// Writes changes. Somebody may have removed what they belong to; what is desired is known then,
@@ -285,11 +298,13 @@ impl Daemon {
     /// Puts back what somebody else has removed or altered.
     pub(super) fn keep_rules(&mut self) {
         self.verify_rules();
-        if self.problems.get(RULES).is_none() {
+        let Some(missing) = self.problems.get(RULES).map(str::to_owned) else {
             return;
-        }
+        };
         self.perform(vec![Action::Install]);
         if self.problems.get(FIREWALL).is_none() {
+            self.memory
+                .record(Record::new(What::Repaired, "rules").saying(missing));
             info!("the rules are as they should be again");
             self.verify_rules();
         }
@@ -308,6 +323,11 @@ impl Daemon {
                 who: Who("on_stop".into()),
                 command,
             });
+        }
+        self.memory.record(Record::new(What::Stopped, "told to"));
+        if self.memory.is_incomplete() {
+            // The last chance.
+            self.remember_everything();
         }
         info!("shutting down");
     }

@@ -10,6 +10,7 @@ mod force;
 mod lock;
 mod logging;
 mod memory;
+mod merge;
 mod neighbours;
 mod oneshot;
 mod problems;

@@ -4,14 +4,14 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
 use crate::capture::CaptureError;
-use crate::engine::{Engine, Event, TrustEdit};
+use crate::engine::{Engine, Event, Record, TrustEdit, What};
 use crate::firewall::choose::{self, Chosen, Former};
 use crate::firewall::{Backend, BackendKind, FirewallError, Observed};
 use crate::links::{Links, LinksError};
@@ -19,14 +19,15 @@ use crate::matcher::{Matcher, Scope};
 use crate::model::{Bucket, Chain, GateName};
 use crate::policy::{self, Checked, LoadError, Policy};
 use crate::resolver::{self, Known, Resolver};
-use crate::store::{KnownName, RuntimeTrust, Store};
+use crate::store::{KnownName, Readers, Retention, RuntimeTrust, Store, StoreError};
 
 use super::cli::Options;
 use super::daemon::{self, Daemon, Packets, now};
 use super::force::put_in_force;
 use super::lock::LockError;
 use super::logging::LogError;
-use super::memory::{BACKEND, Memory};
+use super::memory::{BACKEND, Memory, clocks, say_if_moved};
+use super::merge::{Held, Merged, Remembered, merge};
 use super::problems::{FORMER, Problems, WHITELIST};
 use super::roster::Roster;
 use super::wants::gate_addresses;
@@ -125,17 +126,26 @@ pub(super) struct Basis {
 }
 
 /// Puts together what kernel, store and files hold, and installs it in one transaction.
-pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartError> {
+pub(super) fn install(
+    policy: Policy,
+    state_dir: &Path,
+    readers: Readers,
+) -> Result<Basis, StartError> {
     let links = Links::open()?;
     let mut problems = Problems::default();
-    let (store, known, trust) = recall(state_dir);
+    let Recalled {
+        store,
+        names: known,
+        trust,
+        remembered,
+    } = recall(state_dir, readers);
     let Chosen {
         backend: mut firewall,
         reason: backend_reason,
         mut former,
     } = choose::choose(policy.firewall.backend, remembered_backend(&store))?;
     remember_backend(&store, firewall.kind());
-    let memory = Memory::start(store);
+    let memory = Memory::start(state_dir, readers, store, retention(&policy));
     problems.set("state", memory.problem());
 
     let (mut roster, complaints, problem) = Roster::at_start(policy.trusted.as_deref());
@@ -157,19 +167,26 @@ pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartEr
         .collect();
     let held = held.unwrap_or_default();
     let mut trust = [trust, import_trust(&held, &roster, &memory)].concat();
-    let Observed { mut members, .. } = held;
+    let mut found = Held {
+        gates: held.gates.into_iter().collect(),
+        members: held.members,
+    };
     for former in &mut former {
         let held = former.observe()?;
         trust.extend(import_trust(&held, &roster, &memory));
-        members.extend(held.members);
+        found.gates.extend(held.gates);
+        found.members.extend(held.members);
     }
-    let found = members.len();
+    let in_kernel = found.members.len();
+    let once = |name: &GateName| engine.policy().gate(name).is_some_and(|gate| gate.once);
+    let Merged { restore, adopt } = merge(found, remembered, once, now());
     for event in [
         Event::OwnAddresses(links.own_addresses().iter().copied().collect()),
         Event::GateAddresses(gates),
         Event::Whitelist(roster.trusted()),
         Event::RuntimeTrust(trust),
-        Event::Adopt(members),
+        Event::Restore(restore),
+        Event::Adopt(adopt),
     ] {
         // One installation follows, so that only what the engine believes matters.
         drop(engine.handle(event, now()));
@@ -179,8 +196,20 @@ pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartEr
     let how = if first {
         "installed".to_owned()
     } else {
-        format!("found {found} acceptances and bans")
+        format!("found {in_kernel} acceptances and bans")
     };
+    // Before it is in force, nothing is new.
+    drop(engine.take_news());
+    memory.everything(engine.everything());
+    let started = Record::new(
+        What::Started,
+        &format!("knockd {}", env!("CARGO_PKG_VERSION")),
+    );
+    let members = desired.members.len();
+    memory.record(started.saying(format!(
+        "{}: {how}; {members} members hold",
+        firewall.kind()
+    )));
     info!(
         "{} ({backend_reason}): {how}; {} members hold",
         firewall.kind(),
@@ -255,31 +284,62 @@ fn remember_backend(store: &Result<Store, crate::store::StoreError>, kind: Backe
     }
 }
 
-type Recalled = (
-    Result<Store, crate::store::StoreError>,
-    Vec<KnownName>,
-    Vec<RuntimeTrust>,
-);
-
-/// What the store remembers; a store that cannot be read is a store without memories.
-fn recall(state_dir: &Path) -> Recalled {
-    let store = match Store::open(state_dir) {
-        Ok(store) => store,
-        Err(error) => return (Err(error), Vec::new(), Vec::new()),
-    };
-    if let Some(aside) = store.moved_aside() {
-        warn!(
-            "the state was damaged and is moved aside, to {}",
-            aside.display()
-        );
+/// How much of the history the policy lets us keep.
+pub(super) fn retention(policy: &Policy) -> Retention {
+    let _ = policy;
+    Retention {
+        keep: Duration::from_secs(90 * 86_400),
+        rows: 100_000,
     }
-    let mut complain = |error: crate::store::StoreError| warn!("{error}");
-    let names = store
-        .names(SystemTime::now())
-        .map_err(&mut complain)
-        .unwrap_or_default();
-    let trust = store.trust().map_err(&mut complain).unwrap_or_default();
-    (Ok(store), names, trust)
+}
+
+/// Who may read the state: members of the group that may read the control socket.
+pub(super) fn readers() -> Readers {
+    match nix::unistd::Group::from_name(crate::control::GROUP) {
+        Ok(Some(group)) => Readers::Group(group.gid.as_raw()),
+        _ => Readers::Nobody,
+    }
+}
+
+/// What the store remembers, and the store itself where it can be written.
+struct Recalled {
+    store: Result<Store, StoreError>,
+    names: Vec<KnownName>,
+    trust: Vec<RuntimeTrust>,
+    remembered: Remembered,
+}
+
+/// A store that cannot be written is read all the same; one that cannot be read is a store without
+/// memories.
+fn recall(state_dir: &Path, readers: Readers) -> Recalled {
+    let store = Store::open(state_dir, readers);
+    if let Ok(store) = &store {
+        say_if_moved(store);
+    }
+    let only_read = match &store {
+        Ok(_) => None,
+        Err(_) => Store::open_to_read(state_dir).ok(),
+    };
+    let mut recalled = Recalled {
+        names: Vec::new(),
+        trust: Vec::new(),
+        remembered: Remembered::default(),
+        store,
+    };
+    let Some(store) = recalled.store.as_ref().ok().or(only_read.as_ref()) else {
+        return recalled;
+    };
+    let complain = |error: StoreError| warn!("{error}");
+    let names = store.names(SystemTime::now()).map_err(complain);
+    recalled.names = names.unwrap_or_default();
+    recalled.trust = store.trust().map_err(complain).unwrap_or_default();
+    let noted = store.noted().map_err(complain).unwrap_or_default();
+    let members = store.members(&clocks(store.boot_id())).map_err(complain);
+    recalled.remembered = Remembered {
+        members: members.unwrap_or_default(),
+        this_boot: noted.is_some_and(|noted| noted.boot_id == store.boot_id()),
+    };
+    recalled
 }
 
 /// Starts listening. Must be called within a tokio runtime.
