@@ -134,6 +134,12 @@ impl Engine {
             .iter()
             .filter(|(net, _)| self.whitelist.get(*net).is_none());
         let come: Vec<(IpNet, String)> = come.map(|(net, why)| (net, why.clone())).collect();
+        for (net, why) in &come {
+            self.record(Record::new(What::Trusted, why).to(*net).by_hand());
+        }
+        for net in &gone {
+            self.record(Record::new(What::Untrusted, "whitelist").to(*net).by_hand());
+        }
         self.edit_whitelist(come, &gone, out);
         // The reasons of entries that stay may be others.
         self.whitelist = new;

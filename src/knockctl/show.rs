@@ -154,7 +154,7 @@ fn time_left(seconds: Option<u64>) -> String {
         .to_string()
 }
 
-fn new_table<const N: usize>(terminal: bool, header: [&str; N]) -> Table {
+pub(super) fn new_table<const N: usize>(terminal: bool, header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(if terminal {
         presets::UTF8_HORIZONTAL_ONLY
@@ -176,7 +176,7 @@ fn align_right(table: &mut Table, columns: &[usize]) {
     }
 }
 
-fn print(out: &mut impl Write, table: &Table) -> io::Result<()> {
+pub(super) fn print(out: &mut impl Write, table: &Table) -> io::Result<()> {
     for line in table.lines() {
         writeln!(out, "{}", line.trim_end())?;
     }

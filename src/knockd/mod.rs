@@ -7,6 +7,7 @@ mod cli;
 mod daemon;
 mod follow;
 mod force;
+mod history;
 mod lock;
 mod logging;
 mod memory;

@@ -28,7 +28,7 @@ const REQUESTS: usize = 16;
 const LOOK_AROUND: Duration = Duration::from_secs(60);
 
 /// How long a command waits for what it did to be on the disk.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs until told to stop.
 pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> {
@@ -172,6 +172,9 @@ async fn events(
 
 /// Answers a request; whether it was the last one.
 fn serve(daemon: &mut Daemon, call: Call) -> bool {
+    let Some(call) = daemon.answer_history(call) else {
+        return false;
+    };
     let last = call.asked == Asked::Teardown;
     let response = daemon.answer(call.asked, &call.who);
     let over = last && response.code == 0;

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use ipnet::IpNet;
 use tokio::sync::Semaphore;
@@ -286,10 +286,9 @@ fn remember_backend(store: &Result<Store, crate::store::StoreError>, kind: Backe
 
 /// How much of the history the policy lets us keep.
 pub(super) fn retention(policy: &Policy) -> Retention {
-    let _ = policy;
     Retention {
-        keep: Duration::from_secs(90 * 86_400),
-        rows: 100_000,
+        keep: policy.history.keep,
+        rows: policy.history.rows,
     }
 }
 

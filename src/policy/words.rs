@@ -289,6 +289,13 @@ fn write_settings(
         guard.ports,
         Lifetime::For(guard.within)
     )?;
+    writeln!(
+        out,
+        "  History: what happened is kept for {}, at most {} entries of what packets brought \
+         about, and as many of what people asked for.",
+        Lifetime::For(policy.history.keep),
+        policy.history.rows
+    )?;
     out.write_str(match policy.firewall.backend {
         BackendChoice::Auto => "  Firewall: whichever fits this machine",
         BackendChoice::Nftables => "  Firewall: nftables",
