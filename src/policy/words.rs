@@ -291,8 +291,7 @@ fn write_settings(
     )?;
     writeln!(
         out,
-        "  History: what happened is kept for {}, at most {} entries of what packets brought \
-         about, and as many of what people asked for.",
+        "  What happened is remembered for {} (at most {} entries, and as many by hand).",
         Lifetime::For(policy.history.keep),
         policy.history.rows
     )?;
