@@ -301,6 +301,15 @@ impl Writer {
     }
 
     fn write(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
+        if self
+            .store
+            .as_ref()
+            .is_some_and(|store| !store.is_in_place())
+        {
+            // Somebody has taken the file away: a new one is to hold all that is known.
+            self.store = None;
+            self.shared.lock().incomplete = true;
+        }
         let store = match &mut self.store {
             Some(store) => store,
             none => {
@@ -325,7 +334,7 @@ impl Writer {
         Ok(())
     }
 
-    fn report(&mut self, written: Result<(), StoreError>, batch: Batch, tell: Vec<Tell>) {
+    fn report(&mut self, written: Result<(), StoreError>, batch: Batch, mut tell: Vec<Tell>) {
         let mut pending = self.shared.lock();
         let answer = match written {
             Ok(()) => {
@@ -348,14 +357,11 @@ impl Writer {
                     warn!("{why}; the gate goes on, and it is tried again");
                 }
                 pending.problem = Some(why.clone());
+                tell.append(&mut pending.tell);
                 Err(why)
             }
         };
-        for tell in tell.into_iter().chain(
-            std::mem::take(&mut pending.tell)
-                .into_iter()
-                .filter(|_| answer.is_err()),
-        ) {
+        for tell in tell {
             // Nobody waits any more if the client has gone.
             let _ = tell.send(answer.clone());
         }

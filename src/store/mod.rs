@@ -12,6 +12,8 @@ mod history;
 mod members;
 mod open;
 #[cfg(test)]
+mod state_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
@@ -151,6 +153,8 @@ pub struct Store {
     path: PathBuf,
     boot_id: String,
     moved_aside: Option<PathBuf>,
+    /// Device and inode of the file.
+    identity: Option<(u64, u64)>,
 }
 
 impl Store {
@@ -168,11 +172,13 @@ impl Store {
 
     fn open_for(dir: &Path, boot_id: &str, readers: Readers) -> Result<Self, StoreError> {
         let (database, path, moved_aside) = open::open(dir, readers)?;
+        let identity = open::identity(&path);
         let store = Self {
             database,
             path,
             boot_id: boot_id.to_owned(),
             moved_aside,
+            identity,
         };
         store.forget_other_boots()?;
         Ok(store)
@@ -187,12 +193,18 @@ impl Store {
             path,
             boot_id: open::boot_id()?,
             moved_aside: None,
+            identity: None,
         })
     }
 
     /// Where a damaged database was moved when this one was opened.
     pub fn moved_aside(&self) -> Option<&Path> {
         self.moved_aside.as_deref()
+    }
+
+    /// Whether the file that is written is still the one that has its name.
+    pub fn is_in_place(&self) -> bool {
+        self.identity.is_some() && open::identity(&self.path) == self.identity
     }
 
     /// Where the database is.

@@ -162,6 +162,12 @@ fn open_file(path: &Path, readers: Readers) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
+/// Device and inode.
+pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
+    let found = fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
 fn set_mode(path: &Path, mode: u32) -> Result<(), StoreError> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
         .map_err(failed("set the mode of", path))
