@@ -16,6 +16,7 @@ mod neighbours;
 mod oneshot;
 mod problems;
 mod pulse;
+mod recall;
 mod requests;
 mod roster;
 mod run;

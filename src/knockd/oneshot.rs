@@ -30,7 +30,12 @@ pub(super) fn setup(options: &Options) -> Result<ExitCode, StartError> {
         lock => lock?,
     };
     let policy = start::load_policy(&options.policy_path())?;
-    let basis = start::install(policy, &options.state_dir, Readers::AsBefore)?;
+    let basis = start::install(
+        policy,
+        &options.state_dir,
+        Readers::AsBefore,
+        "knockd setup",
+    )?;
     let gates = basis
         .engine
         .policy()

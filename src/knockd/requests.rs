@@ -14,7 +14,8 @@ use super::answers::{self, is_host};
 use super::daemon::{Daemon, log, now};
 use super::force::put_in_force;
 use super::problems::{FIREWALL, FORMER, WHITELIST};
-use super::start::{self, remove_all};
+use super::recall::retention;
+use super::start::remove_all;
 
 impl Daemon {
     /// Carries out a request and answers it. `Teardown` is the loop's to finish.
@@ -221,7 +222,7 @@ impl Daemon {
         self.look_for_listeners();
         self.follow_interfaces();
         self.follow_names();
-        self.memory.keep(start::retention(self.engine.policy()));
+        self.memory.keep(retention(self.engine.policy()));
         self.remember_everything();
         let record = Record::new(What::Reloaded, "reload").by_hand();
         self.memory.record(record);

@@ -18,6 +18,7 @@ use super::daemon::Daemon;
 use super::logging::Log;
 use super::memory::Written;
 use super::pulse::{Listener, Pulse};
+use super::recall;
 use super::start::{self, StartError};
 use super::supervisor;
 
@@ -41,7 +42,12 @@ pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> 
             operation: "start the event loop",
             source,
         })?;
-    let basis = start::install(policy, &options.state_dir, start::readers())?;
+    let basis = start::install(
+        policy,
+        &options.state_dir,
+        recall::readers(),
+        concat!("knockd ", env!("CARGO_PKG_VERSION")),
+    )?;
     runtime.block_on(async {
         let (mut daemon, names) = start::listen(basis, options)?;
         let server = Server::bind(&options.runtime_dir)?;

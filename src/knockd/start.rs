@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use ipnet::IpNet;
 use tokio::sync::Semaphore;
@@ -13,22 +12,23 @@ use tracing::{info, warn};
 use crate::capture::CaptureError;
 use crate::engine::{Engine, Event, Record, TrustEdit, What};
 use crate::firewall::choose::{self, Chosen, Former};
-use crate::firewall::{Backend, BackendKind, FirewallError, Observed};
+use crate::firewall::{Backend, FirewallError, Observed};
 use crate::links::{Links, LinksError};
 use crate::matcher::{Matcher, Scope};
 use crate::model::{Bucket, Chain, GateName};
 use crate::policy::{self, Checked, LoadError, Policy};
 use crate::resolver::{self, Known, Resolver};
-use crate::store::{KnownName, Readers, Retention, RuntimeTrust, Store, StoreError};
+use crate::store::{KnownName, Readers};
 
 use super::cli::Options;
 use super::daemon::{self, Daemon, Packets, now};
 use super::force::put_in_force;
 use super::lock::LockError;
 use super::logging::LogError;
-use super::memory::{BACKEND, Memory, clocks, say_if_moved};
-use super::merge::{Held, Merged, Remembered, merge};
+use super::memory::Memory;
+use super::merge::{Held, Merged, merge};
 use super::problems::{FORMER, Problems, WHITELIST};
+use super::recall::{Recalled, Trust, recall, retention};
 use super::roster::Roster;
 use super::wants::gate_addresses;
 
@@ -125,27 +125,32 @@ pub(super) struct Basis {
     problems: Problems,
 }
 
-/// Puts together what kernel, store and files hold, and installs it in one transaction.
+/// Puts together what kernel, store and files hold, and installs it in one transaction; the
+/// history has it as started `by` that.
 pub(super) fn install(
     policy: Policy,
     state_dir: &Path,
     readers: Readers,
+    by: &str,
 ) -> Result<Basis, StartError> {
     let links = Links::open()?;
     let mut problems = Problems::default();
     let Recalled {
         store,
+        backend,
         names: known,
-        trust,
+        mut trust,
         remembered,
     } = recall(state_dir, readers);
     let Chosen {
         backend: mut firewall,
         reason: backend_reason,
         mut former,
-    } = choose::choose(policy.firewall.backend, remembered_backend(&store))?;
-    remember_backend(&store, firewall.kind());
+    } = choose::choose(policy.firewall.backend, backend)?;
     let memory = Memory::start(state_dir, readers, store, retention(&policy));
+    if backend != Some(firewall.kind()) {
+        memory.backend(firewall.kind());
+    }
     problems.set("state", memory.problem());
 
     let (mut roster, complaints, problem) = Roster::at_start(policy.trusted.as_deref());
@@ -161,18 +166,9 @@ pub(super) fn install(
     let first = held.is_none() && former.is_empty();
     let mut engine = Engine::new(policy);
     let gates = gate_addresses(engine.policy(), &roster);
-    let trust: Vec<_> = trust
-        .into_iter()
-        .map(|t| (t.gate, t.net, t.reason))
-        .collect();
-    let held = held.unwrap_or_default();
-    let mut trust = [trust, import_trust(&held, &roster, &memory)].concat();
-    let mut found = Held {
-        gates: held.gates.into_iter().collect(),
-        members: held.members,
-    };
-    for former in &mut former {
-        let held = former.observe()?;
+    let mut found = Held::default();
+    let formers: Result<Vec<_>, _> = former.iter_mut().map(Former::observe).collect();
+    for held in held.into_iter().chain(formers?) {
         trust.extend(import_trust(&held, &roster, &memory));
         found.gates.extend(held.gates);
         found.members.extend(held.members);
@@ -198,23 +194,13 @@ pub(super) fn install(
     } else {
         format!("found {in_kernel} acceptances and bans")
     };
-    // Before it is in force, nothing is new.
+    // Until it was in force, nothing was new.
     drop(engine.take_news());
     memory.everything(engine.everything());
-    let started = Record::new(
-        What::Started,
-        &format!("knockd {}", env!("CARGO_PKG_VERSION")),
-    );
     let members = desired.members.len();
-    memory.record(started.saying(format!(
-        "{}: {how}; {members} members hold",
-        firewall.kind()
-    )));
-    info!(
-        "{} ({backend_reason}): {how}; {} members hold",
-        firewall.kind(),
-        desired.members.len()
-    );
+    let how = format!("{how}; {members} members hold");
+    memory.record(Record::new(What::Started, by).saying(format!("{}: {how}", firewall.kind())));
+    info!("{} ({backend_reason}): {how}", firewall.kind());
     Ok(Basis {
         engine,
         firewall,
@@ -243,9 +229,6 @@ pub(super) fn remove_all(former: Vec<Former>) -> Vec<String> {
     left
 }
 
-/// Trust at run time: where, whom, why.
-type Trust = (Option<GateName>, IpNet, String);
-
 /// Whom the original script trusted and the whitelist does not have: trusted until reboot.
 fn import_trust(held: &Observed, roster: &Roster, memory: &Memory) -> Vec<Trust> {
     let listed: HashSet<IpNet> = roster.trusted().into_iter().map(|(net, _)| net).collect();
@@ -264,81 +247,6 @@ fn import_trust(held: &Observed, roster: &Roster, memory: &Memory) -> Vec<Trust>
         drop(memory.trust(TrustEdit::Add(gate.clone(), *net, reason.clone())));
     }
     trust
-}
-
-fn remembered_backend(store: &Result<Store, crate::store::StoreError>) -> Option<BackendKind> {
-    remembered_backend_of(store.as_ref().ok()?)
-}
-
-fn remembered_backend_of(store: &Store) -> Option<BackendKind> {
-    // What cannot be read is complained about where the rest is read.
-    choose::parse_kind(&store.setting(BACKEND).ok()??)
-}
-
-fn remember_backend(store: &Result<Store, crate::store::StoreError>, kind: BackendKind) {
-    if let Ok(store) = store
-        && remembered_backend_of(store) != Some(kind)
-        && let Err(error) = store.set_setting(BACKEND, &kind.to_string())
-    {
-        warn!("{error}");
-    }
-}
-
-/// How much of the history the policy lets us keep.
-pub(super) fn retention(policy: &Policy) -> Retention {
-    Retention {
-        keep: policy.history.keep,
-        rows: policy.history.rows,
-    }
-}
-
-/// Who may read the state: members of the group that may read the control socket.
-pub(super) fn readers() -> Readers {
-    match nix::unistd::Group::from_name(crate::control::GROUP) {
-        Ok(Some(group)) => Readers::Group(group.gid.as_raw()),
-        _ => Readers::Nobody,
-    }
-}
-
-/// What the store remembers, and the store itself where it can be written.
-struct Recalled {
-    store: Result<Store, StoreError>,
-    names: Vec<KnownName>,
-    trust: Vec<RuntimeTrust>,
-    remembered: Remembered,
-}
-
-/// A store that cannot be written is read all the same; one that cannot be read is a store without
-/// memories.
-fn recall(state_dir: &Path, readers: Readers) -> Recalled {
-    let store = Store::open(state_dir, readers);
-    if let Ok(store) = &store {
-        say_if_moved(store);
-    }
-    let only_read = match &store {
-        Ok(_) => None,
-        Err(_) => Store::open_to_read(state_dir).ok(),
-    };
-    let mut recalled = Recalled {
-        names: Vec::new(),
-        trust: Vec::new(),
-        remembered: Remembered::default(),
-        store,
-    };
-    let Some(store) = recalled.store.as_ref().ok().or(only_read.as_ref()) else {
-        return recalled;
-    };
-    let complain = |error: StoreError| warn!("{error}");
-    let names = store.names(SystemTime::now()).map_err(complain);
-    recalled.names = names.unwrap_or_default();
-    recalled.trust = store.trust().map_err(complain).unwrap_or_default();
-    let noted = store.noted().map_err(complain).unwrap_or_default();
-    let members = store.members(&clocks(store.boot_id())).map_err(complain);
-    recalled.remembered = Remembered {
-        members: members.unwrap_or_default(),
-        this_boot: noted.is_some_and(|noted| noted.boot_id == store.boot_id()),
-    };
-    recalled
 }
 
 /// Starts listening. Must be called within a tokio runtime.

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, params};
 
 use super::{FILE_NAME, StoreError};
 use crate::engine::Record;
-use crate::model::canonical_net;
+use crate::model::{GateName, canonical_net};
 
 pub(super) const SCHEMA: &str = "
     CREATE TABLE history (
@@ -123,7 +123,7 @@ pub(super) fn add(change: &Transaction<'_>, entries: &[Happened]) -> rusqlite::R
         insert.execute(params![
             at_ms,
             record.what.word(),
-            record.gate.as_ref().map(|gate| gate.as_str()),
+            record.gate.as_ref().map(GateName::as_str),
             record.net.map(shown),
             bounds.map(|(first, _)| first),
             bounds.map(|(_, last)| last),

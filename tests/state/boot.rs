@@ -85,7 +85,7 @@ fn members_come_back_with_their_reasons_and_what_is_left() -> Tried {
     std::thread::sleep(Duration::from_millis(1_100));
 
     let mut new = with_the_disk_of(&old, &long_policy())?;
-    let _boot = Boot::another(new.lab.dir())?;
+    let boot = Boot::another(new.lab.dir())?;
     new.daemon.start()?;
     let passed = since.elapsed().as_secs_f64();
     for (chain, mut before) in [("ssh_filter", filter), ("ssh_banned", ban)] {
@@ -127,7 +127,7 @@ fn members_come_back_with_their_reasons_and_what_is_left() -> Tried {
     // Once more: what was written in one boot counts in the third.
     new.daemon.kill_9();
     let mut third = with_the_disk_of(&new, &long_policy())?;
-    drop(_boot);
+    drop(boot);
     let _boot = Boot::another(third.lab.dir())?;
     third.daemon.start()?;
     assert!(third.member("ssh_banned", "198.51.100.9").is_some());

@@ -18,8 +18,17 @@ scenarios![
 fn off(dir: &Path) -> Result<Programs, Box<dyn std::error::Error>> {
     let (script, by) = (dir.join("knockd"), dir.join("by"));
     fs::write(&by, "+0d")?;
+    // What the program `faketime` would start, without its process in between.
+    let asked = std::process::Command::new("faketime")
+        .args(["-f", "+0d", "printenv", "LD_PRELOAD"])
+        .output()
+        .map_err(|error| format!("faketime: {error} (install the package faketime)"))?;
+    let library = String::from_utf8(asked.stdout)?;
+    let library = library.trim();
+    assert!(library.contains("libfaketime"), "{library}");
     let text = format!(
-        "#!/bin/sh\nFAKETIME_DONT_FAKE_MONOTONIC=1 exec faketime -f \"$(cat {})\" {} \"$@\"\n",
+        "#!/bin/sh\nFAKETIME=$(cat {}) FAKETIME_DONT_FAKE_MONOTONIC=1 LD_PRELOAD='{library}'\n\
+         export FAKETIME FAKETIME_DONT_FAKE_MONOTONIC LD_PRELOAD\nexec {} \"$@\"\n",
         by.display(),
         env!("CARGO_BIN_EXE_knockd")
     );

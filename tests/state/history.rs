@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::scenarios;
-use crate::world::{ACCEPT_TIME, AT_ONCE, DECOY, POLICY, Tried, World};
+use crate::world::{ACCEPT_TIME, AT_ONCE, DECOY, Tried, World};
 
 scenarios![
     it_tells_what_happened_to_whom_and_because_of_what,
