@@ -10,6 +10,7 @@ mod fill;
 mod fresh;
 mod kernel;
 mod known;
+mod lacking;
 mod members;
 mod names;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use self::reading::{Kept, Reading};
 use self::rules::Earlier;
 use self::segments::to_nets;
 use self::told::Told;
+use super::watch::Removed;
 use super::{Backend, BackendKind, Change, Desired, FirewallError, Member, Observed};
 use crate::model::{Chain, GateName, PortRange};
 
@@ -406,6 +408,18 @@ impl Backend for Nftables {
         let problems = self.verify_skeleton()?;
         self.verified = problems.is_empty().then_some(generation);
         Ok(problems)
+    }
+
+    fn port(&self) -> Option<u32> {
+        Some(self.kernel.port())
+    }
+
+    fn lacking(
+        &mut self,
+        desired: &Desired,
+        removed: &Removed,
+    ) -> Result<Vec<String>, FirewallError> {
+        Ok(self.lacking_members(desired, removed)?)
     }
 
     fn teardown(&mut self) -> Result<(), FirewallError> {

@@ -20,7 +20,7 @@ use crate::netlink::attr::emit;
 const LOOKS: usize = 3;
 /// Of a set with more members than that, so many are asked for by key instead of reading all:
 /// a dump of 100,000 takes longer than writing them.
-const SAMPLE: usize = 1_000;
+pub(super) const SAMPLE: usize = 1_000;
 pub(super) const LARGE: usize = 10_000;
 /// Naming more than that helps nobody.
 const NAMED: usize = 10;
@@ -201,7 +201,7 @@ impl Nftables {
 }
 
 /// Those that do not end about now.
-fn lasting(mut segments: Vec<Segment>, now: Instant) -> Vec<Segment> {
+pub(super) fn lasting(mut segments: Vec<Segment>, now: Instant) -> Vec<Segment> {
     segments.retain(|segment| segment.entry.end.is_none_or(|end| end > now + DOUBT * 2));
     segments
 }
