@@ -136,6 +136,10 @@ async fn events(
                 rung?;
                 daemon.tick();
             }
+            stir = daemon.drift.stirs() => {
+                let stir = stir.map_err(|source| StartError::Io { operation: "wait for changes of the rules", source })?;
+                daemon.rules_stir(stir);
+            }
             stir = pulse.stirs() => pulse.carry_on(stir, daemon),
             _ = look_around.tick() => {
                 daemon.look_for_listeners();
@@ -167,6 +171,10 @@ async fn events(
 
 /// Answers a request; whether it was the last one.
 fn serve(daemon: &mut Daemon, call: Call) -> bool {
+    if call.asked == Asked::Status {
+        daemon.status_asked(call);
+        return false;
+    }
     let last = call.asked == Asked::Teardown;
     let response = daemon.answer(call.asked, &call.who);
     let over = last && response.code == 0;

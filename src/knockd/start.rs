@@ -23,6 +23,7 @@ use crate::store::{KnownName, RuntimeTrust, Store};
 
 use super::cli::Options;
 use super::daemon::{self, Daemon, Packets, now};
+use super::drift::Drift;
 use super::force::put_in_force;
 use super::lock::LockError;
 use super::logging::LogError;
@@ -323,6 +324,7 @@ pub(super) fn listen(
         engine,
         scope: Scope::default(),
         backend_reason,
+        drift: Drift::new(&*firewall),
         firewall,
         foreign: None,
         capture,
