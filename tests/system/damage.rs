@@ -25,6 +25,8 @@ pub(crate) enum Backend {
 use Backend::{IptablesLegacy, IptablesNft, Nftables};
 
 const BOTH: &[Backend] = &[IptablesNft, IptablesLegacy];
+const NFT: &[Backend] = &[IptablesNft];
+const LEGACY: &[Backend] = &[IptablesLegacy];
 const NATIVE: &[Backend] = &[Nftables];
 
 impl Backend {
@@ -72,21 +74,21 @@ const DAMAGE: &[Damage] = &[
     ("a_base_chain_that_drops", NATIVE, &["nft chain inet knockd input { policy drop; }"]),
     ("flush_the_accepted", NATIVE, &["nft flush set inet knockd ssh_filter4"]),
     ("flush_the_trusted", NATIVE, &["nft flush set inet knockd ssh_trusted6"]),
-    ("flush_banned_networks", NATIVE, &["nft flush set inet knockd ssh_banned_net4"]),
+    ("flush_banned_networks", NATIVE, &["nft flush set inet knockd ssh_banned4net"]),
     ("one_member", NATIVE, &["nft delete element inet knockd ssh_filter4 { 192.0.2.10 }"]),
     ("flush_rules", BOTH, &[FLUSH, FLUSH6]),
-    ("flush_and_delete_chains", BOTH, &[FLUSH, FLUSH6, DELETE, DELETE6]),
+    ("flush_and_delete_chains", NFT, &[FLUSH, FLUSH6, DELETE, DELETE6]),
     ("our_first_rules", BOTH, &["iptables -D INPUT 1", "iptables -D INPUT 1"]),
-    ("flush_chain", BOTH, &["ip6tables -F ssh_policy"]),
-    ("an_accept_above_our_rules", BOTH, &["iptables -I INPUT -j ACCEPT"]),
+    ("flush_chain", LEGACY, &["ip6tables -F ssh_policy"]),
+    ("an_accept_above_our_rules", NFT, &["iptables -I INPUT -j ACCEPT"]),
     (
         "an_accept_of_our_port_above_our_rules",
-        BOTH,
+        LEGACY,
         &["ip6tables -I INPUT -p tcp --dport 20:30 -j ACCEPT"],
     ),
-    ("flush_sets", BOTH, &["ipset flush"]),
-    ("flush_the_accepted", BOTH, &["ipset flush ssh_filter6"]),
-    ("flush_the_trusted", BOTH, &["ipset flush ssh_trusted4"]),
+    ("flush_sets", NFT, &["ipset flush"]),
+    ("flush_the_accepted", LEGACY, &["ipset flush ssh_filter6"]),
+    ("flush_the_trusted", NFT, &["ipset flush ssh_trusted4"]),
     (
         "destroy_sets",
         BOTH,
@@ -102,25 +104,23 @@ const DAMAGE: &[Damage] = &[
 /// What is let be.
 const HARMLESS: &[Damage] = &[
     (
-        "a_base_chain_of_others",
+        "a_base_chain_of_others_and_a_member_added_by_hand",
         NATIVE,
         &[
             "nft add table inet other",
             "nft add chain inet other in { type filter hook input priority -300; policy accept; }",
+            "nft add element inet knockd ssh_banned4 { 203.0.113.7 }",
         ],
     ),
     (
-        "a_member_added_by_hand",
-        NATIVE,
-        &["nft add element inet knockd ssh_banned4 { 203.0.113.7 }"],
-    ),
-    (
-        "an_accept_of_another_port_above_our_rules",
+        "what_others_do_above_and_below_that_does_not_let_in",
         BOTH,
-        &["iptables -I INPUT -p tcp --dport 80 -j ACCEPT"],
+        &[
+            "iptables -I INPUT -p tcp --dport 80 -j ACCEPT",
+            "iptables -A INPUT -j ACCEPT",
+            "iptables -I INPUT -s 203.0.113.9 -j DROP",
+        ],
     ),
-    ("a_rule_below_ours", BOTH, &["iptables -A INPUT -j ACCEPT"]),
-    ("a_drop_above_ours", BOTH, &["iptables -I INPUT -s 203.0.113.9 -j DROP"]),
 ];
 
 /// A firewall that knows nothing of us.

@@ -28,6 +28,11 @@ impl Legacy {
         families.map(filter).collect::<Result<_, _>>().map(Self)
     }
 
+    /// They are written anew: what was seen before says nothing any more, even if it is seen again.
+    pub(super) fn forget(&mut self) {
+        self.0.iter_mut().for_each(|(_, last)| *last = None);
+    }
+
     /// Whether rules are others than the last time. Where it cannot be told they may be.
     fn differ(&mut self) -> bool {
         let mut differ = false;

@@ -84,6 +84,9 @@ pub(super) fn install(backend: &mut Iptables, desired: &Desired) -> Result<(), F
     let then = now();
     let until = Instant::now() + PATIENCE;
     backend.has_installed = true;
+    if let Some(legacy) = &mut backend.legacy {
+        legacy.forget();
+    }
     let sorted = Sorted::new(desired)?;
     let before = Before::read(backend, until)?;
     refuse_foreign(backend, desired, &before)?;
