@@ -210,6 +210,12 @@ pub trait Backend {
         Vec::new()
     }
 
+    /// From the next installation on the rules are to be ours alone, so that nobody else's flush
+    /// or delete reaches them, or not. Where that cannot be had, `complaints` says so.
+    fn own(&mut self, alone: bool) {
+        let _ = alone;
+    }
+
     /// As `verify`, but without complaints, and for callers that must not wait: what takes its
     /// time is left to them.
     fn look(&mut self) -> Result<Look, FirewallError> {

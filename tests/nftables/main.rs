@@ -25,7 +25,7 @@ fn main() {
         for (suffix, no_destroy) in [("", false), (" on an older kernel", true)] {
             let restraints = Restraints {
                 no_destroy,
-                batch: None,
+                ..Restraints::default()
             };
             trials.push(Trial::test(format!("{name}{suffix}"), move || {
                 let mut backend = Nftables::open_restrained(restraints).unwrap();

@@ -222,7 +222,7 @@ fn same(before: &Members, after: &Members, passed: Duration) {
 }
 
 /// While something is done a stranger tries to get in; of how many attempts how many succeeded.
-fn with_a_stranger<T>(world: &World, work: impl FnOnce() -> T) -> (T, u32, u32) {
+pub(crate) fn with_a_stranger<T>(world: &World, work: impl FnOnce() -> T) -> (T, u32, u32) {
     let over = AtomicBool::new(false);
     let (tries, entries) = (AtomicU32::new(0), AtomicU32::new(0));
     let done = std::thread::scope(|scope| {

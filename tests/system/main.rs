@@ -7,6 +7,7 @@ mod damage;
 mod input;
 mod knocking;
 mod length;
+mod owner;
 mod programs;
 mod repair;
 mod scanning;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         ("ssh", ssh::CASES),
         ("scanning", scanning::CASES),
         ("repair", repair::CASES),
+        ("owner", owner::CASES),
         ("length", length::CASES),
         ("input", input::CASES),
         ("unit", unit::CASES),

@@ -100,6 +100,8 @@ pub struct Iptables {
     tables: Option<Tables>,
     /// Present where it does not.
     legacy: Option<Legacy>,
+    /// Whether somebody wants the rules for us alone.
+    alone: bool,
     notes: Vec<String>,
     /// What was installed last.
     image: Option<Image>,
@@ -177,6 +179,7 @@ impl Iptables {
                 .transpose()?,
             tools,
             notes,
+            alone: false,
             image: None,
             has_installed: false,
             leftovers: Vec::new(),
@@ -412,8 +415,16 @@ impl Backend for Iptables {
         verify::look(self)
     }
 
+    fn own(&mut self, alone: bool) {
+        self.alone = alone;
+    }
+
     fn complaints(&mut self) -> Vec<String> {
-        verify::complaints(self)
+        let mut complaints = verify::complaints(self);
+        let alone = "`firewall: { owner: true }` is without effect: only `backend: nftables` can \
+                     have a table that others cannot change";
+        complaints.extend(self.alone.then(|| alone.to_owned()));
+        complaints
     }
 
     fn must_glance(&self) -> bool {

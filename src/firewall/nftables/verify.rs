@@ -9,6 +9,7 @@ use super::decode::{intervals, same_expressions};
 use super::kernel::Failure;
 use super::members::{Keys, Sorted, fits};
 use super::names::{Family, Role, key_bytes};
+use super::owner::DORMANT;
 use super::plan::{Image, State, chain_is_right};
 use super::reading::Reading;
 use super::segments::{DOUBT, Segment, flatten_sorted};
@@ -30,7 +31,7 @@ fn compare(image: &Image, state: &State) -> Vec<String> {
     // A table that sleeps (`NFT_TABLE_F_DORMANT`) lets everything through.
     match state.table {
         None => return vec!["table inet knockd is missing".to_owned()],
-        Some(flags) if flags & 1 != 0 => return vec!["table inet knockd is dormant".to_owned()],
+        Some(flags) if flags & DORMANT != 0 => return vec!["table inet knockd is dormant".to_owned()],
         Some(_) => {}
     }
     let mut problems = Vec::new();
