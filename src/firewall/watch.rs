@@ -15,6 +15,8 @@ use crate::netlink::{Group, Heard};
 const GROUP: u32 = 7;
 /// `NFNL_SUBSYS_NFTABLES`.
 const SUBSYSTEM: u16 = 10;
+const NEWCHAIN: u16 = 3;
+const DELRULE: u16 = 8;
 const NEWSETELEM: u16 = 12;
 const DELSETELEM: u16 = 14;
 const NEWGEN: u16 = 15;
@@ -90,9 +92,7 @@ impl Changes {
         let table = find(body, 1).and_then(Attr::text);
         let concerns = match kind {
             BackendKind::Nftables => family == INET && table == Some(super::nftables::TABLE),
-            BackendKind::Iptables => {
-                matches!(family, IPV4 | IPV6) && table == Some(FILTER)
-            }
+            BackendKind::Iptables => matches!(family, IPV4 | IPV6) && table == Some(FILTER),
             BackendKind::Memory => false,
         };
         match what {
@@ -103,6 +103,8 @@ impl Changes {
                 self.members = true;
                 self.remove(body);
             }
+            // Chains and rules hold no members.
+            NEWCHAIN..=DELRULE => self.rules = true,
             _ => {
                 self.rules = true;
                 self.members = true;
@@ -132,14 +134,13 @@ pub struct Watch {
 impl Watch {
     /// Subscribes, for a backend of that kind, whose own changes come from that port.
     pub fn open(kind: BackendKind, own: Option<u32>) -> Result<Self, FirewallError> {
-        let group = Group::join(NETLINK_NETFILTER, GROUP).map_err(|error| {
-            FirewallError::Kernel {
+        let group =
+            Group::join(NETLINK_NETFILTER, GROUP).map_err(|error| FirewallError::Kernel {
                 operation: "watch",
                 object: "nf_tables".to_owned(),
                 source: error.into_io(),
                 hint: "",
-            }
-        })?;
+            })?;
         let mut watch = Self { group, kind };
         watch.follow(kind, own);
         Ok(watch)

@@ -94,7 +94,11 @@ pub(super) fn status(out: &mut impl Write, data: &Value, terminal: bool) -> io::
     if repairs.total > 0 {
         let ago = time_left(repairs.last_s_ago);
         let last = clean(&repairs.last);
-        writeln!(out, "repairs  {} (the last {ago} ago: {last})", repairs.total)?;
+        writeln!(
+            out,
+            "repairs  {} (the last {ago} ago: {last})",
+            repairs.total
+        )?;
     }
     for (name, value) in [("policy ", &status.policy), ("version", &status.version)] {
         if !value.is_empty() {

@@ -242,7 +242,10 @@ impl Daemon {
     pub(super) fn keep_rules(&mut self) -> bool {
         let now = now();
         let gates = self.engine.gates(now);
-        let members: usize = gates.iter().map(|g| g.accepted + g.banned + g.trusted).sum();
+        let members: usize = gates
+            .iter()
+            .map(|g| g.accepted + g.banned + g.trusted)
+            .sum();
         self.drift.heard.and(Changes {
             rules: true,
             members: members <= FEW,
@@ -251,7 +254,9 @@ impl Daemon {
         if self.drift.looking.is_none() {
             self.look();
         }
-        self.drift.looking.is_none_or(|since| now.since(since) < STUCK)
+        self.drift
+            .looking
+            .is_none_or(|since| now.since(since) < STUCK)
     }
 
     /// Compares the kernel's rules with what was written.

@@ -95,7 +95,12 @@ pub(super) fn firewall(reader: &mut Reader, node: Option<&Node>) -> Firewall {
         firewall.owner = reader.boolean(node).unwrap_or(false);
         if firewall.owner && firewall.backend == BackendChoice::Iptables {
             let help = "iptables has nothing of the kind: it is without effect";
-            reader.warn(node.at, "`owner: true` with `backend: iptables`", "`backend: nftables`", help);
+            reader.warn(
+                node.at,
+                "`owner: true` with `backend: iptables`",
+                "`backend: nftables`",
+                help,
+            );
         }
     }
     firewall

@@ -117,7 +117,11 @@ impl Filter {
         check(answer)?;
         let mut hash = Hash::new();
         let numbers = [info.valid_hooks, info.num_entries, info.size];
-        for number in numbers.iter().chain(&info.hook_entry).chain(&info.underflow) {
+        for number in numbers
+            .iter()
+            .chain(&info.hook_entry)
+            .chain(&info.underflow)
+        {
             hash.add(&number.to_ne_bytes());
         }
         let size = info.size as usize;
@@ -149,7 +153,11 @@ impl Filter {
             )
         };
         check(answer)?;
-        let bytes: Vec<u8> = self.buffer.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let bytes: Vec<u8> = self
+            .buffer
+            .iter()
+            .flat_map(|word| word.to_ne_bytes())
+            .collect();
         add_entries(layout, &bytes[head..whole], hash);
         Ok(())
     }

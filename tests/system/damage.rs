@@ -47,8 +47,14 @@ impl Backend {
         let policy = SHIPPED.replace("backend: nftables", &format!("backend: {kind}"));
         assert!(policy.contains(&format!("backend: {kind}")), "{policy}");
         let mut world = World::before(&policy, TRUSTED, Some(22))?;
-        let variant = if self == IptablesLegacy { "legacy" } else { "nft" };
-        world.daemon.set_environment(&[("KNOCKD_IPTABLES", variant)]);
+        let variant = if self == IptablesLegacy {
+            "legacy"
+        } else {
+            "nft"
+        };
+        world
+            .daemon
+            .set_environment(&[("KNOCKD_IPTABLES", variant)]);
         world.daemon.start()?;
         Ok(world)
     }
@@ -67,20 +73,68 @@ const DELETE6: &str = "ip6tables -X";
 const DAMAGE: &[Damage] = &[
     ("flush_ruleset", NATIVE, &["nft flush ruleset"]),
     ("delete_table", NATIVE, &["nft delete table inet knockd"]),
-    ("a_table_that_sleeps", NATIVE, &["nft add table inet knockd { flags dormant; }"]),
-    ("flush_chain", NATIVE, &["nft flush chain inet knockd ssh_banned"]),
-    ("flush_base_chain", NATIVE, &["nft flush chain inet knockd input"]),
-    ("an_accept_above_our_rules", NATIVE, &["nft insert rule inet knockd input accept"]),
-    ("a_base_chain_that_drops", NATIVE, &["nft chain inet knockd input { policy drop; }"]),
-    ("flush_the_accepted", NATIVE, &["nft flush set inet knockd ssh_filter4"]),
-    ("flush_the_trusted", NATIVE, &["nft flush set inet knockd ssh_trusted6"]),
-    ("flush_banned_networks", NATIVE, &["nft flush set inet knockd ssh_banned4net"]),
-    ("one_member", NATIVE, &["nft delete element inet knockd ssh_filter4 { 192.0.2.10 }"]),
+    (
+        "a_table_that_sleeps",
+        NATIVE,
+        &["nft add table inet knockd { flags dormant; }"],
+    ),
+    (
+        "flush_chain",
+        NATIVE,
+        &["nft flush chain inet knockd ssh_banned"],
+    ),
+    (
+        "flush_base_chain",
+        NATIVE,
+        &["nft flush chain inet knockd input"],
+    ),
+    (
+        "an_accept_above_our_rules",
+        NATIVE,
+        &["nft insert rule inet knockd input accept"],
+    ),
+    (
+        "a_base_chain_that_drops",
+        NATIVE,
+        &["nft chain inet knockd input { policy drop; }"],
+    ),
+    (
+        "flush_the_accepted",
+        NATIVE,
+        &["nft flush set inet knockd ssh_filter4"],
+    ),
+    (
+        "flush_the_trusted",
+        NATIVE,
+        &["nft flush set inet knockd ssh_trusted6"],
+    ),
+    (
+        "flush_banned_networks",
+        NATIVE,
+        &["nft flush set inet knockd ssh_banned4net"],
+    ),
+    (
+        "one_member",
+        NATIVE,
+        &["nft delete element inet knockd ssh_filter4 { 192.0.2.10 }"],
+    ),
     ("flush_rules", BOTH, &[FLUSH, FLUSH6]),
-    ("flush_and_delete_chains", NFT, &[FLUSH, FLUSH6, DELETE, DELETE6]),
-    ("our_first_rules", BOTH, &["iptables -D INPUT 1", "iptables -D INPUT 1"]),
+    (
+        "flush_and_delete_chains",
+        NFT,
+        &[FLUSH, FLUSH6, DELETE, DELETE6],
+    ),
+    (
+        "our_first_rules",
+        BOTH,
+        &["iptables -D INPUT 1", "iptables -D INPUT 1"],
+    ),
     ("flush_chain", LEGACY, &["ip6tables -F ssh_policy"]),
-    ("an_accept_above_our_rules", NFT, &["iptables -I INPUT -j ACCEPT"]),
+    (
+        "an_accept_above_our_rules",
+        NFT,
+        &["iptables -I INPUT -j ACCEPT"],
+    ),
     (
         "an_accept_of_our_port_above_our_rules",
         LEGACY,
@@ -130,7 +184,10 @@ const OTHERS: &str = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTP
 /// A case by name, for each backend that it is about.
 pub(crate) fn cases() -> Vec<(String, Box<dyn FnOnce() -> Tried + Send>)> {
     let mut all: Vec<(String, Box<dyn FnOnce() -> Tried + Send>)> = Vec::new();
-    let lists = [("is_put_back", DAMAGE, true), ("is_let_be", HARMLESS, false)];
+    let lists = [
+        ("is_put_back", DAMAGE, true),
+        ("is_let_be", HARMLESS, false),
+    ];
     for (outcome, list, is_damage) in lists {
         for &(what, backends, commands) in list {
             for &backend in backends {
@@ -217,7 +274,10 @@ fn same(before: &Members, after: &Members, passed: Duration) {
             continue;
         };
         let least = left.saturating_sub(passed.as_secs() + 2);
-        assert!((least..=*left + 1).contains(&now), "{who:?}: {left} s, then {now} s");
+        assert!(
+            (least..=*left + 1).contains(&now),
+            "{who:?}: {left} s, then {now} s"
+        );
     }
 }
 
@@ -295,7 +355,13 @@ fn put_back(backend: Backend, commands: &[&str]) -> Tried {
     // Several commands may be several repairs.
     let most = commands.len() as u64;
     assert!((1..=most).contains(&total), "{total} repairs");
-    assert!(last.contains("ssh") || last.contains("knockd") || last.contains("INPUT") || last.contains("input"), "{last}");
+    assert!(
+        last.contains("ssh")
+            || last.contains("knockd")
+            || last.contains("INPUT")
+            || last.contains("input"),
+        "{last}"
+    );
     let status = world.expect(0, &["status"]);
     assert!(status.stdout.contains("repairs"), "{status:?}");
     Ok(())
@@ -331,7 +397,10 @@ fn fight(backend: Backend) -> Tried {
     damage(&world, backend, commands);
     std::thread::sleep(UNNOTICED);
     let status = world.expect(5, &["status"]);
-    assert!(status.stdout.contains("somebody else has changed"), "{status:?}");
+    assert!(
+        status.stdout.contains("somebody else has changed"),
+        "{status:?}"
+    );
     assert_eq!(repairs(&world, 5).0, 3);
     // Whoever asks for it gets it at once.
     world.expect(0, &["reload"]);

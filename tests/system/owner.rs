@@ -45,7 +45,9 @@ fn all_find_what_they_should(world: &World) {
 
 fn flags(world: &World) -> String {
     let table = world.nft(&["list", "table", "inet", "knockd"]);
-    let line = table.lines().find(|line| line.contains("flags") && !line.contains("timeout"));
+    let line = table
+        .lines()
+        .find(|line| line.contains("flags") && !line.contains("timeout"));
     line.filter(|line| line.contains("owner") || line.contains("persist"))
         .unwrap_or_default()
         .trim()
@@ -61,7 +63,14 @@ fn what_is_ours_alone_nobody_else_flushes_or_deletes() -> Tried {
         &["delete", "table", "inet", "knockd"][..],
         &["flush", "chain", "inet", "knockd", "input"],
         &["flush", "set", "inet", "knockd", "ssh_banned4"],
-        &["add", "element", "inet", "knockd", "ssh_banned4", "{ 203.0.113.1 }"],
+        &[
+            "add",
+            "element",
+            "inet",
+            "knockd",
+            "ssh_banned4",
+            "{ 203.0.113.1 }",
+        ],
     ] {
         assert!(!nft(&world, refused), "{refused:?}");
     }
@@ -112,7 +121,11 @@ fn the_owner_can_be_changed_without_a_gap() -> Tried {
     assert_eq!(flags(&world), "");
     for round in 0..4 {
         let is_owned = round % 2 == 0;
-        let policy = if is_owned { owned() } else { SHIPPED.to_owned() };
+        let policy = if is_owned {
+            owned()
+        } else {
+            SHIPPED.to_owned()
+        };
         world.daemon.write_policy(&policy)?;
         let (reply, tries, entries) =
             crate::damage::with_a_stranger(&world, || world.daemon.ctl(&["reload"]));
@@ -120,7 +133,14 @@ fn the_owner_can_be_changed_without_a_gap() -> Tried {
         assert_eq!(entries, 0, "of {tries} SYNs");
         all_find_what_they_should(&world);
         assert_eq!(!flags(&world).is_empty(), is_owned);
-        let element = ["add", "element", "inet", "knockd", "ssh_banned4", "{ 203.0.113.1 }"];
+        let element = [
+            "add",
+            "element",
+            "inet",
+            "knockd",
+            "ssh_banned4",
+            "{ 203.0.113.1 }",
+        ];
         assert_eq!(nft(&world, &element), !is_owned);
         world.expect(0, &["status"]);
     }

@@ -19,7 +19,10 @@ fn a_knock_right_after_nft_flush_ruleset_counts() -> Tried {
     world.succeeds(&world.knocker.host, "knock", &knock);
     world.soon_in("ssh_filter", &world.knocker.address(Family::V4));
     let status = world.expect(0, &["status"]);
-    assert!(status.stdout.contains("table inet knockd is missing"), "{status:?}");
+    assert!(
+        status.stdout.contains("table inet knockd is missing"),
+        "{status:?}"
+    );
     for family in Family::BOTH {
         assert_eq!(world.stranger.finds(family, 22), "silent");
         assert_eq!(world.colleague.finds(family, 22), "open");

@@ -14,7 +14,9 @@ impl Limits {
     fn of(rule: &Rule) -> Self {
         let words = words(&rule.text);
         let value = |keys: &[&str]| {
-            let at = words.iter().position(|word| keys.contains(&word.as_str()))?;
+            let at = words
+                .iter()
+                .position(|word| keys.contains(&word.as_str()))?;
             let is_not = at > 0 && words[at - 1] == "!";
             words.get(at + 1).filter(|_| !is_not)
         };
@@ -32,11 +34,17 @@ impl Limits {
     fn may_meet(&self, other: &Self) -> bool {
         let same = |(a, b): (&String, &String)| a == b;
         let touch = |(a, b): (&Vec<(u16, u16)>, &Vec<(u16, u16)>)| {
-            a.iter()
-                .any(|a| b.iter().any(|b| a.0 <= b.1 && b.0 <= a.1))
+            a.iter().any(|a| b.iter().any(|b| a.0 <= b.1 && b.0 <= a.1))
         };
-        self.proto.as_ref().zip(other.proto.as_ref()).is_none_or(same)
-            && self.ports.as_ref().zip(other.ports.as_ref()).is_none_or(touch)
+        self.proto
+            .as_ref()
+            .zip(other.proto.as_ref())
+            .is_none_or(same)
+            && self
+                .ports
+                .as_ref()
+                .zip(other.ports.as_ref())
+                .is_none_or(touch)
     }
 }
 

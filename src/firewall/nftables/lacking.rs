@@ -73,7 +73,11 @@ impl Nftables {
         let suspects: Vec<u128> = if let Some(removed) = removed.get(&spec.name) {
             removed.iter().filter_map(number).collect()
         } else if wanted.len() > LARGE {
-            wanted.keys().step_by(wanted.len() / SAMPLE).copied().collect()
+            wanted
+                .keys()
+                .step_by(wanted.len() / SAMPLE)
+                .copied()
+                .collect()
         } else {
             let held = self.kernel.elements(&spec.name)?;
             let held = held.into_iter().map(|held| held.key).collect();
@@ -119,6 +123,9 @@ impl Nftables {
         }
         let wanted = lasting(flatten_sorted(wanted.iter()), reading.at);
         let missing = outside(family, wanted, &held, |(), _| true);
-        Ok(to_nets(family, missing).into_iter().map(|(net, _)| net).collect())
+        Ok(to_nets(family, missing)
+            .into_iter()
+            .map(|(net, _)| net)
+            .collect())
     }
 }

@@ -13,9 +13,9 @@ mod known;
 mod lacking;
 mod members;
 mod names;
-mod owner;
 #[cfg(test)]
 mod order_tests;
+mod owner;
 mod plan;
 mod reading;
 mod rules;

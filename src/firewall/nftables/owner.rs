@@ -67,9 +67,9 @@ pub(super) fn take_up(kernel: &mut Kernel, state: &State, wanted: u32) -> Result
 
 /// Whether the table has to be made anew, since its flags cannot be changed.
 pub(super) fn must_replace(state: &State, wanted: u32) -> bool {
-    state
-        .table
-        .is_some_and(|found| found & OWNED != wanted && !(found & OWNED == ORPHANED && wanted == OWNED))
+    state.table.is_some_and(|found| {
+        found & OWNED != wanted && !(found & OWNED == ORPHANED && wanted == OWNED)
+    })
 }
 
 impl Kernel {

@@ -9,8 +9,8 @@ use super::fill::{self, Filler};
 use super::fresh::Fresh;
 use super::members::{Sorted, fits};
 use super::names::{
-    FORWARD, Family, INPUT, Role, SetSpec, TABLE, is_own_chain, member_chain, parse_set, policy_chain,
-    set_spec,
+    FORWARD, Family, INPUT, Role, SetSpec, TABLE, is_own_chain, member_chain, parse_set,
+    policy_chain, set_spec,
 };
 use super::rules::{Earlier, Rule, rules};
 use crate::firewall::{Desired, GateRules};

@@ -31,7 +31,9 @@ fn compare(image: &Image, state: &State) -> Vec<String> {
     // A table that sleeps (`NFT_TABLE_F_DORMANT`) lets everything through.
     match state.table {
         None => return vec!["table inet knockd is missing".to_owned()],
-        Some(flags) if flags & DORMANT != 0 => return vec!["table inet knockd is dormant".to_owned()],
+        Some(flags) if flags & DORMANT != 0 => {
+            return vec!["table inet knockd is dormant".to_owned()];
+        }
         Some(_) => {}
     }
     let mut problems = Vec::new();
