@@ -7,11 +7,13 @@
 //! ever written for a trusted address, so that trust wins wherever it is known.
 #![forbid(unsafe_code)]
 
+mod back;
 mod commands;
 mod event;
 mod knocks;
 mod ledger;
 mod out;
+mod shut_out;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -31,6 +33,7 @@ pub use event::{Action, Command, Event, Flush, Log, LogLevel, Outcome, TrustEdit
 use ledger::{Grant, Ledger};
 use out::Out;
 use trust::Runtime;
+pub use shut_out::{ShutOut, shut_out};
 pub use views::{GateView, KnockView};
 
 /// A deadline that is noticed within this time has been noticed by the kernel as well.

@@ -43,6 +43,7 @@ impl Daemon {
                 entries,
                 runtime: true,
                 gates,
+                ..
             } => self.command(
                 who,
                 Command::Untrust {
@@ -54,7 +55,8 @@ impl Daemon {
             Asked::Status => self.status(),
             Asked::List { chains, gates } => self.list(&chains, &gates),
             Asked::Ping => Response::new(0, vec!["knockd is running".into()], Vec::new()),
-            Asked::Reload => self.reload(),
+            Asked::Reload { .. } => self.reload(),
+            _ => Response::refused(1, "not yet"),
             Asked::Teardown => match self.teardown() {
                 Ok(()) => {
                     Response::new(0, vec!["every rule of ours is removed".into()], Vec::new())
@@ -159,6 +161,7 @@ impl Daemon {
             uptime_s: now.since(self.started).as_secs(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             policy: self.policy_path.display().to_string(),
+            change: None,
             knocks: self.engine.knocks().iter().map(knock_status).collect(),
             ports: self.matcher.arrivals().map(port_status).collect(),
             packets: self.packet_status(),
