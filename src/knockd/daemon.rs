@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,15 +22,19 @@ use crate::policy::Policy;
 use crate::resolver::{self, Resolver};
 use crate::sys::clock;
 
+use super::change::Trial;
 use super::force::put_in_force;
 use super::memory::{Memory, Written};
+use super::policies::Policies;
 use super::problems::{FIREWALL, Problems, RULES};
 use super::roster::Roster;
 use super::wants::{neutral, spec};
 
 /// Everything that runs.
 pub(super) struct Daemon {
-    pub(super) policy_path: PathBuf,
+    pub(super) policies: Policies,
+    /// A policy that waits to be confirmed.
+    pub(super) trial: Option<Trial>,
     /// From the command line, in place of the policy's.
     pub(super) interface: Option<String>,
     pub(super) only_ipv4: bool,
@@ -235,11 +238,13 @@ impl Daemon {
     /// When something is due, if nothing happens before.
     pub(super) fn due(&self) -> Option<Time> {
         let retry = self.retry.map(|(at, _)| at);
-        self.engine.next_deadline().into_iter().chain(retry).min()
+        let engine = self.engine.next_deadline().into_iter();
+        engine.chain(retry).chain(self.trial_ends()).min()
     }
 
     /// Does what is due.
     pub(super) fn tick(&mut self) {
+        self.end_of_trial();
         self.handle(Event::Tick);
         if self.retry.is_some_and(|(at, _)| at <= now()) {
             self.perform(vec![Action::Install]);

@@ -3,15 +3,18 @@
 
 mod alarm;
 mod answers;
+mod change;
 mod cli;
 mod daemon;
 mod follow;
 mod force;
+mod guard;
 mod lock;
 mod logging;
 mod memory;
 mod neighbours;
 mod oneshot;
+mod policies;
 mod problems;
 mod pulse;
 mod requests;
@@ -19,6 +22,7 @@ mod roster;
 mod run;
 mod start;
 mod supervisor;
+mod switch;
 mod wants;
 mod whitelisting;
 
