@@ -2,6 +2,7 @@
 //! nothing but the kernel, and root only where ordinary users may not make namespaces.
 #![cfg(target_os = "linux")]
 
+mod applying;
 mod banning;
 mod commands;
 mod forwarding;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         ("gates", gates::SCENARIOS),
         ("forwarding", forwarding::SCENARIOS),
         ("reload", reload::SCENARIOS),
+        ("applying", applying::SCENARIOS),
         ("restart", restart::SCENARIOS),
         ("restarts", restarts::SCENARIOS),
         ("interfaces", interfaces::SCENARIOS),
