@@ -352,7 +352,11 @@ fn a_policy_comes_with_diff_and_apply_alone() {
     };
     assert_eq!(read.text, "gates: {}");
     assert!(!read.file.contains('\n'), "{read:?}");
-    for (text, time) in [(None, None), (Some("120s"), Some(120)), (Some("1d"), Some(86_400))] {
+    for (text, time) in [
+        (None, None),
+        (Some("120s"), Some(120)),
+        (Some("1d"), Some(86_400)),
+    ] {
         let Ok(Asked::Apply { confirm, .. }) = with(Verb::Apply, text).asked() else {
             panic!("apply --confirm {text:?}");
         };
@@ -411,7 +415,10 @@ fn what_could_shut_an_operator_out_is_known_unless_it_is_forced() {
         confirm: Some("5s".to_owned()),
         ..request(Verb::Apply, &[])
     };
-    assert!(!trial.asked().unwrap().endangers(), "it is taken back by itself");
+    assert!(
+        !trial.asked().unwrap().endangers(),
+        "it is taken back by itself"
+    );
 }
 
 #[test]

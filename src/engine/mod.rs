@@ -32,8 +32,8 @@ use crate::policy::Policy;
 pub use event::{Action, Command, Event, Flush, Log, LogLevel, Outcome, TrustEdit, Who};
 use ledger::{Grant, Ledger};
 use out::Out;
-use trust::Runtime;
 pub use shut_out::{ShutOut, shut_out};
+use trust::Runtime;
 pub use views::{GateView, KnockView};
 
 /// A deadline that is noticed within this time has been noticed by the kernel as well.

@@ -68,9 +68,9 @@ impl ChangeError {
         }
     }
 
-    fn refused(&self, what: &str) -> Response {
+    fn refused(&self, what: &str, who: &Who) -> Response {
         let text = self.to_string();
-        error!("{what} refused, everything stays as it was: {text}");
+        error!("{who}: {what} refused, everything stays as it was: {text}");
         Response::refused(self.code(), text)
     }
 }
@@ -107,19 +107,19 @@ impl Daemon {
         who: &Who,
         operators: &Operators,
     ) -> Response {
-        if let Some(pending) = self.pending() {
+        if let Some(pending) = self.pending(who) {
             return pending;
         }
         let file = PathBuf::from(new.file);
         let candidate = match self.candidate(new.text, &file) {
             Ok(candidate) => candidate,
-            Err(error) => return error.refused("apply"),
+            Err(error) => return error.refused("apply", who),
         };
         if !force
             && confirm.is_none()
             && let Some(objection) = self.objection(&candidate, operators)
         {
-            return guard::refusal(&objection, FORCE_OR_CONFIRM);
+            return guard::refusal(who, &objection, FORCE_OR_CONFIRM);
         }
         let warnings = said(&candidate.checked, &file);
         let told = match confirm {
@@ -131,11 +131,13 @@ impl Daemon {
                 for line in &response.done {
                     info!("{who}: {line}");
                 }
-                response.done.splice(0..0, [format!("{} is in force", file.display())]);
+                response
+                    .done
+                    .splice(0..0, [format!("{} is in force", file.display())]);
                 response.done.extend(warnings);
                 response
             }
-            Err(error) => error.refused("apply"),
+            Err(error) => error.refused("apply", who),
         }
     }
 
@@ -231,10 +233,10 @@ impl Daemon {
         let file = self.policies.path().to_owned();
         let candidate = match self.candidate(previous.text, &file) {
             Ok(candidate) => candidate,
-            Err(error) => return error.refused("rollback"),
+            Err(error) => return error.refused("rollback", who),
         };
         if !force && let Some(objection) = self.objection(&candidate, operators) {
-            return guard::refusal(&objection, guard::FORCE);
+            return guard::refusal(who, &objection, guard::FORCE);
         }
         match self.keep_applied(candidate) {
             Ok(mut response) => {
@@ -243,36 +245,36 @@ impl Daemon {
                 response.done.insert(0, line);
                 response
             }
-            Err(error) => error.refused("rollback"),
+            Err(error) => error.refused("rollback", who),
         }
     }
 
     /// Reads policy and whitelist again; all of it is taken, or nothing.
-    pub(super) fn reload(&mut self, force: bool, operators: &Operators) -> Response {
-        if let Some(pending) = self.pending() {
+    pub(super) fn reload(&mut self, force: bool, who: &Who, operators: &Operators) -> Response {
+        if let Some(pending) = self.pending(who) {
             return pending;
         }
         let file = self.policies.path().to_owned();
         let read = policy::read(&file).map_err(ChangeError::from);
         let candidate = match read.and_then(|text| self.candidate(text, &file)) {
             Ok(candidate) => candidate,
-            Err(error) => return error.refused("reload"),
+            Err(error) => return error.refused("reload", who),
         };
         if !force && let Some(objection) = self.objection(&candidate, operators) {
-            return guard::refusal(&objection, guard::FORCE);
+            return guard::refusal(who, &objection, guard::FORCE);
         }
         let warnings = said(&candidate.checked, &file);
         if let Err(error) = self.switch(candidate.checked.policy, candidate.roster) {
-            return ChangeError::from(error).refused("reload");
+            return ChangeError::from(error).refused("reload", who);
         }
         self.kept(candidate.source);
         let done = "policy and whitelist read again".to_owned();
-        info!("{done}");
+        info!("{who}: {done}");
         Response::new(0, [vec![done], warnings].concat(), Vec::new())
     }
 
     /// What a trial that goes on refuses everything else with.
-    fn pending(&self) -> Option<Response> {
+    fn pending(&self, who: &Who) -> Option<Response> {
         let trial = self.trial.as_ref()?;
         let text = format!(
             "{}, applied by {}, waits to be confirmed for another {}: `knockctl confirm` or \
@@ -281,7 +283,7 @@ impl Daemon {
             trial.by,
             Lifetime::For(trial.until.since(now()))
         );
-        warn!("refused: {text}");
+        warn!("{who}: refused: {text}");
         Some(Response::refused(4, text))
     }
 

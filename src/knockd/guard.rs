@@ -111,8 +111,8 @@ impl Operators {
 }
 
 /// What refuses to shut somebody out; `way` is what lets it happen all the same.
-pub(super) fn refusal(objection: &str, way: &str) -> Response {
-    warn!("refused: {objection}");
+pub(super) fn refusal(who: &Who, objection: &str, way: &str) -> Response {
+    warn!("{who}: refused: {objection}");
     Response::refused(4, format!("{objection} ({way})"))
 }
 
@@ -122,7 +122,12 @@ pub(super) const FORCE: &str = "--force does it all the same";
 impl Daemon {
     /// Refuses a ban or an end of trust that would shut out somebody who is logged in. What changes
     /// the policy is judged where the new one is known.
-    pub(super) fn guard(&self, asked: &Asked, operators: &Operators) -> Option<Response> {
+    pub(super) fn guard(
+        &self,
+        asked: &Asked,
+        who: &Who,
+        operators: &Operators,
+    ) -> Option<Response> {
         let nobody = || Who(String::new());
         let objection = match asked {
             Asked::Engine(command @ Command::Drop { nets, force, .. })
@@ -153,7 +158,7 @@ impl Daemon {
             }),
             _ => None,
         };
-        objection.map(|objection| refusal(&objection, FORCE))
+        objection.map(|objection| refusal(who, &objection, FORCE))
     }
 }
 

@@ -15,7 +15,7 @@ use super::guard::Operators;
 impl Daemon {
     /// Carries out a request and answers it. `Teardown` is the loop's to finish.
     pub(super) fn answer(&mut self, asked: Asked, who: &Who, operators: &Operators) -> Response {
-        if let Some(refusal) = self.guard(&asked, operators) {
+        if let Some(refusal) = self.guard(&asked, who, operators) {
             return refusal;
         }
         match asked {
@@ -54,7 +54,7 @@ impl Daemon {
             Asked::Status => self.status(),
             Asked::List { chains, gates } => self.list(&chains, &gates),
             Asked::Ping => Response::new(0, vec!["knockd is running".into()], Vec::new()),
-            Asked::Reload { force } => self.reload(force, operators),
+            Asked::Reload { force } => self.reload(force, who, operators),
             Asked::Diff(policy) => self.diff(&policy),
             Asked::Apply {
                 policy,

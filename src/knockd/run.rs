@@ -10,6 +10,7 @@ use tracing::info;
 
 use crate::capture::Drained;
 use crate::control::{Asked, Call, Response, Server};
+use crate::engine::Who;
 use crate::sys::ready::Ready;
 
 use super::alarm::Alarm;
@@ -133,7 +134,7 @@ async fn events(
             }
             Some((wanted, operators)) = sources.looks.next() => match wanted {
                 Some(call) => drop(serve(daemon, call, &operators)),
-                None => drop(daemon.reload(false, &operators)),
+                None => drop(daemon.reload(false, &Who("SIGHUP".to_owned()), &operators)),
             },
             Some(event) = sources.names.recv() => daemon.name_changed(event),
             ready = sources.links.readable() => {

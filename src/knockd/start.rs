@@ -11,13 +11,13 @@ use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
 use crate::capture::CaptureError;
+use crate::control::protocol::ChangeStatus;
 use crate::engine::{Engine, Event, TrustEdit};
 use crate::firewall::choose::{self, Chosen, Former};
 use crate::firewall::{Backend, BackendKind, FirewallError, Observed};
 use crate::links::{Links, LinksError};
 use crate::matcher::{Matcher, Scope};
 use crate::model::{Bucket, Chain, GateName};
-use crate::control::protocol::ChangeStatus;
 use crate::policy::{Checked, LoadError, Policy};
 use crate::resolver::{self, Known, Resolver};
 use crate::store::{KnownName, RuntimeTrust, Store};

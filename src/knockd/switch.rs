@@ -21,7 +21,11 @@ pub(super) struct Before {
 
 impl Daemon {
     /// Puts a policy and a whitelist into force, or leaves everything as it was.
-    pub(super) fn switch(&mut self, policy: Policy, roster: Roster) -> Result<Before, FirewallError> {
+    pub(super) fn switch(
+        &mut self,
+        policy: Policy,
+        roster: Roster,
+    ) -> Result<Before, FirewallError> {
         let before = Before {
             engine: Box::new(self.engine.clone()),
             roster: std::mem::replace(&mut self.roster, roster),

@@ -97,7 +97,11 @@ mod tests {
             "198.51.100.7 99999 203.0.113.1 22",
             " 198.51.100.7 51022 203.0.113.1 22",
         ] {
-            assert_eq!(bad.parse::<SshConnection>(), Err(SshConnectionError), "{bad}");
+            assert_eq!(
+                bad.parse::<SshConnection>(),
+                Err(SshConnectionError),
+                "{bad}"
+            );
         }
     }
 

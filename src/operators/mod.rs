@@ -237,7 +237,10 @@ mod tests {
     fn the_login_manager_tells_where_ssh_sessions_come_from() {
         let dir = tempfile::tempdir().unwrap();
         for (name, text) in [
-            ("1", "UID=0\nREMOTE=1\nREMOTE_HOST=198.51.100.7\nSERVICE=sshd\n"),
+            (
+                "1",
+                "UID=0\nREMOTE=1\nREMOTE_HOST=198.51.100.7\nSERVICE=sshd\n",
+            ),
             ("2", "REMOTE_HOST=fe80::7%eth0\nSERVICE=sshd\n"),
             ("3", "REMOTE_HOST=192.0.2.9\nSERVICE=cockpit\n"),
             ("4", "REMOTE_HOST=host.example.org\nSERVICE=sshd\n"),

@@ -125,12 +125,11 @@ fn settings(policy: &Policy) -> Keys {
         firewall: Firewall { backend, on_stop },
         trusted,
         never_ban,
-        scan_guard:
-            ScanGuard {
-                ports,
-                within,
-                action,
-            },
+        scan_guard: ScanGuard {
+            ports,
+            within,
+            action,
+        },
         memory,
         gates: _,
         knocks: _,
@@ -240,7 +239,10 @@ fn knock(knock: &Knock) -> Keys {
         ("tcpflags", flags.join(",")),
         ("action", action.to_owned()),
         ("gate", list(gates)),
-        ("for", lifetime.unwrap_or_else(|| "the gate's time".to_owned())),
+        (
+            "for",
+            lifetime.unwrap_or_else(|| "the gate's time".to_owned()),
+        ),
     ]
 }
 

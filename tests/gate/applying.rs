@@ -120,7 +120,11 @@ fn a_trial_is_taken_back_by_itself() -> Tried {
     let pending = change(&world, 0);
     assert_eq!(pending["state"], "unconfirmed");
     assert_eq!(pending["file"], file.as_str());
-    assert!(pending["expires_in_s"].as_u64().is_some_and(|left| left < 4));
+    assert!(
+        pending["expires_in_s"]
+            .as_u64()
+            .is_some_and(|left| left < 4)
+    );
     for refused in [&["apply", &file][..], &["reload"]] {
         let reply = world.expect(4, refused);
         assert!(reply.stderr.contains("other.yaml"), "{reply:?}");
@@ -176,7 +180,10 @@ fn a_rollback_ends_a_trial_and_brings_back_what_a_gate_held() -> Tried {
     banned.is_refused_at(8443);
     world.await_member("web_banned", &banned.address);
     let accepted = world.await_member("web_filter", "192.0.2.13");
-    assert!(accepted.left.is_some_and(|left| left <= 60.0), "{accepted:?}");
+    assert!(
+        accepted.left.is_some_and(|left| left <= 60.0),
+        "{accepted:?}"
+    );
     world.await_member("ssh_banned", "192.0.2.14");
     assert!(change(&world, 0).is_null());
     Ok(())
@@ -303,7 +310,10 @@ fn diff_says_what_would_change() -> Tried {
     assert_eq!(reply.stdout.trim_end(), line);
     let json = world.json(&["diff", &other]);
     let change = &json["changes"][0];
-    assert_eq!((change["of"].as_str(), change["key"].as_str()), (Some("knock open"), Some("sequence")));
+    assert_eq!(
+        (change["of"].as_str(), change["key"].as_str()),
+        (Some("knock open"), Some("sequence"))
+    );
     assert_eq!(change["to"], "[4001/tcp, 4002/tcp]");
     let bad = candidate(&world, "bad.yaml", "gates: 5\n")?;
     let reply = world.expect(2, &["diff", &bad]);
@@ -317,8 +327,12 @@ fn garbage_at_start_is_overcome_by_the_last_good_policy() -> Tried {
     let path = world.daemon.policy_path();
     let good = on_disk(&world);
     let garbage: [(&str, fn(&PathBuf)); 3] = [
-        ("knockd.yaml:1:", |path| fs::write(path, "gates: 5").unwrap()),
-        ("there is no policy at", |path| fs::remove_file(path).unwrap()),
+        ("knockd.yaml:1:", |path| {
+            fs::write(path, "gates: 5").unwrap()
+        }),
+        ("there is no policy at", |path| {
+            fs::remove_file(path).unwrap()
+        }),
         ("it is a directory", |path| fs::create_dir(path).unwrap()),
     ];
     for (word, spoil) in garbage {

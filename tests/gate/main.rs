@@ -7,6 +7,7 @@ mod banning;
 mod commands;
 mod forwarding;
 mod gates;
+mod guarding;
 mod hostile;
 mod interfaces;
 mod knocking;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         ("forwarding", forwarding::SCENARIOS),
         ("reload", reload::SCENARIOS),
         ("applying", applying::SCENARIOS),
+        ("guarding", guarding::SCENARIOS),
         ("restart", restart::SCENARIOS),
         ("restarts", restarts::SCENARIOS),
         ("interfaces", interfaces::SCENARIOS),

@@ -93,7 +93,9 @@ async fn answer(
         let denied = "permission denied: only root may change the firewall";
         return send(stream, Response::refused(1, denied), shared).await;
     }
-    let judged = request.asked().and_then(|asked| Ok((asked, request.session()?)));
+    let judged = request
+        .asked()
+        .and_then(|asked| Ok((asked, request.session()?)));
     let (asked, session) = match judged {
         Ok(judged) => judged,
         Err(refusal) => {

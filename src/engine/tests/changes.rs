@@ -38,7 +38,11 @@ fn a_ban_of_whoever_is_logged_in_shuts_them_out() {
         (accepted, A, "ssh: 198.51.100.7 would be banned"),
         // The acceptance ran out; a ban is more than that.
         (nothing, A, "ssh: 198.51.100.7 would be banned"),
-        (nothing, "198.51.100.0/24", "ssh: 198.51.100.0/24 would be banned"),
+        (
+            nothing,
+            "198.51.100.0/24",
+            "ssh: 198.51.100.0/24 would be banned",
+        ),
         (accepted, B, "-"),
         (nothing, B, "-"),
         // The engine refuses that by itself.
@@ -63,7 +67,10 @@ fn a_ban_says_when_it_cuts_the_session() {
     let said = said_of(&bench, &session(SESSION), |bench| {
         bench.drop(A, false);
     });
-    assert_eq!(said, "ssh: 198.51.100.7 would be banned, and the session cut");
+    assert_eq!(
+        said,
+        "ssh: 198.51.100.7 would be banned, and the session cut"
+    );
     // Who is banned and in is cut by a gate that cuts from now on.
     let mut bench = Bench::appliance();
     bench.drop(A, false);
