@@ -47,7 +47,13 @@ impl Places {
 #[test]
 fn what_is_kept_is_what_was_written() {
     let places = Places::new(ONE);
-    for text in ["", "\n", ONE, "# from /elsewhere\n# note\ngates: 5", "no newline"] {
+    for text in [
+        "",
+        "\n",
+        ONE,
+        "# from /elsewhere\n# note\ngates: 5",
+        "no newline",
+    ] {
         let source = Source {
             file: PathBuf::from("/etc/k n\u{e9}/knockd.yaml"),
             text: text.to_owned(),
@@ -56,7 +62,13 @@ fn what_is_kept_is_what_was_written() {
         let kept = kept(&places.state(), GOOD).unwrap();
         assert_eq!((kept.source, kept.note.as_str()), (source, "a note"));
     }
-    for garbage in [&b""[..], b"\n", b"# from /x", b"# from /x\ny\n", b"# from /x\n# y\n\xff"] {
+    for garbage in [
+        &b""[..],
+        b"\n",
+        b"# from /x",
+        b"# from /x\ny\n",
+        b"# from /x\n# y\n\xff",
+    ] {
         assert!(read_kept(garbage).is_none(), "{garbage:?}");
     }
 }
@@ -130,7 +142,10 @@ fn what_was_tried_and_not_confirmed_is_not_taken_up() {
     let start = places.start();
     assert!(start.policies.problem.is_none(), "the file is as it was");
     let reverted = start.policies.reverted.clone().unwrap();
-    assert_eq!((reverted.file.as_str(), reverted.by.as_str()), ("/root/new.yaml", "root"));
+    assert_eq!(
+        (reverted.file.as_str(), reverted.by.as_str()),
+        ("/root/new.yaml", "root")
+    );
     start.policies.end_trial();
     assert!(places.start().policies.reverted.is_none(), "said once");
 

@@ -6,6 +6,7 @@
 mod input;
 mod knocking;
 mod length;
+mod lockout;
 mod programs;
 mod repair;
 mod scanning;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     let topics = [
         ("knocking", knocking::CASES),
         ("ssh", ssh::CASES),
+        ("lockout", lockout::CASES),
         ("scanning", scanning::CASES),
         ("repair", repair::CASES),
         ("length", length::CASES),
