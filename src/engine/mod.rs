@@ -7,12 +7,14 @@
 //! ever written for a trusted address, so that trust wins wherever it is known.
 #![forbid(unsafe_code)]
 
+mod back;
 mod commands;
 mod event;
 mod knocks;
 mod ledger;
 mod memo;
 mod out;
+mod shut_out;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -33,6 +35,7 @@ use ledger::{Grant, Ledger};
 use memo::Journal;
 pub use memo::{Everything, Kept, Memo, News, Record, What};
 use out::Out;
+pub use shut_out::{ShutOut, shut_out};
 use trust::Runtime;
 pub use views::{GateView, KnockView};
 

@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,16 +22,20 @@ use crate::policy::Policy;
 use crate::resolver::{self, Resolver};
 use crate::sys::clock;
 
+use super::change::Trial;
 use super::drift::Drift;
 use super::force::put_in_force;
 use super::memory::{Memory, Written};
+use super::policies::Policies;
 use super::problems::{FIREWALL, Problems, RULES};
 use super::roster::Roster;
 use super::wants::{neutral, spec};
 
 /// Everything that runs.
 pub(super) struct Daemon {
-    pub(super) policy_path: PathBuf,
+    pub(super) policies: Policies,
+    /// A policy that waits to be confirmed.
+    pub(super) trial: Option<Trial>,
     /// From the command line, in place of the policy's.
     pub(super) interface: Option<String>,
     pub(super) only_ipv4: bool,
@@ -259,7 +262,7 @@ impl Daemon {
     pub(super) fn due(&self) -> Option<Time> {
         let retry = self.retry.map(|(at, _)| at);
         let deadline = self.engine.next_deadline();
-        [deadline, retry, self.drift.due()]
+        [deadline, retry, self.drift.due(), self.trial_ends()]
             .into_iter()
             .flatten()
             .min()
@@ -267,6 +270,7 @@ impl Daemon {
 
     /// Does what is due.
     pub(super) fn tick(&mut self) {
+        self.end_of_trial();
         self.handle(Event::Tick);
         self.mind_rules();
         match self.retry {
