@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::model::{GateName, KnockName, KnockPort, Lifetime, Proto};
 use crate::packet;
 use crate::policy::{
-    BackendChoice, BanRule, Firewall, Gate, Hook, Interfaces, Knock, KnockAction, OnStop, Policy,
-    ScanAction, ScanGuard, TcpFlags, Verdict,
+    BackendChoice, BanRule, Firewall, Gate, History, Hook, Interfaces, Knock, KnockAction, OnStop,
+    Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
 };
 
 pub(crate) fn address(text: &str) -> IpAddr {
@@ -54,6 +54,7 @@ pub(crate) fn policy(gates: Vec<Gate>, knocks: Vec<Knock>) -> Policy {
         firewall: Firewall {
             backend: BackendChoice::Auto,
             on_stop: OnStop::Keep,
+            owner: false,
         },
         trusted: None,
         never_ban: Vec::new(),
@@ -64,6 +65,10 @@ pub(crate) fn policy(gates: Vec<Gate>, knocks: Vec<Knock>) -> Policy {
         },
         ban: BanRule::default(),
         memory: 64 << 10,
+        history: History {
+            keep: Duration::from_secs(90 * 86_400),
+            rows: 1000,
+        },
         gates,
         knocks,
     }

@@ -26,7 +26,9 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     // The boundary, a module each.
-    ("whitelist", &["model"]),
+    ("files", &[]),
+    ("operators", &["model"]),
+    ("whitelist", &["model", "files"]),
     (
         "firewall",
         &[
@@ -37,6 +39,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "policy::Verdict",
             "sys::clock",
             "sys::ns::die_with_parent",
+            "sys::xtables",
         ],
     ),
     ("netlink", &["sys"]),
@@ -47,7 +50,18 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["model", "sys::clock", "sys::packet", "sys::ready"],
     ),
     ("resolver", &["model"]),
-    ("store", &["model", "engine::TrustEdit"]),
+    (
+        "store",
+        &[
+            "model",
+            "engine::Everything",
+            "engine::Kept",
+            "engine::Memo",
+            "engine::Record",
+            "engine::TrustEdit",
+            "engine::What",
+        ],
+    ),
     (
         "control",
         &["model", "engine::Command", "engine::Flush", "engine::Who"],
@@ -63,10 +77,12 @@ const LAYERS: &[(&str, &[&str])] = &[
             "demo::Options",
             "demo::run",
             "engine",
+            "files",
             "firewall",
             "links",
             "matcher",
             "model",
+            "operators",
             "packet",
             "policy",
             "resolver",
@@ -79,7 +95,10 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     // `--direct` does without a daemon what the daemon would do.
-    ("knockctl", &["control", "model", "knockd::direct"]),
+    (
+        "knockctl",
+        &["control", "model", "operators", "knockd::direct"],
+    ),
     ("knock", &["model"]),
     // Shows and tests: from outside, but for what the kernel holds.
     ("lab", &["model", "control", "sys::ns"]),

@@ -8,6 +8,7 @@
 
 mod asked;
 pub mod client;
+mod counted;
 mod peer;
 pub mod protocol;
 mod refusal;
@@ -20,7 +21,7 @@ mod server_tests;
 mod tests;
 
 pub use asked::{Asked, Entry};
-pub use protocol::{Data, Request, Response, Verb};
+pub use protocol::{Data, PolicyText, Request, Response, Verb};
 pub use refusal::Refusal;
 pub use server::{Call, ControlError, Server};
 pub use why::{WhyAttempt, WhyEntry};

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod history;
+mod policy;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -16,12 +18,22 @@ use serde_json::Value;
 use crate::control::client::{self, ClientError};
 use crate::control::{Data, Response, Verb};
 use crate::knockd::direct;
+use crate::operators;
 use args::{Arguments, Output};
 
 /// The program `knockctl`.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let request = arguments.verb.request();
+    let mut request = match arguments.verb.request() {
+        Ok(request) => request,
+        Err(problem) => {
+            let response = Response::refused(2, problem.to_string());
+            return ExitCode::from(report(&arguments, Verb::Apply, response));
+        }
+    };
+    if !request.verb.only_reads() {
+        request.session = operators::own().map(|session| session.to_words());
+    }
     let response = match arguments.direct.places() {
         Ok(Some(places)) => direct::ask(&request, &places),
         Ok(None) => client::ask(&arguments.socket, &request).unwrap_or_else(|error| failed(&error)),
@@ -118,8 +130,11 @@ impl Answer {
         }
         match (&self.data, self.verb) {
             (Some(data), Verb::Status) => show::status(out, data, terminal),
+            (Some(data), Verb::History) => history::table(out, data, terminal),
             (Some(data), Verb::List) => show::list(out, data, terminal),
             (Some(data), Verb::Why) => why::why(out, data),
+            // It has been said in words.
+            (Some(_), Verb::Diff) => Ok(()),
             (Some(data), _) => writeln!(out, "{data:#}"),
             (None, Verb::Ping) if self.code == 0 && self.done.is_empty() => {
                 writeln!(out, "knockd answers")

@@ -9,17 +9,20 @@ use std::time::SystemTime;
 use nix::unistd::{User, geteuid};
 
 use crate::control::{Asked, Request, Response, Verb};
-use crate::engine::{Action, Command, Engine, Event, Outcome, Who};
+use crate::engine::{Action, Command, Engine, Event, Outcome, Record, Who};
 use crate::firewall::choose;
 use crate::firewall::{Backend, Change, FirewallError, Member};
 use crate::links::Links;
 use crate::model::{Chain, GateName, Time};
-use crate::store::{Store, StoreError};
+use crate::operators;
+use crate::policy;
+use crate::store::{Readers, Store, StoreError};
 
 use super::answers::{self, is_host};
 use super::cli;
 use super::cut::Cutter;
 use super::daemon::now;
+use super::guard::{self, Operators};
 use super::lock::{Lock, LockError};
 use super::memory::BACKEND;
 use super::requests::{answer, nets};
@@ -130,7 +133,10 @@ impl Direct {
             _ => return Err(DirectError::NeedsDaemon(verb)),
         };
         let mut direct = Self::open(places, named, lock)?;
-        let response = direct.answer(asked, &who());
+        let who = who();
+        let operators = Operators::look(operators::own());
+        let refused = guard::guard(&direct.engine, &direct.roster, &asked, &who, &operators);
+        let response = refused.unwrap_or_else(|| direct.answer(asked, &who));
         Ok(direct.told(response))
     }
 
@@ -138,10 +144,16 @@ impl Direct {
     /// named, or one of the policy's if none is.
     fn open(places: &Places, named: &[GateName], lock: Lock) -> Result<Self, DirectError> {
         let path = cli::policy_path(places.policy.as_deref());
-        let policy = start::load_policy(&path)?;
+        // Only what is written there: whoever asks has it before them.
+        let policy = policy::load(&path).map_err(StartError::from)?.policy;
         let links = Links::open().map_err(StartError::from)?;
-        let store = Store::open(&places.state_dir);
-        let remembered = store.as_ref().ok().and_then(|s| s.setting(BACKEND).ok()?);
+        let store = Store::open(&places.state_dir, Readers::AsBefore);
+        let only_read = match &store {
+            Ok(_) => None,
+            Err(_) => Store::open_to_read(&places.state_dir).ok(),
+        };
+        let readable = store.as_ref().ok().or(only_read.as_ref());
+        let remembered = readable.and_then(|store| store.setting(BACKEND).ok()?);
         let kind = remembered.and_then(|kind| choose::parse_kind(&kind));
         let mut firewall = choose::choose(policy.firewall.backend, kind)?.backend;
         let held = firewall.observe()?.unwrap_or_default();
@@ -159,7 +171,7 @@ impl Direct {
             eprintln!("knockctl: {complaint}");
         }
         let mut trust = Vec::new();
-        if let Ok(store) = &store {
+        if let Some(store) = readable {
             for known in store.names(SystemTime::now()).unwrap_or_default() {
                 drop(roster.resolved(&known.name, known.addresses));
             }
@@ -343,6 +355,9 @@ impl Whitelisting for Direct {
     }
 
     fn whitelist_was_read(&mut self) {}
+
+    /// The history is the daemon's.
+    fn record(&self, _: Record) {}
 
     fn follow_names(&mut self) {}
 

@@ -2,7 +2,7 @@
 //! for `knockctl --direct`.
 
 use crate::control::{Entry, Response};
-use crate::engine::{Command, Event, Outcome, Who};
+use crate::engine::{Command, Event, Outcome, Record, What, Who};
 use crate::whitelist::edit::{self, Edit};
 use crate::whitelist::{Host, WhitelistError};
 
@@ -24,6 +24,10 @@ impl Whitelisting for Daemon {
 
     fn whitelist_was_read(&mut self) {
         self.problems.set(WHITELIST, None);
+    }
+
+    fn record(&self, record: Record) {
+        self.memory.record(record);
     }
 
     fn follow_names(&mut self) {
@@ -48,6 +52,9 @@ pub(super) trait Whitelisting {
 
     /// Whatever was wrong with the file is not any more.
     fn whitelist_was_read(&mut self);
+
+    /// Remembers what happened.
+    fn record(&self, record: Record);
 
     /// Names have come or gone.
     fn follow_names(&mut self);
@@ -89,6 +96,9 @@ pub(super) trait Whitelisting {
         self.whitelist_was_read();
         let mut done = Vec::new();
         for (entry, edit) in entries.iter().zip(edits) {
+            if !matches!(edit, Edit::AlreadyThere { .. }) {
+                self.recall(What::Trusted, entry, who);
+            }
             done.push(match edit {
                 Edit::AlreadyThere { line } => {
                     format!("{entry} is in {} already, on line {line}", file.display())
@@ -119,7 +129,7 @@ pub(super) trait Whitelisting {
     /// reboot with them.
     fn untrust(&mut self, entries: &[Entry], who: &Who) -> Response {
         let (mut done, mut refused) = (Vec::new(), Vec::new());
-        let hosts: Vec<Host> = entries.iter().map(host).collect();
+        let hosts = hosts(entries);
         let edits = match self
             .roster()
             .file()
@@ -132,6 +142,7 @@ pub(super) trait Whitelisting {
         for (entry, edit) in entries.iter().zip(edits) {
             match edit {
                 Edit::Removed { covered, .. } => {
+                    self.recall(What::Untrusted, entry, who);
                     done.push(format!("{entry} taken off the whitelist"));
                     done.extend(covered.map(|covered| {
                         let (by, line) = (covered.by, covered.line);
@@ -167,6 +178,14 @@ pub(super) trait Whitelisting {
         self.told(who, done, refused)
     }
 
+    fn recall(&self, what: What, entry: &Entry, who: &Who) {
+        let record = Record::new(what, &who.0).by_hand();
+        self.record(match entry {
+            Entry::Net(net) => record.to(*net),
+            Entry::Name(name) => record.saying(name.as_str()),
+        });
+    }
+
     fn told(&self, who: &Who, done: Vec<String>, mut refused: Vec<String>) -> Response {
         for line in &done {
             tracing::info!("{who}: {line}");
@@ -176,6 +195,11 @@ pub(super) trait Whitelisting {
         }
         answer(u8::from(!refused.is_empty()), done, refused)
     }
+}
+
+/// The entries as the file has them.
+pub(super) fn hosts(entries: &[Entry]) -> Vec<Host> {
+    entries.iter().map(host).collect()
 }
 
 fn host(entry: &Entry) -> Host {

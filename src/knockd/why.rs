@@ -29,7 +29,6 @@ pub(super) struct Sources<'a> {
 
 impl Daemon {
     pub(super) fn why(&mut self, addresses: &[IpAddr], gates: &[GateName]) -> Response {
-        self.verify_rules();
         let of = Sources {
             engine: &self.engine,
             firewall: &mut *self.firewall,

@@ -2,6 +2,7 @@
 //! long the next time.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::time::Duration;
 
 use crate::model::{GateName, Lifetime};
@@ -16,6 +17,20 @@ const KEYS: [&str; 4] = ["after", "within", "escalate", "max"];
 
 /// More would be remembered of each source than is worth it.
 const MOST_AFTER: u16 = 32;
+
+impl fmt::Display for BanRule {
+    /// As in a policy.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{{ after: {}", self.after)?;
+        if self.after > 1 {
+            write!(f, ", within: {}", Lifetime::For(self.within))?;
+        }
+        if let Some(longest) = self.longest {
+            write!(f, ", escalate: true, max: {}", Lifetime::For(longest))?;
+        }
+        f.write_str(" }")
+    }
+}
 
 /// A rule with the place that later checks point at.
 pub(super) struct PlacedBan {

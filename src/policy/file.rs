@@ -5,12 +5,12 @@ use std::path::Path;
 use super::node::{self, At, Node, Value};
 use super::problem::{PolicyErrors, Problem, quote};
 use super::reader::Reader;
-use super::{Interfaces, Policy, bans, conflicts, gates, knocks, settings};
+use super::{Interfaces, Policy, bans, conflicts, gates, history, knocks, settings};
 
 /// More is no policy. A thousand knocks of 32 ports take a quarter of it.
 pub const MOST_BYTES: usize = 1024 * 1024;
 
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "interface",
     "firewall",
     "trusted",
@@ -18,6 +18,7 @@ const KEYS: [&str; 9] = [
     "scan_guard",
     "ban",
     "memory",
+    "history",
     "gates",
     "knocks",
 ];
@@ -103,6 +104,7 @@ fn read(reader: &mut Reader, root: &Node, file: &Path) -> Option<Policy> {
         scan_guard,
         ban: ban.map(|placed| placed.rule).unwrap_or_default(),
         memory: settings::memory(reader, fields.get("memory")),
+        history: history::read(reader, fields.get("history")),
         gates: placed_gates.into_iter().map(|placed| placed.gate).collect(),
         knocks: placed_knocks
             .into_iter()

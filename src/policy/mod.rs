@@ -7,9 +7,11 @@
 mod bans;
 mod border;
 mod conflicts;
+mod diff;
 mod file;
 mod flags;
 mod gates;
+mod history;
 mod knocks;
 mod load;
 mod node;
@@ -20,12 +22,13 @@ mod syntax;
 mod types;
 mod words;
 
+pub use diff::{Difference, diff};
 pub use file::{Checked, MOST_BYTES, parse};
 pub use load::{LoadError, load, read};
 pub use problem::{PolicyErrors, Problem};
 pub use types::{
-    BackendChoice, BanRule, Firewall, Gate, GateAddress, Hook, Interfaces, Knock, KnockAction,
-    OnStop, Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
+    BackendChoice, BanRule, Firewall, Gate, GateAddress, History, Hook, Interfaces, Knock,
+    KnockAction, OnStop, Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
 };
 pub use words::{WhitelistSummary, check_report, describe};
 

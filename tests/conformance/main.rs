@@ -6,6 +6,7 @@
 // Scenarios have one signature, whether anything in them can fail without a panic or not.
 #![allow(clippy::unnecessary_wraps)]
 
+mod drift;
 mod gates;
 #[cfg(feature = "system-tests")]
 mod iptables;
@@ -77,6 +78,8 @@ const SCENARIOS: &[Scenario] = &[
         Needs::Nothing,
         look_up::look_up_among_many,
     ),
+    ("lacking", Needs::Kernel, drift::lacking),
+    ("glances", Needs::Kernel, drift::glances),
     ("long lifetimes", Needs::Nothing, members::long_lifetimes),
 ];
 

@@ -2,6 +2,7 @@
 //! nothing but the kernel, and root only where ordinary users may not make namespaces.
 #![cfg(target_os = "linux")]
 
+mod applying;
 mod asking;
 mod banning;
 mod commands;
@@ -9,6 +10,7 @@ mod cutting;
 mod direct;
 mod forwarding;
 mod gates;
+mod guarding;
 mod hostile;
 mod interfaces;
 mod knocking;
@@ -60,6 +62,8 @@ fn main() -> ExitCode {
         ("gates", gates::SCENARIOS),
         ("forwarding", forwarding::SCENARIOS),
         ("reload", reload::SCENARIOS),
+        ("applying", applying::SCENARIOS),
+        ("guarding", guarding::SCENARIOS),
         ("restart", restart::SCENARIOS),
         ("restarts", restarts::SCENARIOS),
         ("interfaces", interfaces::SCENARIOS),

@@ -1,0 +1,35 @@
+//! What `status` has counted.
+
+use serde::{Deserialize, Serialize};
+
+/// What came in, since the daemon started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PacketStatus {
+    /// Passed the kernel's filter.
+    pub seen: u64,
+    /// Of these, lost because they came faster than they were looked at.
+    pub dropped: u64,
+    /// Knocks to this host or a gate behind it.
+    pub knocks: u64,
+    /// First packets of connections to ports that nobody knocks on or listens on.
+    pub foreign: u64,
+    /// To or from addresses that do not count.
+    pub not_for_us: u64,
+    /// Malformed, fragments, impossible sources.
+    pub refused: u64,
+    /// Bans by knock that were not written because there were too many at once.
+    pub refused_bans: u64,
+    /// Bans by knock that were lifted because a gate held the most that it may.
+    pub evicted_bans: u64,
+}
+
+/// Records of what sources have knocked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AttemptStatus {
+    /// In use.
+    pub used: u64,
+    /// There may be; the oldest goes first.
+    pub capacity: u64,
+}
