@@ -1,6 +1,6 @@
 use portcullis::control::{Request, Response};
 
-use crate::is_one_line;
+use super::is_one_line;
 
 /// A line that a client sends, or one that a server answers with: it means something or is refused
 /// in a line that can be printed, and what is sent on is what was understood.

@@ -4,7 +4,7 @@ use portcullis::engine::Engine;
 use portcullis::matcher::Matcher;
 use portcullis::policy::{describe, parse};
 
-use crate::is_one_line;
+use super::is_one_line;
 
 /// More than a test machine should be asked for in every run; a policy may ask for 4 GiB.
 const MEMORY: usize = 1 << 20;

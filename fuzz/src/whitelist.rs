@@ -1,7 +1,7 @@
 use portcullis::whitelist::edit::{Edit, text_with, text_without};
 use portcullis::whitelist::{Host, MOST_BAD_LINES, parse};
 
-use crate::is_one_line;
+use super::is_one_line;
 
 /// A first line `HOST COMMENT`, then a file: any bytes can be read, and adding and removing that
 /// host changes its own lines only.

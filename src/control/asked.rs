@@ -341,8 +341,14 @@ fn comment(text: &str) -> Result<String, Refusal> {
 
 /// What was typed, fit to be shown: without control characters, and not longer than a line.
 fn printable(text: &str) -> String {
-    let mut shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
-    if text.chars().count() > 80 {
+    printable_start(text, 80)
+}
+
+/// At most that many characters of it.
+pub(super) fn printable_start(text: &str, most: usize) -> String {
+    let start = text.chars().take(most);
+    let mut shown: String = start.flat_map(char::escape_debug).collect();
+    if text.chars().count() > most {
         shown.push('…');
     }
     shown

@@ -55,6 +55,10 @@ const CASES: &[(&str, &[&str])] = &[
     ("gates: { ssh: { ports: 22 } }", &[
         "1:24: found `22`, expected a list of ports such as `[22]` or `[\"60000-61000/udp\"]` (write `[22]`)",
     ]),
+    // What cannot be shown as it is cannot be suggested either.
+    ("gates: { ssh: { ports: \"22\\t\" } }", &[
+        "1:24: found `22\\u{9}`, expected a list of ports such as `[22]` or `[\"60000-61000/udp\"]`",
+    ]),
     ("gates: { ssh: { ports: [] } }", &[
         "1:24: found an empty list, expected 1 to 128 ports or ranges",
     ]),
@@ -141,6 +145,9 @@ const CASES: &[(&str, &[&str])] = &[
         "3:33: found `never`, expected a duration such as `300s`, `5m` or `1h30m`",
         "3:48: found `ban`, expected `none` or `drop`",
         "4:12: found `192.0.2.1`, expected a list of addresses and networks such as `[192.0.2.0/24, 2001:db8::1]` (write `[192.0.2.1]`)",
+    ]),
+    ("<G>scan_guard: { nearby: 1001 }\n", &[
+        "2:23: found `1001`, expected a whole number from 0 to 1000",
     ]),
     ("<G>memory: 8GiB\n", &[
         "2:9: found `8GiB`, expected a size from `64KiB` to `4GiB`",

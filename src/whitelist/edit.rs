@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::error::WhitelistError;
 use super::file;
 use super::host::Host;
-use super::parse::{Line, forced, parse, read_line};
+use super::parse::{Line, MARK, forced, parse, read_line};
 use crate::model::is_host_name;
 
 /// What became of the file.
@@ -200,7 +200,7 @@ fn without_host(bytes: &[u8], host: &Host) -> (Vec<u8>, Vec<usize>) {
         } else {
             b""
         };
-        last_went = means(&line[mark.len()..], host);
+        last_went = means(line, host);
         if last_went {
             removed.push(index + 1);
             kept.extend_from_slice(mark);
@@ -217,9 +217,6 @@ fn without_host(bytes: &[u8], host: &Host) -> (Vec<u8>, Vec<usize>) {
     }
     (kept, removed)
 }
-
-/// UTF-8's byte order mark, which some editors write.
-const MARK: &[u8] = b"\xef\xbb\xbf";
 
 fn means(line: &[u8], host: &Host) -> bool {
     match read_line(line) {
