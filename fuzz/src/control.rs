@@ -28,6 +28,9 @@ pub fn control(line: &[u8]) {
         let encoded = serde_json::to_vec(&response).expect("a response can be sent");
         let again: Response = serde_json::from_slice(&encoded).expect("and be received");
         assert_eq!(again.code, response.code);
-        assert_eq!((again.done, again.refused), (response.done, response.refused));
+        assert_eq!(
+            (again.done, again.refused),
+            (response.done, response.refused)
+        );
     }
 }

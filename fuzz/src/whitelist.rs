@@ -34,7 +34,10 @@ fn read(text: &[u8]) {
         assert!(is_one_line(&entry.comment), "{entry:?}");
         assert!(is_one_line(&entry.host.to_string()), "{entry:?}");
         let again = entry.host.to_string().parse::<Host>();
-        assert!(again.is_ok_and(|again| again.same(&entry.host)), "{entry:?}");
+        assert!(
+            again.is_ok_and(|again| again.same(&entry.host)),
+            "{entry:?}"
+        );
     }
     for bad in &parsed.bad {
         assert!(is_one_line(&bad.to_string()), "{bad:?}");
@@ -44,8 +47,7 @@ fn read(text: &[u8]) {
 fn edit(text: &[u8], host: &Host, comment: &str) {
     let means = |text: &[u8]| {
         let entries = parse(text).entries.into_iter();
-        entries
-            .partition::<Vec<_>, _>(|entry| entry.host.same(host))
+        entries.partition::<Vec<_>, _>(|entry| entry.host.same(host))
     };
     let (mine, others) = means(text);
     let Ok((with, edits)) = text_with(Some(text), &[(host.clone(), comment.to_owned())]) else {
@@ -60,7 +62,10 @@ fn edit(text: &[u8], host: &Host, comment: &str) {
         [Edit::Added { line, .. }] => {
             assert!(mine.is_empty());
             let (now, rest) = means(&with);
-            assert_eq!(now.iter().map(|entry| entry.line).collect::<Vec<_>>(), [*line]);
+            assert_eq!(
+                now.iter().map(|entry| entry.line).collect::<Vec<_>>(),
+                [*line]
+            );
             assert_eq!(rest, others);
         }
         other => panic!("{other:?}"),
@@ -69,7 +74,10 @@ fn edit(text: &[u8], host: &Host, comment: &str) {
     let (left, rest) = means(&without);
     assert!(left.is_empty(), "{left:?}");
     let said = |entries: &[portcullis::whitelist::Entry]| -> Vec<_> {
-        entries.iter().map(|entry| (entry.host.clone(), entry.comment.clone())).collect()
+        entries
+            .iter()
+            .map(|entry| (entry.host.clone(), entry.comment.clone()))
+            .collect()
     };
     assert_eq!(said(&rest), said(&others));
     // A line that would trust everybody is removed too, though it does not count as an entry.

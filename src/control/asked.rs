@@ -80,7 +80,9 @@ impl Request {
     pub fn asked(&self) -> Result<Asked, Refusal> {
         self.check_options()?;
         let gates = self.gate_names()?;
-        let lifetime = self.lifetime.as_deref().map(parse_duration).transpose()?;
+        // What has to be altered to be shown is wrong before and after.
+        let lifetime = self.lifetime.as_deref().map(printable);
+        let lifetime = lifetime.as_deref().map(parse_duration).transpose()?;
         Ok(match self.verb {
             Verb::Accept => Asked::Engine(Command::Accept {
                 addresses: self.each("an address", |text| self.source_address(text))?,
@@ -155,7 +157,7 @@ impl Request {
     fn gate_names(&self) -> Result<Vec<GateName>, Refusal> {
         self.gates
             .iter()
-            .map(|text| GateName::new(text).map_err(Refusal::from))
+            .map(|text| GateName::new(&printable(text)).map_err(Refusal::from))
             .collect()
     }
 

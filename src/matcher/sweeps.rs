@@ -74,9 +74,10 @@ impl Table {
             if key.is_of(record)
                 && record.sequence == FOREIGN
                 && now.since(record.started) <= guard.within
-                && record.prints().iter().any(|&print| {
-                    guard.age(print, now) <= within && is_one(high_bits(print))
-                })
+                && record
+                    .prints()
+                    .iter()
+                    .any(|&print| guard.age(print, now) <= within && is_one(high_bits(print)))
             {
                 return true;
             }
@@ -93,8 +94,7 @@ impl Table {
                 // Quiet for long enough: nothing from before counts.
                 (record.stage, record.print_count) = (0, 0);
             }
-            record
-                .retain_prints(|print| high_bits(print) != port && guard.counts(print, now));
+            record.retain_prints(|print| high_bits(print) != port && guard.counts(print, now));
             others += record.prints().len();
             was_scanner |= record.stage > 0;
             known = true;

@@ -39,7 +39,12 @@ fn starting_anew_makes_an_attempt_young_again() {
         table.start(table.key(address(i)), SequenceId(0), 1, Time(0));
     }
     table.start(table.key(address(0)), SequenceId(0), 1, Time(1));
-    table.start(table.key(address(table.capacity())), SequenceId(0), 1, Time(2));
+    table.start(
+        table.key(address(table.capacity())),
+        SequenceId(0),
+        1,
+        Time(2),
+    );
     let mut alive = [false; 2];
     table.for_each_attempt(table.key(address(0)), |_| alive[0] = true);
     table.for_each_attempt(table.key(address(1)), |_| alive[1] = true);
