@@ -2,8 +2,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Matcher;
-use super::sequences::SequenceId;
-use super::table::FOREIGN;
+use super::table::Attempt;
 use crate::model::{KnockName, Time};
 
 /// An attempt under way.
@@ -22,39 +21,25 @@ pub struct Progress {
 impl Matcher {
     /// How far a source is, in no particular order.
     pub fn progress(&self, source: IpAddr, at: Time) -> Vec<Progress> {
-        let attempts = self.table.attempts(source);
-        let progress = |(id, stage, started): (SequenceId, u8, Time)| {
-            let sequence = &self.sequences[id];
-            let left = sequence.timeout.checked_sub(at.since(started))?;
+        let attempts = self.table.attempts(self.table.key(source));
+        let progress = |attempt: Attempt| {
+            let sequence = &self.sequences[attempt.sequence];
+            let left = sequence.timeout.checked_sub(at.since(attempt.started))?;
             Some(Progress {
                 knock: sequence.name.clone(),
-                matched: usize::from(stage),
+                matched: usize::from(attempt.stage),
                 of: sequence.ports.len(),
                 left,
             })
         };
-        attempts.into_iter().filter_map(progress).collect()
+        let under_way = attempts.into_iter().filter(|attempt| !attempt.is_done());
+        under_way.filter_map(progress).collect()
     }
 
     /// Whether a source sweeps ports, so that its knocks open nothing.
     pub fn is_sweeping(&self, source: IpAddr, at: Time) -> bool {
-        self.table.is_scanner(source, &self.guard, at)
-    }
-}
-
-impl super::table::Table {
-    /// The attempts of a source: sequence, matched ports, when it began.
-    fn attempts(&self, source: IpAddr) -> Vec<(SequenceId, u8, Time)> {
-        let source = source.into();
-        let mut found = Vec::new();
-        let mut at = self.first(source);
-        while let Some(record) = self.records.get(at as usize) {
-            if record.source == source && record.stage > 0 && record.sequence != FOREIGN {
-                found.push((SequenceId(record.sequence), record.stage, record.started));
-            }
-            at = record.next_in_bucket;
-        }
-        found
+        let key = self.table.key(source);
+        self.table.is_scanner(key, &self.guard, at)
     }
 }
 

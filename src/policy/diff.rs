@@ -129,11 +129,13 @@ fn settings(policy: &Policy) -> Keys {
         },
         trusted,
         never_ban,
-        scan_guard: ScanGuard {
-            ports,
-            within,
-            action,
-        },
+        scan_guard:
+            ScanGuard {
+                ports,
+                within,
+                nearby,
+                action,
+            },
         ban,
         memory,
         history: History { keep, rows },
@@ -167,6 +169,7 @@ fn settings(policy: &Policy) -> Keys {
         ("never_ban", list(never_ban)),
         ("scan_guard.ports", ports.to_string()),
         ("scan_guard.within", Lifetime::For(*within).to_string()),
+        ("scan_guard.nearby", nearby.to_string()),
         ("scan_guard.action", action.to_owned()),
         ("ban", ban.to_string()),
         ("memory", format!("{memory} bytes")),
