@@ -136,6 +136,11 @@ pub(super) fn status(out: &mut impl Write, data: &Value, terminal: bool) -> io::
     }
     align_right(&mut table, &[2, 3, 4]);
     print(out, &table)?;
+    counted(out, &status, terminal)
+}
+
+/// What has been knocked, and what came in.
+fn counted(out: &mut impl Write, status: &Status, terminal: bool) -> io::Result<()> {
     if status.knocks.is_empty() {
         return Ok(());
     }

@@ -212,3 +212,82 @@ fn doubts(gate: &Gate, hits: &[Hit], standing: &Standing) -> Vec<String> {
     }
     doubts
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Command, Event, Who};
+    use crate::firewall::memory::Memory;
+    use crate::firewall::{Change, Member};
+    use crate::fixtures::{address, appliance};
+    use crate::model::host_net;
+
+    const NOW: Time = Time(0);
+
+    fn banned(who: &str) -> Member {
+        Member {
+            gate: GateName::new("ssh").unwrap(),
+            chain: Chain::Banned,
+            net: host_net(address(who)),
+            remaining: Lifetime::For(Duration::from_secs(60)),
+            reason: "by somebody".to_owned(),
+        }
+    }
+
+    /// The entry for an address, where the engine has banned the first and the kernel the second.
+    fn asked(engine: &Engine, of: &str, fault: Option<&str>) -> WhyEntry {
+        let mut firewall = Memory::new(|| NOW);
+        firewall.install(&engine.desired(NOW)).unwrap();
+        let theirs = banned("192.0.2.2");
+        let ours = banned("192.0.2.1");
+        let remove = Change::Remove {
+            gate: ours.gate,
+            chain: ours.chain,
+            net: ours.net,
+        };
+        firewall.apply(&[remove, Change::Put(theirs)]).unwrap();
+        let sources = Sources {
+            engine,
+            firewall: &mut firewall,
+            matcher: None,
+            fault: fault.map(str::to_owned),
+            now: NOW,
+        };
+        let response = why(sources, &[address(of)], &[]);
+        let Data::Why { mut entries } = response.data else {
+            panic!("{response:?}");
+        };
+        entries.remove(0)
+    }
+
+    #[test]
+    fn the_kernel_decides_and_whatever_the_engine_knows_otherwise_is_said() {
+        let mut engine = Engine::new(appliance());
+        let command = Command::Drop {
+            nets: vec![host_net(address("192.0.2.1"))],
+            gates: vec![],
+            lifetime: None,
+            force: false,
+        };
+        let who = Who("root".into());
+        engine.handle(Event::Command { who, command }, NOW);
+
+        let ours = asked(&engine, "192.0.2.1", None);
+        assert_eq!(ours.chain.as_deref(), Some("ssh_policy"));
+        assert!(
+            ours.doubts[0].contains("the kernel does not have it"),
+            "{ours:?}"
+        );
+        let theirs = asked(&engine, "192.0.2.2", None);
+        assert_eq!(theirs.chain.as_deref(), Some("ssh_banned"));
+        assert_eq!(theirs.expires_in_s, Some(60));
+        assert_eq!(theirs.reason, "by somebody");
+        assert!(
+            theirs.doubts[0].contains("does not know of it"),
+            "{theirs:?}"
+        );
+        assert_eq!(asked(&engine, "192.0.2.3", None).doubts, [""; 0]);
+        let fault = asked(&engine, "192.0.2.3", Some("rules are missing"));
+        assert_eq!(fault.doubts, ["rules are missing"]);
+    }
+}
