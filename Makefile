@@ -85,9 +85,10 @@ test-long: test
 
 # Debian's knockd is measured beside ours where it is installed.
 bench:
-	.ci/programs knockd=knockd iptables-restore=iptables
+	.ci/programs knockd=knockd iptables-restore=iptables nft=nftables ipset=ipset
 	$(CARGO) bench --locked --bench gate
 	$(CARGO) bench --locked --bench restarts
+	$(CARGO) bench --locked --bench repair
 	$(CARGO) bench --locked --bench core -- --noplot
 
 # Built by whoever has Rust, installed by root, who may not have it. Hence not built here, but

@@ -49,7 +49,7 @@ pub(super) struct Drift {
     /// A question came after that look had begun.
     again: bool,
     /// The tables of others are being read on another thread.
-    reading: bool,
+    pub(super) reading: bool,
     /// Who wants to know how we are.
     calls: Vec<Call>,
     seen: mpsc::Sender<Seen>,
@@ -61,7 +61,7 @@ pub(super) enum Seen {
     /// What is missing or altered, and what was heard before the look.
     Rules(Result<Vec<String>, FirewallError>, Changes),
     /// What others keep out.
-    Foreign(Foreign, Result<Vec<String>, FirewallError>),
+    Foreign(Box<Foreign>, Result<Vec<String>, FirewallError>),
 }
 
 /// What there is to do.
@@ -158,7 +158,7 @@ impl Drift {
     /// When something is due, if nothing is heard before.
     pub(super) fn due(&self) -> Option<Time> {
         let look = self.pace.due().filter(|_| self.looking.is_none());
-        let unheard = self.unheard.then(|| Time(0));
+        let unheard = self.unheard.then_some(Time(0));
         [look, unheard, self.glance, self.repairs.due()]
             .into_iter()
             .flatten()
@@ -174,6 +174,11 @@ impl Drift {
         } else {
             self.unheard = false;
         }
+    }
+
+    /// Where other threads say what they have found.
+    pub(super) fn seen(&self) -> mpsc::Sender<Seen> {
+        self.seen.clone()
     }
 
     /// For `status`.
@@ -196,14 +201,14 @@ impl Daemon {
                 self.mind_rules();
             }
             Stir::Seen(Seen::Rules(faults, changes)) => {
-                self.looked(faults, changes);
+                self.looked(faults, &changes);
                 if std::mem::take(&mut self.drift.again) {
                     self.look();
                 }
                 self.answer_calls();
             }
             Stir::Seen(Seen::Foreign(foreign, found)) => {
-                self.foreign = Some(foreign);
+                self.foreign = Some(*foreign);
                 self.drift.reading = false;
                 self.stand_in_the_way(found);
                 self.answer_calls();
@@ -265,8 +270,8 @@ impl Daemon {
         self.drift.pace.begin(begun);
         let changes = std::mem::take(&mut self.drift.heard);
         match self.firewall.look() {
-            Ok(Look::Whole(faults)) => self.looked(Ok(faults), changes),
-            Err(error) => self.looked(Err(error), changes),
+            Ok(Look::Whole(faults)) => self.looked(Ok(faults), &changes),
+            Err(error) => self.looked(Err(error), &changes),
             Ok(Look::Begun(mut faults, rest)) => {
                 self.drift.looking = Some(begun);
                 let seen = self.drift.seen.clone();
@@ -283,9 +288,9 @@ impl Daemon {
     }
 
     /// A look is over: puts back what is missing.
-    fn looked(&mut self, faults: Result<Vec<String>, FirewallError>, changes: Changes) {
+    fn looked(&mut self, faults: Result<Vec<String>, FirewallError>, changes: &Changes) {
         self.drift.looking = None;
-        match faults.and_then(|faults| self.or_members(faults, &changes)) {
+        match faults.and_then(|faults| self.or_members(faults, changes)) {
             Ok(faults) if faults.is_empty() => {
                 self.drift.repairs.fine();
                 self.problems.set(RULES, None);
@@ -375,36 +380,6 @@ impl Daemon {
         }
         self.look_around();
         self.answer_calls();
-    }
-
-    /// Takes in what was found about the tables of others, or has it found.
-    pub(super) fn look_around(&mut self) {
-        if self.drift.reading {
-            return;
-        }
-        // Without nf_tables there is nothing to look at.
-        let foreign = self.foreign.take().or_else(|| Foreign::open().ok());
-        let Some(mut foreign) = foreign else {
-            self.stand_in_the_way(Ok(Vec::new()));
-            return;
-        };
-        let question = self.question();
-        if let Some(known) = foreign.known(&question) {
-            self.foreign = Some(foreign);
-            self.stand_in_the_way(Ok(known));
-            return;
-        }
-        self.drift.reading = true;
-        let seen = self.drift.seen.clone();
-        tokio::task::spawn_blocking(move || {
-            let found = foreign.in_the_way(&question);
-            drop(seen.blocking_send(Seen::Foreign(foreign, found)));
-        });
-    }
-
-    fn stand_in_the_way(&mut self, found: Result<Vec<String>, FirewallError>) {
-        let problems = found.unwrap_or_else(|error| vec![error.to_string()]);
-        self.problems.set_all("other firewalls", problems);
     }
 
     fn answer_calls(&mut self) {
