@@ -37,6 +37,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "policy::Verdict",
             "sys::clock",
             "sys::ns::die_with_parent",
+            "sys::xtables",
         ],
     ),
     ("netlink", &["sys"]),
