@@ -105,6 +105,17 @@ pub(super) fn status(out: &mut impl Write, data: &Value, terminal: bool) -> io::
             writeln!(out, "{name}  {}", clean(value))?;
         }
     }
+    if let Some(change) = &status.change {
+        let (file, by) = (clean(&change.file), clean(&change.by));
+        match change.expires_in_s {
+            left @ Some(_) => writeln!(
+                out,
+                "change   {file}, applied by {by}, is taken back in {} unless it is confirmed",
+                time_left(left)
+            )?,
+            None => writeln!(out, "change   {file}, applied by {by}, was taken back")?,
+        }
+    }
     writeln!(out)?;
     let header = ["GATE", "PORTS", "ACCEPTED", "BANNED", "TRUSTED", "OPEN"];
     let mut table = new_table(terminal, header);
@@ -164,7 +175,7 @@ fn time_left(seconds: Option<u64>) -> String {
         .to_string()
 }
 
-fn new_table<const N: usize>(terminal: bool, header: [&str; N]) -> Table {
+pub(super) fn new_table<const N: usize>(terminal: bool, header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(if terminal {
         presets::UTF8_HORIZONTAL_ONLY
@@ -186,7 +197,7 @@ fn align_right(table: &mut Table, columns: &[usize]) {
     }
 }
 
-fn print(out: &mut impl Write, table: &Table) -> io::Result<()> {
+pub(super) fn print(out: &mut impl Write, table: &Table) -> io::Result<()> {
     for line in table.lines() {
         writeln!(out, "{}", line.trim_end())?;
     }

@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
 use crate::capture::{Capture, CaptureError, Drained};
-use crate::engine::{Action, Engine, Event, LogLevel, Outcome};
+use crate::engine::{Action, Engine, Event, LogLevel, Outcome, Record, What};
 use crate::firewall::choose;
 use crate::firewall::foreign::Foreign;
 use crate::firewall::{Backend, Change, FirewallError};
@@ -23,16 +22,20 @@ use crate::policy::Policy;
 use crate::resolver::{self, Resolver};
 use crate::sys::clock;
 
+use super::change::Trial;
 use super::drift::Drift;
 use super::force::put_in_force;
 use super::memory::{Memory, Written};
+use super::policies::Policies;
 use super::problems::{FIREWALL, Problems, RULES};
 use super::roster::Roster;
 use super::wants::{neutral, spec};
 
 /// Everything that runs.
 pub(super) struct Daemon {
-    pub(super) policy_path: PathBuf,
+    pub(super) policies: Policies,
+    /// A policy that waits to be confirmed.
+    pub(super) trial: Option<Trial>,
     /// From the command line, in place of the policy's.
     pub(super) interface: Option<String>,
     pub(super) only_ipv4: bool,
@@ -189,6 +192,12 @@ impl Daemon {
         } else {
             self.apply(&changes)
         };
+        let news = self.engine.take_news();
+        let to_wait = reply.is_some() && !news.memos.is_empty();
+        self.memory.news(news);
+        if to_wait {
+            self.unwritten.push(self.memory.written());
+        }
         for action in rest {
             match action {
                 Action::Store(edit) => self.unwritten.push(self.memory.trust(edit)),
@@ -215,6 +224,13 @@ impl Daemon {
             None => {}
         }
         reply
+    }
+
+    /// Has all that holds written, in place of what is remembered.
+    pub(super) fn remember_everything(&mut self) {
+        // What is new is part of it; what happened is not.
+        self.memory.news(self.engine.take_news());
+        self.memory.everything(self.engine.everything());
     }
 
     /// Writes changes. Somebody may have removed what they belong to; what is desired is known then,
@@ -246,7 +262,7 @@ impl Daemon {
     pub(super) fn due(&self) -> Option<Time> {
         let retry = self.retry.map(|(at, _)| at);
         let deadline = self.engine.next_deadline();
-        [deadline, retry, self.drift.due()]
+        [deadline, retry, self.drift.due(), self.trial_ends()]
             .into_iter()
             .flatten()
             .min()
@@ -254,6 +270,7 @@ impl Daemon {
 
     /// Does what is due.
     pub(super) fn tick(&mut self) {
+        self.end_of_trial();
         self.handle(Event::Tick);
         self.mind_rules();
         match self.retry {
@@ -301,6 +318,11 @@ impl Daemon {
                 who: Who("on_stop".into()),
                 command,
             });
+        }
+        self.memory.record(Record::new(What::Stopped, "told to"));
+        if self.memory.is_incomplete() {
+            // The last chance.
+            self.remember_everything();
         }
         info!("shutting down");
     }

@@ -12,7 +12,7 @@ use tracing::{debug, info};
 
 use crate::control::Call;
 use crate::control::protocol::RepairStatus;
-use crate::engine::Action;
+use crate::engine::{Action, Record, What};
 use crate::firewall::foreign::Foreign;
 use crate::firewall::watch::{Changes, Removed, Watch};
 use crate::firewall::{Backend, BackendKind, FirewallError, Look};
@@ -21,6 +21,7 @@ use crate::sys::ready::Ready;
 use crate::watchdog::{Leave, Pace, Repairs};
 
 use super::daemon::{Daemon, now};
+use super::guard::Operators;
 use super::problems::{COMPLAINTS, FIGHT, FIREWALL, RULES};
 
 /// Between two glances, where the kernel tells nobody of changes.
@@ -344,6 +345,8 @@ impl Daemon {
 
     /// Counts a repair.
     pub(super) fn repaired(&mut self, what: String) {
+        self.memory
+            .record(Record::new(What::Repaired, "rules").saying(what.clone()));
         self.drift.repairs.done(what, now());
         self.say_fight();
     }
@@ -387,7 +390,7 @@ impl Daemon {
             return;
         }
         for call in std::mem::take(&mut self.drift.calls) {
-            let response = self.answer(call.asked, &call.who);
+            let response = self.answer(call.asked, &call.who, &Operators::default());
             // Whoever asked may have gone away meanwhile.
             drop(call.reply.send(response));
         }

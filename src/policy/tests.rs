@@ -130,6 +130,8 @@ fn what_is_left_out_has_the_designs_defaults() {
     assert_eq!(policy.scan_guard.within, Duration::from_secs(75));
     assert_eq!(policy.scan_guard.action, ScanAction::None);
     assert_eq!(policy.memory, 32 * 1024 * 1024);
+    assert_eq!(policy.history.keep, Duration::from_secs(90 * 86_400));
+    assert_eq!(policy.history.rows, 100_000);
     let gate = &policy.gates[0];
     assert_eq!(gate.address, None);
     assert_eq!(gate.hook, Hook::Input);
@@ -199,6 +201,7 @@ fn the_other_sections_are_read() {
          firewall: { backend: nftables, on_stop: closed, owner: true }\n\
          trusted: lists/friends\nnever_ban: [192.0.2.0/24, \"2001:db8::1\"]\n\
          scan_guard: { ports: 8, within: 2m, action: drop }\nmemory: 1GiB\n\
+         history: { keep: 30d, rows: 500 }\n\
          gates: { ssh: { ports: [22] } }\n",
     );
     assert_eq!(
@@ -217,6 +220,8 @@ fn the_other_sections_are_read() {
     assert_eq!(policy.scan_guard.within, Duration::from_secs(120));
     assert_eq!(policy.scan_guard.action, ScanAction::Drop);
     assert_eq!(policy.memory, 1 << 30);
+    assert_eq!(policy.history.keep, Duration::from_secs(30 * 86_400));
+    assert_eq!(policy.history.rows, 500);
 }
 
 #[test]

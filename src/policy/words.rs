@@ -289,6 +289,12 @@ fn write_settings(
         guard.ports,
         Lifetime::For(guard.within)
     )?;
+    writeln!(
+        out,
+        "  What happened is remembered for {} (at most {} entries, and as many by hand).",
+        Lifetime::For(policy.history.keep),
+        policy.history.rows
+    )?;
     out.write_str(match policy.firewall.backend {
         BackendChoice::Auto => "  Firewall: whichever fits this machine",
         BackendChoice::Nftables => "  Firewall: nftables",
