@@ -293,6 +293,7 @@ impl Daemon {
     /// Makes the kernel hold all that is decided.
     pub(super) fn install(&mut self) -> Result<(), FirewallError> {
         self.notice_used_up()?;
+        self.drift.begin_install();
         put_in_force(&mut *self.firewall, &mut self.engine)?;
         // It has been read back.
         self.problems.set(RULES, None);

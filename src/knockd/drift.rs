@@ -47,6 +47,8 @@ pub(super) struct Drift {
     pub(super) repairs: Repairs,
     /// Since when a look is under way on another thread.
     looking: Option<Time>,
+    /// Counts installations: a look that began before one has seen the rules of then.
+    installed: u64,
     /// A question came after that look had begun.
     again: bool,
     /// The tables of others are being read on another thread.
@@ -59,8 +61,9 @@ pub(super) struct Drift {
 
 /// What another thread has found.
 pub(super) enum Seen {
-    /// What is missing or altered, and what was heard before the look.
-    Rules(Result<Vec<String>, FirewallError>, Changes),
+    /// What is missing or altered, what was heard before the look, and after how many
+    /// installations that was.
+    Rules(Result<Vec<String>, FirewallError>, Changes, u64),
     /// What others keep out.
     Foreign(Box<Foreign>, Result<Vec<String>, FirewallError>),
 }
@@ -112,6 +115,7 @@ impl Drift {
             glance: None,
             repairs: Repairs::default(),
             looking: None,
+            installed: 0,
             again: false,
             reading: false,
             calls: Vec::new(),
@@ -128,11 +132,17 @@ impl Drift {
             watch.follow(firewall.kind(), firewall.port());
         }
         self.pace = pace(firewall.kind());
+        self.begin_install();
         self.glance = firewall.must_glance().then(|| now().after(GLANCE));
         self.hear(Changes {
             rules: true,
             ..Changes::default()
         });
+    }
+
+    /// The rules are written anew.
+    pub(super) fn begin_install(&mut self) {
+        self.installed += 1;
     }
 
     fn hear(&mut self, changes: Changes) {
@@ -201,7 +211,14 @@ impl Daemon {
                 self.drift.listen();
                 self.mind_rules();
             }
-            Stir::Seen(Seen::Rules(faults, changes)) => {
+            Stir::Seen(Seen::Rules(_, changes, then)) if then != self.drift.installed => {
+                self.drift.looking = None;
+                self.drift.again = false;
+                self.drift.heard.and(changes);
+                self.look();
+                self.answer_calls();
+            }
+            Stir::Seen(Seen::Rules(faults, changes, _)) => {
                 self.looked(faults, &changes);
                 if std::mem::take(&mut self.drift.again) {
                     self.look();
@@ -275,14 +292,14 @@ impl Daemon {
             Err(error) => self.looked(Err(error), &changes),
             Ok(Look::Begun(mut faults, rest)) => {
                 self.drift.looking = Some(begun);
-                let seen = self.drift.seen.clone();
+                let (seen, then) = (self.drift.seen(), self.drift.installed);
                 tokio::task::spawn_blocking(move || {
                     let found = rest().map(|more| {
                         faults.extend(more);
                         faults
                     });
                     // The daemon may have ended meanwhile.
-                    drop(seen.blocking_send(Seen::Rules(found, changes)));
+                    drop(seen.blocking_send(Seen::Rules(found, changes, then)));
                 });
             }
         }
