@@ -162,10 +162,11 @@ impl Daemon {
         time: Duration,
         who: &Who,
     ) -> Result<Response, ChangeError> {
-        let mut noted = candidate.source.clone();
-        noted.file = file.to_owned();
-        let noted = self.policies.note_trial(&noted, &who.0);
-        if let Err(error) = &noted {
+        let source = Source {
+            file: file.to_owned(),
+            text: candidate.source.text,
+        };
+        if let Err(error) = self.policies.note_trial(&source, &who.0) {
             // It only means that the next start says nothing about it.
             warn!("{error}");
         }
@@ -177,10 +178,7 @@ impl Daemon {
             }
         };
         self.trial = Some(Trial {
-            source: Source {
-                file: file.to_owned(),
-                text: candidate.source.text,
-            },
+            source,
             by: who.0.clone(),
             until: now().after(time),
             before,

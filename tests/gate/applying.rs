@@ -322,22 +322,20 @@ fn diff_says_what_would_change() -> Tried {
     Ok(())
 }
 
+type Spoil = fn(&PathBuf) -> std::io::Result<()>;
+
 fn garbage_at_start_is_overcome_by_the_last_good_policy() -> Tried {
     let mut world = World::with(&long_policy(), TRUSTED)?;
     let path = world.daemon.policy_path();
     let good = on_disk(&world);
-    let garbage: [(&str, fn(&PathBuf)); 3] = [
-        ("knockd.yaml:1:", |path| {
-            fs::write(path, "gates: 5").unwrap()
-        }),
-        ("there is no policy at", |path| {
-            fs::remove_file(path).unwrap()
-        }),
-        ("it is a directory", |path| fs::create_dir(path).unwrap()),
+    let garbage: [(&str, Spoil); 3] = [
+        ("knockd.yaml:1:", |path| fs::write(path, "gates: 5")),
+        ("there is no policy at", |path| fs::remove_file(path)),
+        ("it is a directory", |path| fs::create_dir(path)),
     ];
     for (word, spoil) in garbage {
         world.daemon.kill_9();
-        spoil(&path);
+        spoil(&path)?;
         let reply = world.daemon.run_knockd(&["setup"])?;
         assert_eq!(reply.code, Some(0), "{reply:?}");
         assert!(reply.stderr.contains(word), "{word} in {reply:?}");
