@@ -55,6 +55,15 @@ pub enum Asked {
         /// Where; empty is everywhere.
         gates: Vec<GateName>,
     },
+    /// What happened.
+    History {
+        /// To addresses of these; empty is to everybody.
+        nets: Vec<IpNet>,
+        /// Where; empty is everywhere.
+        gates: Vec<GateName>,
+        /// The latest so many.
+        limit: Option<u32>,
+    },
     /// Whether the daemon answers.
     Ping,
     /// Read the policy and the whitelist again.
@@ -159,6 +168,15 @@ impl Request {
                     .collect::<Result<_, _>>()?,
                 gates,
             },
+            Verb::History => Asked::History {
+                nets: self
+                    .args
+                    .iter()
+                    .map(|text| self.net(text))
+                    .collect::<Result<_, _>>()?,
+                gates,
+                limit: self.limit,
+            },
             _ => {
                 if let Some(text) = self.args.first() {
                     return Err(Refusal::Surplus {
@@ -177,8 +195,8 @@ impl Request {
     /// Refuses options that would be silently without effect.
     fn check_options(&self) -> Result<(), Refusal> {
         use Verb::{
-            Accept, Apply, Confirm, Diff, Drop, Open, Ping, Reload, Rollback, Status, Teardown,
-            Trust, Untrust,
+            Accept, Apply, Confirm, Diff, Drop, History, Open, Ping, Reload, Rollback, Status,
+            Teardown, Trust, Untrust,
         };
         let verb = self.verb;
         let wrong = [
@@ -194,6 +212,7 @@ impl Request {
                         Status | Ping | Reload | Diff | Apply | Confirm | Rollback | Teardown
                     ),
             ),
+            ("--limit", self.limit.is_some() && verb != History),
             ("--comment", self.comment.is_some() && verb != Trust),
             (
                 "--runtime",

@@ -44,6 +44,8 @@ pub enum Verb {
     Status,
     /// What the kernel holds.
     List,
+    /// What happened.
+    History,
     /// Whether the daemon answers.
     Ping,
     /// Read the policy and the whitelist again.
@@ -62,7 +64,7 @@ pub enum Verb {
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Verb; 17] = [
+    pub const ALL: [Verb; 18] = [
         Verb::Accept,
         Verb::Drop,
         Verb::Trust,
@@ -73,6 +75,7 @@ impl Verb {
         Verb::Close,
         Verb::Status,
         Verb::List,
+        Verb::History,
         Verb::Ping,
         Verb::Reload,
         Verb::Diff,
@@ -95,6 +98,7 @@ impl Verb {
             Verb::Close => "close",
             Verb::Status => "status",
             Verb::List => "list",
+            Verb::History => "history",
             Verb::Ping => "ping",
             Verb::Reload => "reload",
             Verb::Diff => "diff",
@@ -107,7 +111,10 @@ impl Verb {
 
     /// Whether it only looks. Everything else is for root.
     pub const fn only_reads(self) -> bool {
-        matches!(self, Verb::Status | Verb::List | Verb::Ping | Verb::Diff)
+        matches!(
+            self,
+            Verb::Status | Verb::List | Verb::History | Verb::Ping | Verb::Diff
+        )
     }
 }
 
@@ -140,6 +147,9 @@ pub struct Request {
     /// Until reboot, without touching the whitelist file.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub runtime: bool,
+    /// The latest so many (`history`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
     /// Past the safety rules.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
@@ -179,6 +189,7 @@ impl Request {
             lifetime: None,
             comment: None,
             runtime: false,
+            limit: None,
             force: false,
             policy: None,
             confirm: None,
@@ -266,7 +277,7 @@ impl Response {
     }
 }
 
-/// What `status` and `list` answer with.
+/// What `status`, `list` and `history` answer with.
 ///
 /// The daemon serializes the typed variants as they are, so that a hundred thousand members never
 /// become a tree of JSON values in its memory; the client reads all of them as `Json`.
@@ -282,6 +293,11 @@ pub enum Data {
     List {
         /// In any order.
         entries: Vec<ListEntry>,
+    },
+    /// The answer to `history`.
+    History {
+        /// The latest last.
+        entries: Vec<HistoryEntry>,
     },
     /// Anything else, or what a client received.
     Json(Value),
@@ -323,10 +339,27 @@ pub struct Status {
     pub knocks: Vec<KnockStatus>,
     /// Each knock port, in ascending order.
     pub ports: Vec<PortStatus>,
+    /// What somebody else has changed and was put back.
+    pub repairs: RepairStatus,
     /// What came in, since the daemon started.
     pub packets: PacketStatus,
     /// Records of what sources have knocked.
     pub attempts: AttemptStatus,
+    /// Things that happened and are in no history, because they were too many at once; since the
+    /// daemon started.
+    pub history_left_out: u64,
+}
+
+/// Repairs of what somebody else has changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RepairStatus {
+    /// How many, since the daemon started.
+    pub total: u64,
+    /// Whole seconds since the last one.
+    pub last_s_ago: Option<u64>,
+    /// What was missing or altered then.
+    pub last: String,
 }
 
 /// A change of the policy that nobody has confirmed.
@@ -411,6 +444,26 @@ pub struct GateStatus {
     pub open: bool,
     /// How long it still does, in whole seconds; null if it does not, or has no end.
     pub open_expires_in_s: Option<u64>,
+}
+
+/// Something that happened, as `history` shows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HistoryEntry {
+    /// When, in UTC (RFC 3339).
+    pub time: String,
+    /// `accepted`, `banned` and so on.
+    pub what: String,
+    /// Where; null is everywhere, or nowhere in particular.
+    pub gate: Option<String>,
+    /// To whom: an address or a network.
+    pub address: Option<String>,
+    /// The knock's name, or who asked for it.
+    pub reason: String,
+    /// Until when it was to hold, in UTC; null where it has no end, or is over at once.
+    pub until: Option<String>,
+    /// What else there is to say.
+    pub note: String,
 }
 
 /// A member of a chain, as `list` shows it: `gate`, `chain` (`ssh_filter`), `address`,

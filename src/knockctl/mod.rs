@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod history;
 mod policy;
 mod show;
 #[cfg(test)]
@@ -124,6 +125,7 @@ impl Answer {
         }
         match (&self.data, self.verb) {
             (Some(data), Verb::Status) => show::status(out, data, terminal),
+            (Some(data), Verb::History) => history::table(out, data, terminal),
             (Some(data), Verb::List) => show::list(out, data, terminal),
             // It has been said in words.
             (Some(_), Verb::Diff) => Ok(()),

@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 
 use crate::control::protocol::{ChangeStatus, Data};
 use crate::control::{PolicyText, Response};
-use crate::engine::{Event, Who};
+use crate::engine::{Event, Record, What, Who};
 use crate::files::FileError;
 use crate::firewall::FirewallError;
 use crate::model::{Lifetime, Time};
@@ -98,8 +98,32 @@ impl Daemon {
         }
     }
 
+    /// Takes down in the history what became of a change.
+    fn recorded(&self, what: What, who: &Who, response: Response) -> Response {
+        let (what, lines) = match response.code {
+            0 => (what, &response.done),
+            _ => (What::Refused, &response.refused),
+        };
+        let note = lines.first().cloned().unwrap_or_default();
+        self.memory
+            .record(Record::new(what, &who.0).saying(note).by_hand());
+        response
+    }
+
     /// Puts a policy into force: for good, or for a while.
     pub(super) fn apply_policy(
+        &mut self,
+        new: PolicyText,
+        confirm: Option<Duration>,
+        force: bool,
+        who: &Who,
+        operators: &Operators,
+    ) -> Response {
+        let response = self.apply_checked(new, confirm, force, who, operators);
+        self.recorded(What::Applied, who, response)
+    }
+
+    fn apply_checked(
         &mut self,
         new: PolicyText,
         confirm: Option<Duration>,
@@ -195,6 +219,11 @@ impl Daemon {
             let line = "nothing waits to be confirmed".to_owned();
             return Response::new(0, vec![line], Vec::new());
         };
+        let response = self.keep_trial(trial, who);
+        self.recorded(What::Confirmed, who, response)
+    }
+
+    fn keep_trial(&mut self, trial: Trial, who: &Who) -> Response {
         let source = Source {
             file: self.policies.path().to_owned(),
             text: trial.source.text.clone(),
@@ -218,6 +247,11 @@ impl Daemon {
 
     /// Takes back what is being tried; otherwise goes back to the policy from before.
     pub(super) fn rollback(&mut self, force: bool, who: &Who, operators: &Operators) -> Response {
+        let response = self.take_back(force, who, operators);
+        self.recorded(What::RolledBack, who, response)
+    }
+
+    fn take_back(&mut self, force: bool, who: &Who, operators: &Operators) -> Response {
         if let Some(trial) = self.trial.take() {
             let line = format!("{} is taken back", trial.source.file.display());
             info!("{who}: {line}");
@@ -249,6 +283,11 @@ impl Daemon {
 
     /// Reads policy and whitelist again; all of it is taken, or nothing.
     pub(super) fn reload(&mut self, force: bool, who: &Who, operators: &Operators) -> Response {
+        let response = self.read_again(force, who, operators);
+        self.recorded(What::Reloaded, who, response)
+    }
+
+    fn read_again(&mut self, force: bool, who: &Who, operators: &Operators) -> Response {
         if let Some(pending) = self.pending(who) {
             return pending;
         }
@@ -297,7 +336,10 @@ impl Daemon {
         };
         let Trial { source, by, .. } = trial;
         let file = source.file.display().to_string();
-        warn!("{file}, applied by {by}, was not confirmed in time and is taken back");
+        let why = format!("{file}, applied by {by}, was not confirmed in time and is taken back");
+        warn!("{why}");
+        self.memory
+            .record(Record::new(What::RolledBack, &by).saying(why).by_hand());
         self.go_back(trial.before);
         self.policies.end_trial();
         self.policies.reverted = Some(ChangeStatus {

@@ -13,6 +13,7 @@ use crate::firewall::choose;
 use crate::model::KnockPort;
 use crate::policy::{self, WhitelistSummary, check_report};
 use crate::sessions;
+use crate::store::Readers;
 use crate::whitelist;
 
 use super::cli::Options;
@@ -34,7 +35,12 @@ pub(super) fn setup(options: &Options) -> Result<ExitCode, StartError> {
     if let Some(problem) = &policies.problem {
         warn!("{problem}");
     }
-    let basis = start::install(policy, &options.state_dir)?;
+    let basis = start::install(
+        policy,
+        &options.state_dir,
+        Readers::AsBefore,
+        "knockd setup",
+    )?;
     if let Err(error) = policies.keep() {
         warn!("{error}");
     }

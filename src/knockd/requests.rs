@@ -53,6 +53,7 @@ impl Daemon {
             Asked::Untrust { entries, .. } => self.untrust(&entries, who),
             Asked::Status => self.status(),
             Asked::List { chains, gates } => self.list(&chains, &gates),
+            Asked::History { .. } => Response::refused(1, "the history is read elsewhere"),
             Asked::Ping => Response::new(0, vec!["knockd is running".into()], Vec::new()),
             Asked::Reload { force } => self.reload(force, who, operators),
             Asked::Diff(policy) => self.diff(&policy),
@@ -138,9 +139,7 @@ impl Daemon {
     }
 
     fn status(&mut self) -> Response {
-        self.verify_rules();
         self.problems.set("state", self.memory.problem());
-        self.look_around();
         let problems: Vec<String> = self.problems.lines().map(ToOwned::to_owned).collect();
         let degraded = !problems.is_empty();
         let now = now();
@@ -170,8 +169,10 @@ impl Daemon {
             change: self.change_status(),
             knocks: self.engine.knocks().iter().map(knock_status).collect(),
             ports: self.matcher.arrivals().map(port_status).collect(),
+            repairs: self.drift.status(now),
             packets: self.packet_status(),
             attempts: self.attempt_status(),
+            history_left_out: self.memory.left_out(),
         };
         Response::with_data(if degraded { 5 } else { 0 }, Data::Status(Box::new(status)))
     }

@@ -9,6 +9,7 @@ use crate::policy::Policy;
 use super::daemon::{Daemon, log, now};
 use super::force::put_in_force;
 use super::problems::{FIREWALL, FORMER, WHITELIST};
+use super::recall::retention;
 use super::roster::Roster;
 use super::start::remove_all;
 
@@ -75,6 +76,8 @@ impl Daemon {
         self.look_for_listeners();
         self.follow_interfaces();
         self.follow_names();
+        self.memory.keep(retention(self.engine.policy()));
+        self.remember_everything();
     }
 
     /// Gives the engine a policy, or gives it back, and the roster.
@@ -117,6 +120,7 @@ impl Daemon {
             return Err(error);
         }
         self.firewall = chosen.backend;
+        self.drift.follow(&*self.firewall);
         self.backend_reason = chosen.reason;
         self.memory.backend(self.firewall.kind());
         self.problems.set_all(FORMER, remove_all(chosen.former));

@@ -8,8 +8,8 @@ use std::fmt;
 use crate::model::Lifetime;
 
 use super::{
-    BackendChoice, Firewall, Gate, GateAddress, Hook, Interfaces, Knock, KnockAction, OnStop,
-    Policy, ScanAction, ScanGuard, Verdict, flags,
+    BackendChoice, Firewall, Gate, GateAddress, History, Hook, Interfaces, Knock, KnockAction,
+    OnStop, Policy, ScanAction, ScanGuard, Verdict, flags,
 };
 
 /// A difference between two policies.
@@ -122,7 +122,11 @@ fn named(found: &mut Vec<Difference>, what: &str, old: &[(String, Keys)], new: &
 fn settings(policy: &Policy) -> Keys {
     let Policy {
         interfaces,
-        firewall: Firewall { backend, on_stop },
+        firewall: Firewall {
+            backend,
+            on_stop,
+            owner,
+        },
         trusted,
         never_ban,
         scan_guard: ScanGuard {
@@ -131,6 +135,7 @@ fn settings(policy: &Policy) -> Keys {
             action,
         },
         memory,
+        history: History { keep, rows },
         gates: _,
         knocks: _,
     } = policy;
@@ -156,12 +161,15 @@ fn settings(policy: &Policy) -> Keys {
         ("interface", interfaces),
         ("firewall.backend", backend.to_owned()),
         ("firewall.on_stop", on_stop.to_owned()),
+        ("firewall.owner", owner.to_string()),
         ("trusted", trusted.unwrap_or_else(|| "nothing".to_owned())),
         ("never_ban", list(never_ban)),
         ("scan_guard.ports", ports.to_string()),
         ("scan_guard.within", Lifetime::For(*within).to_string()),
         ("scan_guard.action", action.to_owned()),
         ("memory", format!("{memory} bytes")),
+        ("history.keep", Lifetime::For(*keep).to_string()),
+        ("history.rows", rows.to_string()),
     ]
 }
 

@@ -103,7 +103,8 @@ async fn answer(
             return send(stream, response, shared).await;
         }
     };
-    let list = matches!(asked, Asked::List { .. }) && !peer.may_change();
+    let long = matches!(asked, Asked::List { .. } | Asked::History { .. });
+    let list = long && !peer.may_change();
     // Held until the list is written.
     let permit = list.then(|| shared.lists.try_acquire());
     if matches!(permit, Some(Err(_))) {
@@ -140,17 +141,20 @@ async fn ask_daemon(
 
 async fn send(stream: &mut UnixStream, response: Response, shared: &Shared) -> io::Result<()> {
     let line = match &response.data {
-        Data::List { entries } if entries.len() > LONG_LIST => {
-            tokio::task::spawn_blocking(move || encode(&response))
-                .await
-                .map_err(io::Error::other)??
-        }
+        Data::List { entries } if entries.len() > LONG_LIST => encode_apart(response).await?,
+        Data::History { entries } if entries.len() > LONG_LIST => encode_apart(response).await?,
         _ => encode(&response)?,
     };
     match timeout(shared.limits.response, stream.write_all(&line)).await {
         Ok(written) => written,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
+}
+
+async fn encode_apart(response: Response) -> io::Result<Vec<u8>> {
+    tokio::task::spawn_blocking(move || encode(&response))
+        .await
+        .map_err(io::Error::other)?
 }
 
 fn encode(response: &Response) -> io::Result<Vec<u8>> {

@@ -4,6 +4,7 @@
 mod changes;
 mod commands;
 mod knocks;
+mod memo;
 mod properties;
 mod start;
 
