@@ -16,7 +16,7 @@ use crate::model::{Lifetime, Time};
 use crate::policy::{self, Checked, LoadError, PolicyErrors};
 
 use super::daemon::{Daemon, now};
-use super::guard::{self, Operators};
+use super::guard::{self, Operators, check_as};
 use super::policies::Source;
 use super::problems::{FIREWALL, KEPT, POLICY};
 use super::roster::{Roster, RosterError};
@@ -35,6 +35,9 @@ pub(super) struct Trial {
     until: Time,
     before: Before,
 }
+
+/// What is known already of a policy that is to be put into force.
+type Found = Option<Result<Checked, PolicyErrors>>;
 
 /// A policy that could be put into force.
 struct Candidate {
@@ -77,8 +80,10 @@ impl ChangeError {
 
 impl Daemon {
     /// What a policy would change about the one in force.
-    pub(super) fn diff(&self, new: &PolicyText) -> Response {
-        let checked = match self.checked(&new.text, Path::new(&new.file)) {
+    pub(super) fn diff(&self, new: &PolicyText, checked: Found) -> Response {
+        let file = Path::new(&new.file);
+        let checked = checked.unwrap_or_else(|| check_as(&new.text, self.policies.path(), file));
+        let checked = match checked {
             Ok(checked) => checked,
             Err(error) => return Response::refused(2, error.to_string()),
         };
@@ -91,7 +96,7 @@ impl Daemon {
         if lines.is_empty() {
             lines.push("nothing would change".to_owned());
         }
-        let warnings = said(&checked, Path::new(&new.file));
+        let warnings = said(&checked, file);
         Response {
             data: Data::Json(json!({"changes": changes, "warnings": warnings})),
             ..Response::new(0, [lines, warnings].concat(), Vec::new())
@@ -114,18 +119,20 @@ impl Daemon {
     pub(super) fn apply_policy(
         &mut self,
         new: PolicyText,
+        checked: Found,
         confirm: Option<Duration>,
         force: bool,
         who: &Who,
         operators: &Operators,
     ) -> Response {
-        let response = self.apply_checked(new, confirm, force, who, operators);
+        let response = self.apply_checked(new, checked, confirm, force, who, operators);
         self.recorded(What::Applied, who, response)
     }
 
     fn apply_checked(
         &mut self,
         new: PolicyText,
+        checked: Found,
         confirm: Option<Duration>,
         force: bool,
         who: &Who,
@@ -135,7 +142,7 @@ impl Daemon {
             return pending;
         }
         let file = PathBuf::from(new.file);
-        let candidate = match self.candidate(new.text, &file) {
+        let candidate = match self.candidate(new.text, &file, checked) {
             Ok(candidate) => candidate,
             Err(error) => return error.refused("apply", who),
         };
@@ -263,7 +270,7 @@ impl Daemon {
             return Response::refused(1, "there is no policy from before to go back to");
         };
         let file = self.policies.path().to_owned();
-        let candidate = match self.candidate(previous.text, &file) {
+        let candidate = match self.candidate(previous.text, &file, None) {
             Ok(candidate) => candidate,
             Err(error) => return error.refused("rollback", who),
         };
@@ -293,7 +300,7 @@ impl Daemon {
         }
         let file = self.policies.path().to_owned();
         let read = policy::read(&file).map_err(ChangeError::from);
-        let candidate = match read.and_then(|text| self.candidate(text, &file)) {
+        let candidate = match read.and_then(|text| self.candidate(text, &file, None)) {
             Ok(candidate) => candidate,
             Err(error) => return error.refused("reload", who),
         };
@@ -363,16 +370,16 @@ impl Daemon {
         })
     }
 
-    /// Checks a policy as it will be in the place of the running one; problems are told of `file`.
-    fn checked(&self, text: &str, file: &Path) -> Result<Checked, PolicyErrors> {
-        policy::parse(text, self.policies.path()).map_err(|errors| PolicyErrors {
-            file: file.to_owned(),
-            ..errors
-        })
-    }
-
-    fn candidate(&self, text: String, file: &Path) -> Result<Candidate, ChangeError> {
-        let checked = self.checked(&text, file).map_err(LoadError::from)?;
+    /// A policy as it will be in the place of the running one, with its whitelist, unless it was
+    /// checked before.
+    fn candidate(
+        &self,
+        text: String,
+        file: &Path,
+        checked: Found,
+    ) -> Result<Candidate, ChangeError> {
+        let checked = checked.unwrap_or_else(|| check_as(&text, self.policies.path(), file));
+        let checked = checked.map_err(LoadError::from)?;
         let roster = self.roster.reloaded(checked.policy.trusted.as_deref())?;
         let source = Source {
             file: self.policies.path().to_owned(),
