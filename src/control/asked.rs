@@ -137,7 +137,9 @@ impl Request {
         self.check_options()?;
         self.session()?;
         let gates = self.gate_names()?;
-        let lifetime = self.lifetime.as_deref().map(parse_duration).transpose()?;
+        // What has to be altered to be shown is wrong before and after.
+        let lifetime = self.lifetime.as_deref().map(printable);
+        let lifetime = lifetime.as_deref().map(parse_duration).transpose()?;
         Ok(match self.verb {
             Verb::Accept => Asked::Engine(Command::Accept {
                 addresses: self.each("an address", |text| self.source_address(text))?,
@@ -245,7 +247,7 @@ impl Request {
     fn gate_names(&self) -> Result<Vec<GateName>, Refusal> {
         self.gates
             .iter()
-            .map(|text| GateName::new(text).map_err(Refusal::from))
+            .map(|text| GateName::new(&printable(text)).map_err(Refusal::from))
             .collect()
     }
 
@@ -456,8 +458,14 @@ fn comment(text: &str) -> Result<String, Refusal> {
 
 /// What was typed, fit to be shown: without control characters, and not longer than a line.
 fn printable(text: &str) -> String {
-    let mut shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
-    if text.chars().count() > 80 {
+    printable_start(text, 80)
+}
+
+/// At most that many characters of it.
+pub(super) fn printable_start(text: &str, most: usize) -> String {
+    let start = text.chars().take(most);
+    let mut shown: String = start.flat_map(char::escape_debug).collect();
+    if text.chars().count() > most {
         shown.push('…');
     }
     shown

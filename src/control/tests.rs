@@ -340,6 +340,37 @@ fn other_versions_are_refused_before_anything_else() {
 }
 
 #[test]
+fn what_is_no_request_is_not_repeated_at_length_nor_with_control_characters() {
+    let long = "x".repeat(60_000);
+    for name in ["a\u{7f}rgs", "\\u001b[31m", "\\n", &long] {
+        let line = format!("{{\"version\":1,\"verb\":\"ping\",\"{name}\":1}}");
+        let said = Request::decode(line.as_bytes()).unwrap_err().to_string();
+        assert!(!said.chars().any(char::is_control), "{said:?}");
+        assert!(said.chars().count() < 400, "{said:?}");
+    }
+}
+
+#[test]
+fn durations_and_gates_are_not_repeated_at_length_nor_with_control_characters() {
+    let long = "7s".repeat(10_000);
+    for text in ["30\u{8c}", "ssh\n", "\u{1b}[31m", &long] {
+        let by_time = Request {
+            lifetime: Some(text.to_owned()),
+            ..request(Verb::Open, &[])
+        };
+        let by_gate = Request {
+            gates: vec![text.to_owned()],
+            ..request(Verb::Open, &[])
+        };
+        for request in [by_time, by_gate] {
+            let said = request.asked().unwrap_err().to_string();
+            assert!(!said.chars().any(char::is_control), "{said:?}");
+            assert!(said.chars().count() < 400, "{said:?}");
+        }
+    }
+}
+
+#[test]
 fn a_request_that_is_too_long_is_not_sent() {
     let many = vec!["192.0.2.1"; MAX_REQUEST / 8];
     assert_eq!(request(Verb::Accept, &many).encode(), Err(Refusal::TooLong));

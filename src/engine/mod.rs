@@ -18,6 +18,7 @@ mod shut_out;
 #[cfg(test)]
 mod tests;
 mod trust;
+mod undo;
 mod views;
 
 use std::collections::{BTreeSet, HashMap};
@@ -100,6 +101,7 @@ impl Engine {
         match event {
             Event::Knocked { source, knock } => self.knocked(source, &knock, &mut out),
             Event::Swept { source } => self.swept(source, &mut out),
+            Event::Undone { source, knock } => self.undone(source, &knock, &mut out),
             Event::Command { who, command } => self.command(&who, command, &mut out),
             Event::Whitelist(entries) => self.set_whitelist(entries, &mut out),
             Event::WhitelistEdit { add, remove } => self.edit_whitelist(add, &remove, &mut out),

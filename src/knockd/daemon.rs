@@ -82,6 +82,8 @@ pub(super) enum Fired {
     Knock(SequenceId),
     /// Its source turned out to sweep ports.
     Sweep,
+    /// A sequence that was complete a moment ago turned out to be part of a sweep.
+    Undone(SequenceId),
 }
 
 /// Counters of what came in.
@@ -122,6 +124,8 @@ impl Daemon {
                         .into_iter()
                         .map(|id| (knock.source, Fired::Knock(id))),
                 );
+                let undone = heard.undone.into_iter();
+                fired.extend(undone.map(|id| (knock.source, Fired::Undone(id))));
                 if heard.swept {
                     fired.push((knock.source, Fired::Sweep));
                 }
@@ -137,6 +141,10 @@ impl Daemon {
                     self.look_up(source);
                 }
                 Fired::Sweep => drop(self.handle(Event::Swept { source })),
+                Fired::Undone(id) => {
+                    let knock = self.matcher.name(id).clone();
+                    self.handle(Event::Undone { source, knock });
+                }
             }
         }
         drained

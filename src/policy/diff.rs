@@ -132,6 +132,7 @@ fn settings(policy: &Policy) -> Keys {
         scan_guard: ScanGuard {
             ports,
             within,
+            nearby,
             action,
         },
         memory,
@@ -166,6 +167,7 @@ fn settings(policy: &Policy) -> Keys {
         ("never_ban", list(never_ban)),
         ("scan_guard.ports", ports.to_string()),
         ("scan_guard.within", Lifetime::For(*within).to_string()),
+        ("scan_guard.nearby", nearby.to_string()),
         ("scan_guard.action", action.to_owned()),
         ("memory", format!("{memory} bytes")),
         ("history.keep", Lifetime::For(*keep).to_string()),
