@@ -9,10 +9,10 @@ use tracing::{error, info, warn};
 
 use crate::control::protocol::{ChangeStatus, Data};
 use crate::control::{PolicyText, Response};
-use crate::engine::{Event, Record, What, Who};
+use crate::engine::{Event, Everything, Record, What, Who};
 use crate::files::FileError;
 use crate::firewall::FirewallError;
-use crate::model::{Lifetime, Time};
+use crate::model::{GateName, Lifetime, Time};
 use crate::policy::{self, Checked, LoadError, PolicyErrors};
 
 use super::daemon::{Daemon, now};
@@ -214,6 +214,7 @@ impl Daemon {
             until: now().after(time),
             before,
         });
+        self.remember_everything();
         self.policies.reverted = None;
         let time = Lifetime::For(time);
         let line = format!("it is taken back in {time} unless `knockctl confirm` comes first");
@@ -329,6 +330,19 @@ impl Daemon {
         );
         warn!("{who}: refused: {text}");
         Some(Response::refused(4, text))
+    }
+
+    /// Adds what gates held that a trial has removed: they come back with it, also after a crash.
+    pub(super) fn add_what_a_trial_removed(&self, everything: &mut Everything) {
+        let Some(trial) = &self.trial else { return };
+        let gone = |gate: &GateName| self.engine.policy().gate(gate).is_none();
+        let Everything { members, trust } = trial.before.engine.everything();
+        let members = members.into_iter().filter(|kept| gone(&kept.gate));
+        everything.members.extend(members);
+        let trust = trust
+            .into_iter()
+            .filter(|(gate, ..)| gate.as_ref().is_some_and(gone));
+        everything.trust.extend(trust);
     }
 
     /// When the trial ends by itself.
