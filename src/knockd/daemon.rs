@@ -238,7 +238,9 @@ impl Daemon {
     pub(super) fn remember_everything(&mut self) {
         // What is new is part of it; what happened is not.
         self.memory.news(self.engine.take_news());
-        self.memory.everything(self.engine.everything());
+        let mut everything = self.engine.everything();
+        self.add_what_a_trial_removed(&mut everything);
+        self.memory.everything(everything);
     }
 
     /// Writes changes. Somebody may have removed what they belong to; what is desired is known then,

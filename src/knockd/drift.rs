@@ -21,7 +21,7 @@ use crate::sys::ready::Ready;
 use crate::watchdog::{Leave, Pace, Repairs};
 
 use super::daemon::{Daemon, now};
-use super::guard::Operators;
+use super::guard::Prepared;
 use super::problems::{COMPLAINTS, FIGHT, FIREWALL, RULES};
 
 /// Between two glances, where the kernel tells nobody of changes.
@@ -407,7 +407,7 @@ impl Daemon {
             return;
         }
         for call in std::mem::take(&mut self.drift.calls) {
-            let response = self.answer(call.asked, &call.who, &Operators::default());
+            let response = self.answer(call.asked, &call.who, Prepared::default());
             // Whoever asked may have gone away meanwhile.
             drop(call.reply.send(response));
         }
