@@ -104,6 +104,10 @@ impl Sequences {
         }
     }
 
+    pub(super) fn has(&self, port: KnockPort) -> bool {
+        self.place(port).is_some()
+    }
+
     fn place(&self, port: KnockPort) -> Option<usize> {
         match port.proto {
             Proto::Tcp => self.tcp.of(port.port),
