@@ -200,7 +200,7 @@ impl Heard {
             let mut tcp = rule.sequence.iter().filter(|own| own.proto == Proto::Tcp);
             let mut all = policy.knocks.iter().flat_map(|rule| &rule.sequence);
             tcp.any(|own| own.port.abs_diff(port) <= policy.scan_guard.nearby)
-                && !all.any(|own| *own == KnockPort::tcp(port))
+                && !all.any(|own| own.port == port)
         };
         let may_begin = |begun: Time| {
             let mut near = self.strange.iter().filter(|(port, _)| near(*port));

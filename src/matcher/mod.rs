@@ -132,14 +132,17 @@ impl Matcher {
             if sequence.is_drop || !(heard.swept || is_near) {
                 return;
             }
-            // A decoy voids an attempt as any other knock port does, which may then start it anew.
-            if !attempt.is_done() && !heard.swept && sequences.has(KnockPort::tcp(port)) {
+            // A decoy voids an attempt as any other knock port does, which may then start it anew;
+            // and who takes TCP for UDP may have been told the knock.
+            if !attempt.is_done() && !heard.swept && sequences.has_number(port) {
                 return;
             }
             if attempt.is_done() {
                 let since = at.since(attempt.started);
-                if (heard.swept && since <= guard.within) || (is_near && since <= sequence.timeout)
-                {
+                // The first of the ports that make a scanner was touched in the window, and what came
+                // just before that belongs to it.
+                let sweep = guard.within.saturating_mul(2);
+                if (heard.swept && since <= sweep) || (is_near && since <= sequence.timeout) {
                     heard.undone.push(attempt.sequence);
                 } else {
                     return;
@@ -159,7 +162,7 @@ impl Matcher {
                     .table
                     .has_touched(key, &self.guard, at, sequence.timeout, |port| {
                         sequence.is_near(port, self.guard.nearby)
-                            && !self.sequences.has(KnockPort::tcp(port))
+                            && !self.sequences.has_number(port)
                     }))
     }
 

@@ -104,8 +104,9 @@ impl Sequences {
         }
     }
 
-    pub(super) fn has(&self, port: KnockPort) -> bool {
-        self.place(port).is_some()
+    /// Whether some sequence has this port, be it of the other protocol.
+    pub(super) fn has_number(&self, port: u16) -> bool {
+        self.tcp.of(port).is_some() || self.udp.of(port).is_some()
     }
 
     fn place(&self, port: KnockPort) -> Option<usize> {

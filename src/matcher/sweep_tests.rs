@@ -146,6 +146,20 @@ fn after_a_strange_port_nearby_the_sequence_can_be_knocked_again_when_its_time_i
 }
 
 #[test]
+fn who_takes_tcp_for_udp_can_knock_again_at_once() {
+    let mut bench = Bench::new(&policy(
+        vec![gate("ssh")],
+        vec![knock("udp", "2000/udp 2001/udp 2002", KnockAction::Accept)],
+    ));
+    assert_eq!(sweep(&mut bench, A, 0, 10, &[2000, 2001, 2002]), NONE);
+    let mut done = Vec::new();
+    for port in ["2000/udp", "2001/udp", "2002"] {
+        done.extend(bench.knock(A, port, 100));
+    }
+    assert_eq!(done, ["udp"]);
+}
+
+#[test]
 fn nearness_is_what_the_policy_says() {
     for (nearby, voids) in [(0, false), (1, false), (2, true), (1000, true)] {
         let mut policy = appliance();
@@ -218,7 +232,7 @@ fn what_was_knocked_longer_ago_is_not_undone() {
     let mut bench = Bench::new(&appliance());
     let sweep_later: Vec<_> = [(1228, 0), (1227, 10)]
         .into_iter()
-        .chain((1..20).map(|port| (port, 75_011)))
+        .chain((1..20).map(|port| (port, 150_011)))
         .collect();
     assert_eq!(undone(&mut bench, &sweep_later), []);
 }

@@ -292,7 +292,7 @@ fn write_settings(
     if guard.nearby > 0 {
         writeln!(
             out,
-            "  One of these at most {} away from a sequence's ports voids a knock of that.",
+            "  A foreign port at most {} away from a sequence's ports voids a knock of that.",
             guard.nearby
         )?;
     }
