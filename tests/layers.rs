@@ -26,7 +26,9 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     // The boundary, a module each.
-    ("whitelist", &["model"]),
+    ("files", &[]),
+    ("operators", &["model"]),
+    ("whitelist", &["model", "files"]),
     (
         "firewall",
         &[
@@ -47,7 +49,18 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["model", "sys::clock", "sys::packet", "sys::ready"],
     ),
     ("resolver", &["model"]),
-    ("store", &["model", "engine::TrustEdit"]),
+    (
+        "store",
+        &[
+            "model",
+            "engine::Everything",
+            "engine::Kept",
+            "engine::Memo",
+            "engine::Record",
+            "engine::TrustEdit",
+            "engine::What",
+        ],
+    ),
     (
         "control",
         &["model", "engine::Command", "engine::Flush", "engine::Who"],
@@ -63,11 +76,13 @@ const LAYERS: &[(&str, &[&str])] = &[
             "demo::Options",
             "demo::run",
             "engine",
+            "files",
             "firewall",
             "knockctl::main",
             "links",
             "matcher",
             "model",
+            "operators",
             "packet",
             "policy",
             "resolver",
@@ -79,7 +94,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "whitelist",
         ],
     ),
-    ("knockctl", &["control", "model"]),
+    ("knockctl", &["control", "model", "operators"]),
     ("knock", &["model"]),
     // Shows and tests: from outside, but for what the kernel holds.
     ("lab", &["model", "control", "sys::ns"]),

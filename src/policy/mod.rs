@@ -6,9 +6,11 @@
 
 mod border;
 mod conflicts;
+mod diff;
 mod file;
 mod flags;
 mod gates;
+mod history;
 mod knocks;
 mod load;
 mod node;
@@ -19,12 +21,13 @@ mod syntax;
 mod types;
 mod words;
 
+pub use diff::{Difference, diff};
 pub use file::{Checked, MOST_BYTES, parse};
 pub use load::{LoadError, load, read};
 pub use problem::{PolicyErrors, Problem};
 pub use types::{
-    BackendChoice, Firewall, Gate, GateAddress, Hook, Interfaces, Knock, KnockAction, OnStop,
-    Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
+    BackendChoice, Firewall, Gate, GateAddress, History, Hook, Interfaces, Knock, KnockAction,
+    OnStop, Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
 };
 pub use words::{WhitelistSummary, check_report, describe};
 
