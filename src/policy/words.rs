@@ -9,7 +9,7 @@ use super::{
     BackendChoice, Gate, GateAddress, Hook, Interfaces, Knock, KnockAction, OnStop, Policy,
     Problem, ScanAction, TcpFlags,
 };
-use super::{border, flags};
+use super::{border, flags, problem};
 
 /// What there is to say about the whitelist file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -271,7 +271,7 @@ fn write_settings(
     }
     match (whitelist, &policy.trusted) {
         (Some(summary), _) => write_whitelist(out, summary)?,
-        (None, Some(file)) => writeln!(out, "  Whitelist: {}.", file.display())?,
+        (None, Some(file)) => writeln!(out, "  Whitelist: {}.", problem::path(file))?,
         (None, None) => out.write_str("  There is no whitelist.\n")?,
     }
     if !policy.never_ban.is_empty() {
@@ -284,11 +284,18 @@ fn write_settings(
     };
     writeln!(
         out,
-        "  A sender that touches {} foreign ports within {} is a scanner: its knocks \
+        "  A sender that touches {} foreign ports or decoys within {} is a scanner: its knocks \
          open nothing{also}.",
         guard.ports,
         Lifetime::For(guard.within)
     )?;
+    if guard.nearby > 0 {
+        writeln!(
+            out,
+            "  A foreign port at most {} away from a sequence's ports voids a knock of that.",
+            guard.nearby
+        )?;
+    }
     writeln!(
         out,
         "  What happened is remembered for {} (at most {} entries, and as many by hand).",
@@ -320,7 +327,7 @@ fn write_whitelist(out: &mut String, summary: &WhitelistSummary) -> fmt::Result 
     write!(
         out,
         "  Whitelist: {}, with {}, {} and {}",
-        file.display(),
+        problem::path(file),
         counted(*addresses, "address", "addresses"),
         counted(*networks, "network", "networks"),
         counted(*names, "host name", "host names"),
