@@ -223,7 +223,7 @@ impl Daemon {
         self.follow_interfaces();
         self.follow_names();
         self.memory.keep(retention(self.engine.policy()));
-        self.remember_everything();
+        self.memory.news(self.engine.take_news());
         let record = Record::new(What::Reloaded, "reload").by_hand();
         self.memory.record(record);
         tracing::info!("policy and whitelist read again");
