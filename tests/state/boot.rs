@@ -223,7 +223,6 @@ fn a_wall_clock_that_was_wrong_prolongs_nothing() -> Tried {
 
 fn a_hundred_thousand_bans_come_back() -> Tried {
     // Ten times as slow without optimization.
-    // Ten times as slow without optimization.
     let number: u32 = if cfg!(debug_assertions) {
         5_000
     } else {
