@@ -53,6 +53,7 @@ pub(crate) fn policy(gates: Vec<Gate>, knocks: Vec<Knock>) -> Policy {
         firewall: Firewall {
             backend: BackendChoice::Auto,
             on_stop: OnStop::Keep,
+            owner: false,
         },
         trusted: None,
         never_ban: Vec::new(),

@@ -292,6 +292,8 @@ pub struct Status {
     pub knocks: Vec<KnockStatus>,
     /// Each knock port, in ascending order.
     pub ports: Vec<PortStatus>,
+    /// What somebody else has changed and was put back.
+    pub repairs: RepairStatus,
     /// What came in, since the daemon started.
     pub packets: PacketStatus,
     /// Records of what sources have knocked.
@@ -299,6 +301,18 @@ pub struct Status {
     /// Things that happened and are in no history, because they were too many at once; since the
     /// daemon started.
     pub history_left_out: u64,
+}
+
+/// Repairs of what somebody else has changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RepairStatus {
+    /// How many, since the daemon started.
+    pub total: u64,
+    /// Whole seconds since the last one.
+    pub last_s_ago: Option<u64>,
+    /// What was missing or altered then.
+    pub last: String,
 }
 
 /// How often a knock was completed.

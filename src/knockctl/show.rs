@@ -90,6 +90,16 @@ pub(super) fn status(out: &mut impl Write, data: &Value, terminal: bool) -> io::
     }
     writeln!(out, "backend  {backend}")?;
     writeln!(out, "uptime   {}", time_left(Some(status.uptime_s)))?;
+    let repairs = &status.repairs;
+    if repairs.total > 0 {
+        let ago = time_left(repairs.last_s_ago);
+        let last = clean(&repairs.last);
+        writeln!(
+            out,
+            "repairs  {} (the last {ago} ago: {last})",
+            repairs.total
+        )?;
+    }
     for (name, value) in [("policy ", &status.policy), ("version", &status.version)] {
         if !value.is_empty() {
             writeln!(out, "{name}  {}", clean(value))?;

@@ -5,6 +5,7 @@ mod alarm;
 mod answers;
 mod cli;
 mod daemon;
+mod drift;
 mod follow;
 mod force;
 mod history;

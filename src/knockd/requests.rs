@@ -132,9 +132,7 @@ impl Daemon {
     }
 
     fn status(&mut self) -> Response {
-        self.verify_rules();
         self.problems.set("state", self.memory.problem());
-        self.look_around();
         let problems: Vec<String> = self.problems.lines().map(ToOwned::to_owned).collect();
         let degraded = !problems.is_empty();
         let now = now();
@@ -163,6 +161,7 @@ impl Daemon {
             policy: self.policy_path.display().to_string(),
             knocks: self.engine.knocks().iter().map(knock_status).collect(),
             ports: self.matcher.arrivals().map(port_status).collect(),
+            repairs: self.drift.status(now),
             packets: self.packet_status(),
             attempts: self.attempt_status(),
             history_left_out: self.memory.left_out(),
@@ -273,6 +272,7 @@ impl Daemon {
             return Err(error);
         }
         self.firewall = chosen.backend;
+        self.drift.follow(&*self.firewall);
         self.backend_reason = chosen.reason;
         self.memory.backend(self.firewall.kind());
         self.problems.set_all(FORMER, remove_all(chosen.former));

@@ -147,6 +147,10 @@ async fn events(
                 daemon.tick();
             }
             () = wanted.notified() => daemon.remember_everything(),
+            stir = daemon.drift.stirs() => {
+                let stir = stir.map_err(|source| StartError::Io { operation: "wait for changes of the rules", source })?;
+                daemon.rules_stir(stir);
+            }
             stir = pulse.stirs() => pulse.carry_on(stir, daemon),
             _ = look_around.tick() => {
                 daemon.look_for_listeners();
@@ -181,6 +185,10 @@ fn serve(daemon: &mut Daemon, call: Call) -> bool {
     let Some(call) = daemon.answer_history(call) else {
         return false;
     };
+    if call.asked == Asked::Status {
+        daemon.status_asked(call);
+        return false;
+    }
     let last = call.asked == Asked::Teardown;
     let response = daemon.answer(call.asked, &call.who);
     let over = last && response.code == 0;

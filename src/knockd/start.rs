@@ -22,6 +22,7 @@ use crate::store::{KnownName, Readers};
 
 use super::cli::Options;
 use super::daemon::{self, Daemon, Packets, now};
+use super::drift::Drift;
 use super::force::put_in_force;
 use super::lock::LockError;
 use super::logging::LogError;
@@ -290,6 +291,7 @@ pub(super) fn listen(
         engine,
         scope: Scope::default(),
         backend_reason,
+        drift: Drift::new(&*firewall),
         firewall,
         foreign: None,
         capture,

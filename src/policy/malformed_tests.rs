@@ -124,10 +124,13 @@ const CASES: &[(&str, &[&str])] = &[
     ("<G>firewall: { backend: iptable, on_stop: close, foo: 1 }\n", &[
         "2:22: found `iptable`, expected `auto`, `iptables` or `nftables` (did you mean `iptables`?)",
         "2:40: found `close`, expected `keep` or `closed` (did you mean `closed`?)",
-        "2:47: found the unknown key `foo`, expected `backend` or `on_stop`",
+        "2:47: found the unknown key `foo`, expected `backend`, `on_stop` or `owner`",
+    ]),
+    ("<G>firewall: { owner: maybe }\n", &[
+        "2:20: found `maybe`, expected `true` or `false`",
     ]),
     ("<G>firewall: nftables\n", &[
-        "2:11: found `nftables`, expected a mapping with `backend` and `on_stop`",
+        "2:11: found `nftables`, expected a mapping with `backend`, `on_stop` and `owner`",
     ]),
     ("<G>trusted: ~\nnever_ban: [192.0.2.1/33, x]\nmemory: 32\n", &[
         "2:10: found nothing, expected the path of the whitelist file",

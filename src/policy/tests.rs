@@ -197,7 +197,8 @@ fn forward_demands_an_address_behind_us() {
 #[test]
 fn the_other_sections_are_read() {
     let policy = policy(
-        "interface: [eth0, wg0]\nfirewall: { backend: nftables, on_stop: closed }\n\
+        "interface: [eth0, wg0]\n\
+         firewall: { backend: nftables, on_stop: closed, owner: true }\n\
          trusted: lists/friends\nnever_ban: [192.0.2.0/24, \"2001:db8::1\"]\n\
          scan_guard: { ports: 8, within: 2m, action: drop }\nmemory: 1GiB\n\
          history: { keep: 30d, rows: 500 }\n\
@@ -209,6 +210,7 @@ fn the_other_sections_are_read() {
     );
     assert_eq!(policy.firewall.backend, BackendChoice::Nftables);
     assert_eq!(policy.firewall.on_stop, OnStop::Closed);
+    assert!(policy.firewall.owner);
     assert_eq!(
         policy.trusted,
         Some(PathBuf::from("/etc/knockd/lists/friends"))

@@ -60,6 +60,8 @@ pub struct Firewall {
     pub backend: BackendChoice,
     /// What becomes of acceptances when the daemon is stopped.
     pub on_stop: OnStop,
+    /// Whether nobody else may change the table (nftables).
+    pub owner: bool,
 }
 
 /// Which kernel interface to use.

@@ -300,6 +300,9 @@ fn write_settings(
         BackendChoice::Nftables => "  Firewall: nftables",
         BackendChoice::Iptables => "  Firewall: iptables and ipset",
     })?;
+    if policy.firewall.owner {
+        out.write_str("; nobody else can change its table")?;
+    }
     out.write_str(match policy.firewall.on_stop {
         OnStop::Keep => "; it goes on enforcing when the daemon stops.\n",
         OnStop::Closed => "; acceptances are withdrawn when the daemon stops.\n",
