@@ -37,6 +37,8 @@ pub mod packet;
 #[cfg(target_os = "linux")]
 pub mod policy;
 #[cfg(target_os = "linux")]
+pub mod replay;
+#[cfg(target_os = "linux")]
 pub mod resolver;
 #[cfg(target_os = "linux")]
 pub mod sessions;

@@ -53,6 +53,19 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["model", "engine::Command", "engine::Flush", "engine::Who"],
     ),
     ("watchdog", &["model"]),
+    (
+        "replay",
+        &[
+            "model",
+            "packet",
+            "policy",
+            "matcher",
+            "engine",
+            // Plain data.
+            "firewall::Change",
+            "whitelist",
+        ],
+    ),
     ("sys", &[]),
     // The programs.
     (
@@ -79,7 +92,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "whitelist",
         ],
     ),
-    ("knockctl", &["control", "model"]),
+    ("knockctl", &["control", "model", "replay"]),
     ("knock", &["model"]),
     // Shows and tests: from outside, but for what the kernel holds.
     ("lab", &["model", "control", "sys::ns"]),

@@ -11,6 +11,7 @@ mod flags;
 mod gates;
 mod knocks;
 mod load;
+mod neutral;
 mod node;
 mod problem;
 mod reader;
@@ -20,7 +21,7 @@ mod types;
 mod words;
 
 pub use file::{Checked, MOST_BYTES, parse};
-pub use load::{LoadError, load, read};
+pub use load::{LoadError, load, read, usual_path};
 pub use problem::{PolicyErrors, Problem};
 pub use types::{
     BackendChoice, Firewall, Gate, GateAddress, Hook, Interfaces, Knock, KnockAction, OnStop,
