@@ -164,6 +164,12 @@ fn lines(out: &mut impl Write, decision: &Decision) -> io::Result<()> {
         let gate = effect.gate.as_str();
         row(out, [&after, &time, &source, &by, action, gate, &rest])?;
     }
+    // Where some gates refuse and others do not, the words say which and why.
+    if decision.words.len() > decision.effects.len() {
+        for words in &decision.words {
+            writeln!(out, "{:12}  {}", "", clean(words))?;
+        }
+    }
     Ok(())
 }
 
