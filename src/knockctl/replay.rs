@@ -210,12 +210,15 @@ fn end(decision: &Decision, effect: &Effect) -> Option<u64> {
 
 fn summary_lines(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     let counts = &summary.counts;
-    let list = |items: Vec<String>| match items.is_empty() {
-        true => "none".to_owned(),
-        false => items.join(" "),
+    let listed = |items: Vec<String>| {
+        if items.is_empty() {
+            "none".to_owned()
+        } else {
+            items.join(" ")
+        }
     };
-    let addresses = list(summary.addresses.iter().map(ToString::to_string).collect());
-    let listening = list(summary.listening.iter().map(ToString::to_string).collect());
+    let addresses = listed(summary.addresses.iter().map(ToString::to_string).collect());
+    let listening = listed(summary.listening.iter().map(ToString::to_string).collect());
     writeln!(
         out,
         "policy     {}",

@@ -68,7 +68,7 @@ fn pcapng_with_several_interfaces_sections_and_units_of_time() {
         let mut file = Bytes::new(order);
         file.section()
             .interface(1, &[(2, b"eth0"), (9, &[9])])
-            .interface(101, &[(9, &[0x80 | 10]), (14, &offset.all), (12, b"Linux")])
+            .interface(101, &[(9, &[0x8a]), (14, &offset.all), (12, b"Linux")])
             .other(5, b"statistics: skipped")
             .packet(0, START_NS + 5, b"one")
             .packet(1, (START + 1) * 1024 + 512, b"two")

@@ -1,7 +1,7 @@
 use super::link::{Below, Ip, Link};
 use super::made_tests::{HERE, HERE_6, UNICAST, ethernet, sll, sll2, syn};
 
-fn found<'a>(link: u32, frame: &'a [u8]) -> Below<'a> {
+fn found(link: u32, frame: &[u8]) -> Below<'_> {
     Link::of(link).expect("the link type is known").strip(frame)
 }
 

@@ -110,7 +110,7 @@ fn knocks_decoys_and_sweeps_are_decided_in_the_time_of_the_capture() {
         (30_000, syn("198.51.100.8", HERE, 1401)),
         (30_001, syn("198.51.100.8", HERE, 1402)),
     ];
-    packets.extend((1..=5).map(|n| (50_000 + n, syn("198.51.100.9", HERE, 9000 + n as u16))));
+    packets.extend((1..=5).map(|n| (50_000 + u64::from(n), syn("198.51.100.9", HERE, 9000 + n))));
     packets.push((60_000, syn("198.51.100.9", HERE, 1228)));
     packets.push((60_001, syn("198.51.100.9", HERE, 1227)));
     packets.push((60_002, syn("198.51.100.9", HERE, 1220)));

@@ -76,14 +76,11 @@ impl Story {
         self.counts.read += 1;
         let now = self.follow(record.at);
         self.expire(now, tell)?;
-        let below = match record.link {
-            Some(link) => link.strip(bytes),
-            None => {
-                self.counts.unknown_link += 1;
-                return Ok(());
-            }
+        let Some(link) = record.link else {
+            self.counts.unknown_link += 1;
+            return Ok(());
         };
-        let ip = match below {
+        let ip = match link.strip(bytes) {
             Below::Ip(ip) => ip,
             Below::Other => {
                 self.counts.not_ip += 1;

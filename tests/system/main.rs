@@ -8,6 +8,7 @@ mod knocking;
 mod length;
 mod programs;
 mod repair;
+mod replaying;
 mod scanning;
 mod ssh;
 mod unit;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         ("length", length::CASES),
         ("input", input::CASES),
         ("unit", unit::CASES),
+        ("replaying", replaying::CASES),
     ];
     let trials: Vec<Trial> = topics
         .into_iter()

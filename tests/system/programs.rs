@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 
 /// Programs and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("nft", "nftables"),
     ("knock", "knockd"),
     ("nc", "netcat-openbsd"),
@@ -16,6 +16,7 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("nmap", "nmap"),
     ("ip", "iproute2"),
     ("setpriv", "util-linux"),
+    ("tcpdump", "tcpdump"),
 ];
 
 /// Debian keeps some of them where not everybody looks.
