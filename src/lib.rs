@@ -28,7 +28,6 @@ pub mod lab;
 pub mod links;
 #[cfg(target_os = "linux")]
 pub mod matcher;
-#[cfg(target_os = "linux")]
 pub mod model;
 #[cfg(target_os = "linux")]
 pub mod netlink;
