@@ -229,9 +229,30 @@ fn parse(text: &[u8], file: &Path) -> Result<BTreeMap<String, Profile>, Profiles
     })
 }
 
-/// What is wrong, without the place, which stands before it.
+/// What is wrong, in words that do not speak of the library, and without the place, which stands
+/// before it.
 fn words(error: &serde_saphyr::Error) -> String {
-    error.without_snippet().to_string()
+    use serde_saphyr::Error;
+    let found = match error.without_snippet() {
+        Error::DuplicateMappingKey { key: Some(key), .. } => {
+            format!("found `{key}` a second time, expected each key once")
+        }
+        Error::Unexpected { expected, .. } if *expected == "mapping start" => {
+            "expected a mapping, such as `work: { host: ssh.example.org, knocks: [1228, 1227] }`"
+                .to_owned()
+        }
+        other => {
+            let text = other.to_string();
+            let text = text.lines().next().unwrap_or_default();
+            let text = text.rfind(" at line ").map_or(text, |end| &text[..end]);
+            text.to_owned()
+        }
+    };
+    found
+        .chars()
+        .take(300)
+        .filter(|c| !c.is_control())
+        .collect()
 }
 
 #[cfg(test)]
