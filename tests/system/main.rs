@@ -3,6 +3,7 @@
 //! in network namespaces all the same. A program that is missing is a failure.
 #![cfg(target_os = "linux")]
 
+mod clients;
 mod input;
 mod knocking;
 mod length;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         ("input", input::CASES),
         ("unit", unit::CASES),
         ("replaying", replaying::CASES),
+        ("clients", clients::CASES),
     ];
     let trials: Vec<Trial> = topics
         .into_iter()

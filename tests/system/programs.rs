@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 
 /// Programs and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 15] = [
     ("nft", "nftables"),
     ("knock", "knockd"),
     ("nc", "netcat-openbsd"),
@@ -17,6 +17,11 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("ip", "iproute2"),
     ("setpriv", "util-linux"),
     ("tcpdump", "tcpdump"),
+    ("bash", "bash"),
+    ("sh", "dash"),
+    ("telnet", "telnet"),
+    ("curl", "curl"),
+    ("python3", "python3"),
 ];
 
 /// Debian keeps some of them where not everybody looks.

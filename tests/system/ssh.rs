@@ -21,7 +21,7 @@ cases![
 ];
 
 /// Sshd on a host, and a key that it lets in. Killed when dropped.
-struct Sshd {
+pub(crate) struct Sshd {
     child: Child,
     key: PathBuf,
 }
@@ -34,7 +34,7 @@ impl Drop for Sshd {
 }
 
 impl Sshd {
-    fn start(world: &World, server: &Host) -> Result<Self, Box<dyn std::error::Error>> {
+    pub(crate) fn start(world: &World, server: &Host) -> Result<Self, Box<dyn std::error::Error>> {
         let [host_key, key] = ["host_key", "user_key"].map(|name| world.lab.dir().join(name));
         for path in [&host_key, &key] {
             let path = path.to_str().ok_or("the directory's name is not UTF-8")?;
@@ -67,7 +67,7 @@ impl Sshd {
     }
 
     /// `ssh` or `scp` with the throw-away key, asking nobody anything.
-    fn client(&self, person: &Person, program: &str) -> Command {
+    pub(crate) fn client(&self, person: &Person, program: &str) -> Command {
         let mut command = person.command(program).expect("a command");
         command.args(["-F", "none"]);
         Self::quietly(&mut command).arg("-i").arg(&self.key);
@@ -87,11 +87,11 @@ impl Sshd {
         }
         command
     }
+}
 
-    /// What sshd has written.
-    fn log(world: &World) -> String {
-        std::fs::read_to_string(world.lab.dir().join("sshd_log")).unwrap_or_default()
-    }
+/// What sshd has written.
+pub(crate) fn log(world: &World) -> String {
+    std::fs::read_to_string(world.lab.dir().join("sshd_log")).unwrap_or_default()
 }
 
 /// `ssh server cat`: says what it is told.
@@ -144,21 +144,21 @@ impl Session {
 }
 
 /// Waits until sshd answers those who need not knock.
-fn ready(world: &World, sshd: &mut Sshd) -> Tried {
+pub(crate) fn ready(world: &World, sshd: &mut Sshd) -> Tried {
     let started = Instant::now();
     while world.colleague.finds(Family::V6, 22) != "open" {
         let over = sshd.child.try_wait()?.is_some();
         assert!(
             !over && started.elapsed() < Duration::from_secs(10),
             "sshd does not answer: {}",
-            Sshd::log(world)
+            log(world)
         );
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok(())
 }
 
-fn world(accept_timeout: &str) -> Result<World, Box<dyn std::error::Error>> {
+pub(crate) fn world(accept_timeout: &str) -> Result<World, Box<dyn std::error::Error>> {
     let policy = shipped_with_accept_timeout(accept_timeout);
     let mut world = World::before(&policy, crate::world::TRUSTED, None)?;
     world.daemon.start()?;
@@ -180,7 +180,7 @@ fn ssh_is_refused_before_the_knock_and_its_session_outlives_the_acceptance() -> 
         world.succeeds(&knocker.host, "knock", &knock);
         let mut session = Session::open(&sshd, knocker, family);
         let echoed = session.echoes("good morning")?;
-        assert!(echoed, "no session; sshd says: {}", Sshd::log(&world));
+        assert!(echoed, "no session; sshd says: {}", log(&world));
 
         // Nobody keeps it open: it closes by itself, and the session goes on.
         world.soon_in("ssh_filter", &knocker.address(family));
@@ -208,12 +208,7 @@ fn ssh_knocks_by_itself_where_its_configuration_says_so() -> Tried {
         ssh.arg("-F").arg(config);
         Sshd::quietly(&mut ssh).arg("-i").arg(&sshd.key);
         let finished = world.run(ssh.arg(format!("root@{server}")).arg("echo in"))?;
-        assert_eq!(
-            finished.stdout,
-            "in\n",
-            "{finished:?} {}",
-            Sshd::log(&world)
-        );
+        assert_eq!(finished.stdout, "in\n", "{finished:?} {}", log(&world));
     }
     Ok(())
 }
@@ -229,7 +224,7 @@ fn a_ban_leaves_an_open_session_alone() -> Tried {
     };
     knock(["1228", "1227"]);
     let mut session = Session::open(&sshd, knocker, family);
-    assert!(session.echoes("good morning")?, "{}", Sshd::log(&world));
+    assert!(session.echoes("good morning")?, "{}", log(&world));
     knock(["1224", "1225"]);
     let (left, reason) = world.soon_in("ssh_banned", &knocker.address(family));
     assert_eq!((left, reason.as_str()), (None, "banned2"));
@@ -252,11 +247,7 @@ fn scp_of_a_megabyte_passes_through_the_gate() -> Tried {
     scp.arg(&from);
     scp.arg(format!("root@[{}]:{}", Family::V6.server(), to.display()));
     let finished = world.run(&mut scp)?;
-    assert!(
-        finished.status.success(),
-        "{finished:?} {}",
-        Sshd::log(&world)
-    );
+    assert!(finished.status.success(), "{finished:?} {}", log(&world));
     assert!(std::fs::read(&to)? == bytes);
     Ok(())
 }
