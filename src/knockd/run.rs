@@ -18,6 +18,7 @@ use super::daemon::Daemon;
 use super::logging::Log;
 use super::memory::Written;
 use super::pulse::{Listener, Pulse};
+use super::recall;
 use super::start::{self, StartError};
 use super::supervisor;
 
@@ -26,6 +27,9 @@ const REQUESTS: usize = 16;
 
 /// How often the ports that are listened on are looked at.
 const LOOK_AROUND: Duration = Duration::from_secs(60);
+
+/// How long a command waits for what it did to be on the disk.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs until told to stop.
 pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> {
@@ -38,7 +42,12 @@ pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> 
             operation: "start the event loop",
             source,
         })?;
-    let basis = start::install(policy, &options.state_dir)?;
+    let basis = start::install(
+        policy,
+        &options.state_dir,
+        recall::readers(),
+        concat!("knockd ", env!("CARGO_PKG_VERSION")),
+    )?;
     runtime.block_on(async {
         let (mut daemon, names) = start::listen(basis, options)?;
         let server = Server::bind(&options.runtime_dir)?;
@@ -102,6 +111,7 @@ async fn events(
     log: &Log,
 ) -> Result<ExitCode, StartError> {
     let mut more = false;
+    let wanted = daemon.memory.wanted();
     let mut alarm = Alarm::new()?;
     let mut look_around = tokio::time::interval(LOOK_AROUND);
     look_around.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -136,6 +146,11 @@ async fn events(
                 rung?;
                 daemon.tick();
             }
+            () = wanted.notified() => daemon.remember_everything(),
+            stir = daemon.drift.stirs() => {
+                let stir = stir.map_err(|source| StartError::Io { operation: "wait for changes of the rules", source })?;
+                daemon.rules_stir(stir);
+            }
             stir = pulse.stirs() => pulse.carry_on(stir, daemon),
             _ = look_around.tick() => {
                 daemon.look_for_listeners();
@@ -167,6 +182,13 @@ async fn events(
 
 /// Answers a request; whether it was the last one.
 fn serve(daemon: &mut Daemon, call: Call) -> bool {
+    let Some(call) = daemon.answer_history(call) else {
+        return false;
+    };
+    if call.asked == Asked::Status {
+        daemon.status_asked(call);
+        return false;
+    }
     let last = call.asked == Asked::Teardown;
     let response = daemon.answer(call.asked, &call.who);
     let over = last && response.code == 0;
@@ -184,8 +206,23 @@ fn serve(daemon: &mut Daemon, call: Call) -> bool {
 
 /// A success is told when what was to be remembered is on the disk.
 async fn when_written(unwritten: Vec<Written>, mut response: Response) -> Response {
-    for written in unwritten {
-        let why = match written.await {
+    for Written { told, promised } in unwritten {
+        if !promised {
+            // It is in force; that it is also remembered is worth waiting for, but not for long.
+            let told = tokio::time::timeout(PATIENCE, told).await;
+            let why = match told {
+                Ok(Ok(Ok(()))) => continue,
+                Ok(Ok(Err(why))) => why,
+                Ok(Err(_)) => "there is no store".to_owned(),
+                Err(_) => "the disk is slow".to_owned(),
+            };
+            let line = format!("in force, but not yet written to the disk: {why}");
+            if !response.done.contains(&line) {
+                response.done.push(line);
+            }
+            continue;
+        }
+        let why = match told.await {
             Ok(Ok(())) => continue,
             Ok(Err(why)) => why,
             Err(_) => "there is no store".to_owned(),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 
 /// Programs and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 15] = [
+const PROGRAMS: [(&str, &str); 18] = [
     ("nft", "nftables"),
     ("knock", "knockd"),
     ("nc", "netcat-openbsd"),
@@ -16,6 +16,9 @@ const PROGRAMS: [(&str, &str); 15] = [
     ("nmap", "nmap"),
     ("ip", "iproute2"),
     ("setpriv", "util-linux"),
+    ("iptables-nft", "iptables"),
+    ("iptables-legacy", "iptables"),
+    ("ipset", "ipset"),
     ("tcpdump", "tcpdump"),
     ("bash", "bash"),
     ("sh", "dash"),
