@@ -26,7 +26,9 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     // The boundary, a module each.
-    ("whitelist", &["model"]),
+    ("files", &[]),
+    ("operators", &["model"]),
+    ("whitelist", &["model", "files"]),
     (
         "firewall",
         &[
@@ -87,11 +89,13 @@ const LAYERS: &[(&str, &[&str])] = &[
             "demo::Options",
             "demo::run",
             "engine",
+            "files",
             "firewall",
             "knockctl::main",
             "links",
             "matcher",
             "model",
+            "operators",
             "packet",
             "policy",
             "resolver",
@@ -103,7 +107,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "whitelist",
         ],
     ),
-    ("knockctl", &["control", "model", "replay"]),
+    ("knockctl", &["control", "model", "operators", "replay"]),
     ("knock", &["model"]),
     // Shows and tests: from outside, but for what the kernel holds.
     ("lab", &["model", "control", "sys::ns"]),

@@ -3,6 +3,7 @@
 
 mod args;
 mod history;
+mod policy;
 mod replay;
 mod show;
 #[cfg(test)]
@@ -16,15 +17,26 @@ use serde_json::Value;
 
 use crate::control::client::{self, ClientError};
 use crate::control::{Data, Response, Verb};
+use crate::operators;
 use args::{Arguments, Output, Task};
 
 /// The program `knockctl`.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let request = match &arguments.verb {
-        Task::Ask(command) => command.request(),
+    let command = match &arguments.verb {
+        Task::Ask(command) => command,
         Task::Replay(replay) => return ExitCode::from(replay::run(replay, arguments.output)),
     };
+    let mut request = match command.request() {
+        Ok(request) => request,
+        Err(problem) => {
+            let response = Response::refused(2, problem.to_string());
+            return ExitCode::from(report(&arguments, Verb::Apply, response));
+        }
+    };
+    if !request.verb.only_reads() {
+        request.session = operators::own().map(|session| session.to_words());
+    }
     let answer = client::ask(&arguments.socket, &request);
     let response = answer.unwrap_or_else(|error| failed(&error));
     ExitCode::from(report(&arguments, request.verb, response))
@@ -120,6 +132,8 @@ impl Answer {
             (Some(data), Verb::Status) => show::status(out, data, terminal),
             (Some(data), Verb::History) => history::table(out, data, terminal),
             (Some(data), Verb::List) => show::list(out, data, terminal),
+            // It has been said in words.
+            (Some(_), Verb::Diff) => Ok(()),
             (Some(data), _) => writeln!(out, "{data:#}"),
             (None, Verb::Ping) if self.code == 0 && self.done.is_empty() => {
                 writeln!(out, "knockd answers")

@@ -145,7 +145,7 @@ fn lines(out: &mut impl Write, decision: &Decision) -> io::Result<()> {
     let after = seconds(decision.after);
     let time = wall(decision.at);
     let source = decision.source.map_or("-".to_owned(), |s| s.to_string());
-    let by = clean(cause(&decision.cause));
+    let by = cause(&decision.cause);
     if decision.effects.is_empty() {
         let why = clean(&decision.words.join("; "));
         return row(out, [&after, &time, &source, &by, "nothing", "-", &why]);
@@ -173,11 +173,12 @@ fn lines(out: &mut impl Write, decision: &Decision) -> io::Result<()> {
     Ok(())
 }
 
-fn cause(cause: &Cause) -> &str {
+fn cause(cause: &Cause) -> String {
     match cause {
-        Cause::Knock(name) => name.as_str(),
-        Cause::Sweep => "(sweep)",
-        Cause::Time => "(time)",
+        Cause::Knock(name) => clean(name.as_str()),
+        Cause::Undone(name) => format!("{} (undone)", clean(name.as_str())),
+        Cause::Sweep => "(sweep)".to_owned(),
+        Cause::Time => "(time)".to_owned(),
     }
 }
 
@@ -299,6 +300,7 @@ fn decision_json(decision: &Decision) -> Value {
     let (kind, knock) = match &decision.cause {
         Cause::Knock(name) => ("knock", Some(name.as_str())),
         Cause::Sweep => ("sweep", None),
+        Cause::Undone(name) => ("undone", Some(name.as_str())),
         Cause::Time => ("time", None),
     };
     let effect = |effect: &Effect| {

@@ -3,11 +3,13 @@
 
 mod alarm;
 mod answers;
+mod change;
 mod cli;
 mod daemon;
 mod drift;
 mod follow;
 mod force;
+mod guard;
 mod history;
 mod lock;
 mod logging;
@@ -15,6 +17,7 @@ mod memory;
 mod merge;
 mod neighbours;
 mod oneshot;
+mod policies;
 mod problems;
 mod pulse;
 mod recall;
@@ -23,6 +26,7 @@ mod roster;
 mod run;
 mod start;
 mod supervisor;
+mod switch;
 mod wants;
 mod whitelisting;
 

@@ -86,6 +86,8 @@ pub enum Cause {
     Knock(KnockName),
     /// A sweep of ports.
     Sweep,
+    /// A sequence that was completed a moment ago, as a part of a sweep as it turns out.
+    Undone(KnockName),
     /// Something is over.
     Time,
 }

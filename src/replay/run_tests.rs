@@ -75,6 +75,7 @@ fn shown(decision: &Decision) -> String {
     let by = match &decision.cause {
         Cause::Knock(name) => name.to_string(),
         Cause::Sweep => "sweep".to_owned(),
+        Cause::Undone(name) => format!("undone {name}"),
         Cause::Time => "time".to_owned(),
     };
     let effects: Vec<String> = decision

@@ -141,6 +141,14 @@ impl Story {
             };
             self.decide(event, Some(source), Cause::Knock(knock), now, tell)?;
         }
+        for id in heard.undone {
+            let knock = self.matcher.name(id).clone();
+            let event = Event::Undone {
+                source,
+                knock: knock.clone(),
+            };
+            self.decide(event, Some(source), Cause::Undone(knock), now, tell)?;
+        }
         if heard.swept {
             self.counts.sweeps += 1;
             self.decide(
@@ -184,6 +192,8 @@ impl Story {
                 _ => {}
             }
         }
+        // There is no store.
+        drop(self.engine.take_news());
         for effect in &decision.effects {
             match effect.deed {
                 Deed::Accepted => self.counts.accepted += 1,

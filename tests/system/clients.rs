@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::cases;
-use crate::ssh::{Sshd, log, ready, world};
+use crate::ssh::{Sshd, ready, world};
 use crate::world::{Family, Person, Tried, World};
 
 cases![
@@ -92,14 +92,24 @@ fn ssh_comes_in_through_the_proxy_with_little_delay() -> Tried {
             let mut ssh = sshd.client(&world.colleague, "ssh");
             let finished = world.run(ssh.args([&login, "echo in"]))?;
             plain.push(started.elapsed());
-            assert_eq!(finished.stdout, "in\n", "{finished:?} {}", log(&world));
+            assert_eq!(
+                finished.stdout,
+                "in\n",
+                "{finished:?} {}",
+                Sshd::log(&world)
+            );
 
             assert_eq!(world.knocker.finds(family, 22), "silent");
             let started = Instant::now();
             let mut ssh = through_proxy(&sshd, &world.knocker, "--proxy %h %p 1228 1227");
             let finished = world.run(ssh.args([&login, "echo in"]))?;
             proxied.push(started.elapsed());
-            assert_eq!(finished.stdout, "in\n", "{finished:?} {}", log(&world));
+            assert_eq!(
+                finished.stdout,
+                "in\n",
+                "{finished:?} {}",
+                Sshd::log(&world)
+            );
             world.expect(0, &["flush", &address]);
         }
         plain.sort_unstable();
@@ -114,7 +124,7 @@ fn ssh_comes_in_through_the_proxy_with_little_delay() -> Tried {
         );
     }
     // What the proxy gave up sshd has never seen: it would have said so.
-    let said = log(&world);
+    let said = Sshd::log(&world);
     for family in Family::BOTH {
         let given_up = format!("Connection closed by {} ", world.knocker.address(family));
         assert!(!said.contains(&given_up), "{said}");
@@ -157,7 +167,11 @@ fn a_profile_serves_the_proxy_and_big_files_pass_through_it() -> Tried {
         scp.arg("-o")
             .arg(format!("ProxyCommand={KNOCK} --proxy %h %p"));
         let finished = world.run(scp.args(copy))?;
-        assert!(finished.status.success(), "{finished:?} {}", log(&world));
+        assert!(
+            finished.status.success(),
+            "{finished:?} {}",
+            Sshd::log(&world)
+        );
         world.expect(0, &["flush", &world.knocker.address(family)]);
     }
     assert!(std::fs::read(&back)? == bytes);

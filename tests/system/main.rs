@@ -8,6 +8,7 @@ mod damage;
 mod input;
 mod knocking;
 mod length;
+mod lockout;
 mod owner;
 mod programs;
 mod repair;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
     let topics = [
         ("knocking", knocking::CASES),
         ("ssh", ssh::CASES),
+        ("lockout", lockout::CASES),
         ("scanning", scanning::CASES),
         ("repair", repair::CASES),
         ("owner", owner::CASES),

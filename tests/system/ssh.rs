@@ -87,11 +87,11 @@ impl Sshd {
         }
         command
     }
-}
 
-/// What sshd has written.
-pub(crate) fn log(world: &World) -> String {
-    std::fs::read_to_string(world.lab.dir().join("sshd_log")).unwrap_or_default()
+    /// What sshd has written.
+    pub(crate) fn log(world: &World) -> String {
+        std::fs::read_to_string(world.lab.dir().join("sshd_log")).unwrap_or_default()
+    }
 }
 
 /// `ssh server cat`: says what it is told.
@@ -151,7 +151,7 @@ pub(crate) fn ready(world: &World, sshd: &mut Sshd) -> Tried {
         assert!(
             !over && started.elapsed() < Duration::from_secs(10),
             "sshd does not answer: {}",
-            log(world)
+            Sshd::log(world)
         );
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -180,7 +180,7 @@ fn ssh_is_refused_before_the_knock_and_its_session_outlives_the_acceptance() -> 
         world.succeeds(&knocker.host, "knock", &knock);
         let mut session = Session::open(&sshd, knocker, family);
         let echoed = session.echoes("good morning")?;
-        assert!(echoed, "no session; sshd says: {}", log(&world));
+        assert!(echoed, "no session; sshd says: {}", Sshd::log(&world));
 
         // Nobody keeps it open: it closes by itself, and the session goes on.
         world.soon_in("ssh_filter", &knocker.address(family));
@@ -208,7 +208,12 @@ fn ssh_knocks_by_itself_where_its_configuration_says_so() -> Tried {
         ssh.arg("-F").arg(config);
         Sshd::quietly(&mut ssh).arg("-i").arg(&sshd.key);
         let finished = world.run(ssh.arg(format!("root@{server}")).arg("echo in"))?;
-        assert_eq!(finished.stdout, "in\n", "{finished:?} {}", log(&world));
+        assert_eq!(
+            finished.stdout,
+            "in\n",
+            "{finished:?} {}",
+            Sshd::log(&world)
+        );
     }
     Ok(())
 }
@@ -224,7 +229,7 @@ fn a_ban_leaves_an_open_session_alone() -> Tried {
     };
     knock(["1228", "1227"]);
     let mut session = Session::open(&sshd, knocker, family);
-    assert!(session.echoes("good morning")?, "{}", log(&world));
+    assert!(session.echoes("good morning")?, "{}", Sshd::log(&world));
     knock(["1224", "1225"]);
     let (left, reason) = world.soon_in("ssh_banned", &knocker.address(family));
     assert_eq!((left, reason.as_str()), (None, "banned2"));
@@ -247,7 +252,11 @@ fn scp_of_a_megabyte_passes_through_the_gate() -> Tried {
     scp.arg(&from);
     scp.arg(format!("root@[{}]:{}", Family::V6.server(), to.display()));
     let finished = world.run(&mut scp)?;
-    assert!(finished.status.success(), "{finished:?} {}", log(&world));
+    assert!(
+        finished.status.success(),
+        "{finished:?} {}",
+        Sshd::log(&world)
+    );
     assert!(std::fs::read(&to)? == bytes);
     Ok(())
 }
