@@ -17,7 +17,8 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 # What the system tests use and we did not write: program=package.
 PROGRAMS = nft=nftables knock=knockd nc=netcat-openbsd sshd=openssh-server ssh=openssh-client \
-	ssh-keygen=openssh-client nmap=nmap ip=iproute2 setpriv=util-linux \
+	ssh-keygen=openssh-client nmap=nmap ip=iproute2 setpriv=util-linux tcpdump=tcpdump \
+	telnet=telnet curl=curl python3=python3 \
 	iptables-restore=iptables ip6tables-restore=iptables iptables-legacy=iptables ipset=ipset \
 	ufw=ufw fail2ban-server=fail2ban fail2ban-client=fail2ban dash=dash shellcheck=shellcheck \
 	faketime=faketime

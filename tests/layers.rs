@@ -67,6 +67,19 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["model", "engine::Command", "engine::Flush", "engine::Who"],
     ),
     ("watchdog", &["model"]),
+    (
+        "replay",
+        &[
+            "model",
+            "packet",
+            "policy",
+            "matcher",
+            "engine",
+            // Plain data.
+            "firewall::Change",
+            "whitelist",
+        ],
+    ),
     ("sys", &[]),
     // The programs.
     (
@@ -95,7 +108,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "whitelist",
         ],
     ),
-    ("knockctl", &["control", "model", "operators"]),
+    ("knockctl", &["control", "model", "operators", "replay"]),
     ("knock", &["model"]),
     // Shows and tests: from outside, but for what the kernel holds.
     ("lab", &["model", "control", "sys::ns"]),

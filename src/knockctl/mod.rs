@@ -1,9 +1,10 @@
-//! `knockctl`: asks the daemon over its control socket, and shows the answer.
+//! `knockctl`: asks the daemon over its control socket, and shows the answer. `replay` asks nobody.
 #![forbid(unsafe_code)]
 
 mod args;
 mod history;
 mod policy;
+mod replay;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -17,12 +18,16 @@ use serde_json::Value;
 use crate::control::client::{self, ClientError};
 use crate::control::{Data, Response, Verb};
 use crate::operators;
-use args::{Arguments, Output};
+use args::{Arguments, Output, Task};
 
 /// The program `knockctl`.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let mut request = match arguments.verb.request() {
+    let command = match &arguments.verb {
+        Task::Ask(command) => command,
+        Task::Replay(replay) => return ExitCode::from(replay::run(replay, arguments.output)),
+    };
+    let mut request = match command.request() {
         Ok(request) => request,
         Err(problem) => {
             let response = Response::refused(2, problem.to_string());

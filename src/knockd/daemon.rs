@@ -29,7 +29,7 @@ use super::memory::{Memory, Written};
 use super::policies::Policies;
 use super::problems::{FIREWALL, Problems, RULES};
 use super::roster::Roster;
-use super::wants::{neutral, spec};
+use super::wants::spec;
 
 /// Everything that runs.
 pub(super) struct Daemon {
@@ -373,5 +373,5 @@ pub(super) fn open_capture(
     only: Option<&str>,
     links: &Links,
 ) -> Result<Capture, CaptureError> {
-    Capture::open(&spec(policy, only, &neutral(policy, &[]), links).0)
+    Capture::open(&spec(policy, only, &policy.neutral(&[]), links).0)
 }

@@ -13,6 +13,7 @@ mod gates;
 mod history;
 mod knocks;
 mod load;
+mod neutral;
 mod node;
 mod problem;
 mod reader;
@@ -23,7 +24,7 @@ mod words;
 
 pub use diff::{Difference, diff};
 pub use file::{Checked, MOST_BYTES, parse};
-pub use load::{LoadError, load, read};
+pub use load::{LoadError, load, read, usual_path};
 pub use problem::{PolicyErrors, Problem};
 pub use types::{
     BackendChoice, Firewall, Gate, GateAddress, History, Hook, Interfaces, Knock, KnockAction,

@@ -12,9 +12,11 @@ mod hostile;
 mod interfaces;
 mod knocking;
 mod reload;
+mod replaying;
 mod restart;
 mod restarts;
 mod setup;
+mod tap;
 mod whitelist;
 mod world;
 
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         ("interfaces", interfaces::SCENARIOS),
         ("setup", setup::SCENARIOS),
         ("hostile", hostile::SCENARIOS),
+        ("replaying", replaying::SCENARIOS),
     ];
     let trials: Vec<Trial> = topics
         .into_iter()
