@@ -31,6 +31,10 @@ impl Engine {
             self.ban_at(&gates, source, name.as_str(), knock.lifetime, out);
             return;
         }
+        if let KnockAction::Run(run) = &knock.action {
+            self.run_by_knock(&gates, source, &knock, run, out);
+            return;
+        }
         for gate in gates {
             let ban = self.ledgers[gate].banned().lookup(host_net(source));
             if let Some(ban) = ban.map(|(net, _)| net) {
@@ -48,7 +52,7 @@ impl Engine {
     /// Does at one gate what a knock of somebody who is not banned does.
     fn grant(&mut self, gate: usize, source: IpAddr, knock: &Knock, out: &mut Out) {
         let name = &knock.name;
-        match knock.action {
+        match &knock.action {
             KnockAction::Accept => self.accept_by_knock(gate, source, name, knock.lifetime, out),
             KnockAction::Trust => self.trust_by_knock(gate, source, name, out),
             KnockAction::Flush => self.flush_by_knock(gate, source, name, out),
@@ -61,7 +65,8 @@ impl Engine {
                     });
                 }
             }
-            KnockAction::Drop => {}
+            // These are not done gate by gate.
+            KnockAction::Drop | KnockAction::Run(_) => {}
         }
     }
 

@@ -12,6 +12,7 @@ mod event;
 mod knocks;
 mod ledger;
 mod out;
+mod run;
 #[cfg(test)]
 mod tests;
 mod trust;

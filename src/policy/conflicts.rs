@@ -41,6 +41,17 @@ pub(super) fn check(reader: &mut Reader, gates: &[PlacedGate], knocks: &[PlacedK
     }
 }
 
+/// What is unwise about a knockd.conf. Its doors may well have the same sequence, or begin with
+/// another's: each runs its own command.
+pub(super) fn check_classic(reader: &mut Reader, knocks: &[PlacedKnock]) {
+    for knock in knocks {
+        if !knock.ports_at.is_empty() {
+            ports(reader, knock, &[]);
+        }
+        risks(reader, knock);
+    }
+}
+
 /// Whether two gates' places are the same, overlap, or have nothing in common.
 #[derive(PartialEq, Eq)]
 enum Places {
@@ -205,7 +216,7 @@ fn risks(reader: &mut Reader, knock: &PlacedKnock) {
     } = &knock.knock;
     let lets_in = matches!(
         action,
-        KnockAction::Accept | KnockAction::Trust | KnockAction::Open
+        KnockAction::Accept | KnockAction::Trust | KnockAction::Open | KnockAction::Run(_)
     );
     if *action == KnockAction::Trust {
         reader.warn(
@@ -220,7 +231,10 @@ fn risks(reader: &mut Reader, knock: &PlacedKnock) {
             knock.sequence_at,
             "a sequence of one port",
             "two or more",
-            "a single scan of this port lets the scanner in",
+            match action {
+                KnockAction::Run(_) => "a single scan of this port starts the command",
+                _ => "a single scan of this port lets the scanner in",
+            },
         );
     }
     let udp_only = sequence.iter().all(|port| port.proto == Proto::Udp);

@@ -5,7 +5,10 @@
 #![forbid(unsafe_code)]
 
 mod border;
+mod classic;
+mod command;
 mod conflicts;
+mod emit;
 mod file;
 mod flags;
 mod gates;
@@ -14,27 +17,34 @@ mod load;
 mod node;
 mod problem;
 mod reader;
+mod run;
 mod settings;
 mod syntax;
 mod types;
 mod words;
 
+pub use command::{ADDRESS_TOKEN, CommandLine, PerFamily, Run, SplitError};
+pub use emit::{Notes, emit};
 pub use file::{Checked, MOST_BYTES, parse};
 pub use load::{LoadError, load, read};
 pub use problem::{PolicyErrors, Problem};
 pub use types::{
-    BackendChoice, Firewall, Gate, GateAddress, Hook, Interfaces, Knock, KnockAction, OnStop,
-    Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
+    BackendChoice, Firewall, Gate, GateAddress, Hook, Interfaces, Knock, KnockAction, LogSettings,
+    LogStyle, OnStop, Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
 };
 pub use words::{WhitelistSummary, check_report, describe};
 
 #[cfg(test)]
 mod conflicts_tests;
 #[cfg(test)]
+mod emit_tests;
+#[cfg(test)]
 mod file_tests;
 #[cfg(test)]
 mod limits_tests;
 #[cfg(test)]
 mod malformed_tests;
+#[cfg(test)]
+mod run_tests;
 #[cfg(test)]
 mod tests;
