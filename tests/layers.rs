@@ -11,6 +11,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The core: no IO, no clock.
     ("model", &[]),
     ("policy", &["model"]),
+    ("import", &["model", "policy"]),
     ("packet", &["model"]),
     ("matcher", &["model", "packet", "policy"]),
     (
@@ -79,7 +80,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "whitelist",
         ],
     ),
-    ("knockctl", &["control", "model"]),
+    ("knockctl", &["control", "import", "model", "policy"]),
     ("knock", &["model"]),
     // Shows and tests: from outside, but for what the kernel holds.
     ("lab", &["model", "control", "sys::ns"]),
@@ -116,7 +117,7 @@ const IMPURE: &[&str] = &[
 ];
 
 /// The core, and the files of it that read files: loading a policy is IO, checking it is not.
-const CORE: &[&str] = &["model", "policy", "packet", "matcher", "engine"];
+const CORE: &[&str] = &["model", "policy", "import", "packet", "matcher", "engine"];
 const LOADS: &[&str] = &["policy/load.rs", "policy/host.rs"];
 
 struct Source {

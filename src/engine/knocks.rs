@@ -7,7 +7,7 @@ use super::out::Out;
 use super::trust::Runtime;
 use super::{EVERYBODY, Engine, SCAN_GUARD, shown};
 use crate::model::{Chain, Deadline, KnockName, Lifetime, canonical, host_net, net_of_prefix};
-use crate::policy::{Knock, KnockAction, ScanAction};
+use crate::policy::{Knock, KnockAction, LogStyle, ScanAction};
 
 impl Engine {
     /// Does what the knock's action says at each of its gates.
@@ -24,6 +24,9 @@ impl Engine {
             return;
         };
         *self.fired.entry(knock.name.clone()).or_default() += 1;
+        if self.policy.log.style == LogStyle::Classic {
+            self.log(out, |_| format!("{source}: {name}: OPEN SESAME"));
+        }
         let Ok(gates) = self.indexes(&knock.gates) else {
             return;
         };

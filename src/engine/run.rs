@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::out::Out;
 use super::{Engine, shown};
 use crate::model::host_net;
-use crate::policy::{Knock, LogStyle, Run};
+use crate::policy::{Knock, Run};
 
 impl Engine {
     /// A knock with `action: run` is complete. Who is banned at one of its gates starts nothing.
@@ -18,9 +18,6 @@ impl Engine {
         out: &mut Out,
     ) {
         let name = &knock.name;
-        if self.policy.log.style == LogStyle::Classic {
-            self.log(out, |_| format!("{source}: {name}: OPEN SESAME"));
-        }
         let banned = gates.iter().find_map(|&gate| {
             let (net, _) = self.ledgers[gate].banned().lookup(host_net(source))?;
             Some((gate, net))

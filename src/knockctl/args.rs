@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::import;
 use crate::control::{DEFAULT_SOCKET, Request, Verb};
 
 /// Control knockd: who is let in, who is shut out, and how it is.
@@ -21,7 +22,15 @@ pub(super) struct Arguments {
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
     pub(super) output: Output,
     #[command(subcommand)]
-    pub(super) verb: Command,
+    pub(super) verb: Task,
+}
+
+/// What is to be done, and by whom.
+#[derive(Debug, Subcommand)]
+pub(super) enum Task {
+    #[command(flatten)]
+    Ask(Command),
+    Import(import::Arguments),
 }
 
 /// How to show the answer.
@@ -40,6 +49,7 @@ pub(super) struct Gates {
     gates: Vec<String>,
 }
 
+/// What the daemon is asked for.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Let addresses in for a while

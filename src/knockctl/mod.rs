@@ -1,7 +1,8 @@
-//! `knockctl`: asks the daemon over its control socket, and shows the answer.
+//! `knockctl`: asks the daemon over its control socket, and shows the answer. `import` asks nobody.
 #![forbid(unsafe_code)]
 
 mod args;
+mod import;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -14,12 +15,15 @@ use serde_json::Value;
 
 use crate::control::client::{self, ClientError};
 use crate::control::{Data, Response, Verb};
-use args::{Arguments, Output};
+use args::{Arguments, Output, Task};
 
 /// The program `knockctl`.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let request = arguments.verb.request();
+    let request = match &arguments.verb {
+        Task::Ask(command) => command.request(),
+        Task::Import(import) => return ExitCode::from(import::run(import)),
+    };
     let answer = client::ask(&arguments.socket, &request);
     let response = answer.unwrap_or_else(|error| failed(&error));
     ExitCode::from(report(&arguments, request.verb, response))

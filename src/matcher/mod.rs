@@ -82,7 +82,9 @@ impl Matcher {
         match self.sequences.arrival(knock) {
             Arrival::Knock(port) => {
                 heard.knock = true;
-                self.knocked(knock, port, at, &mut heard.completed);
+                // What is behind us is not ours to hear unless a sequence names it.
+                let reserved = !ours && self.sequences.is_target(knock.destination);
+                self.knocked(knock, port, reserved, at, &mut heard.completed);
             }
             Arrival::Foreign if ours && self.counts_as_sweep(knock) => {
                 heard.swept = self
@@ -109,18 +111,25 @@ impl Matcher {
             && !self.neutral.contains(knock.port.port)
     }
 
-    fn knocked(&mut self, knock: &Knock, port: PortId, at: Time, completed: &mut Vec<SequenceId>) {
+    fn knocked(
+        &mut self,
+        knock: &Knock,
+        port: PortId,
+        reserved: bool,
+        at: Time,
+        completed: &mut Vec<SequenceId>,
+    ) {
         let print = self.table.fingerprint(knock);
         if print.is_some_and(|print| self.table.has_seen(knock.source, print)) {
             return;
         }
         // A sweep opens nothing; that it steps on decoys is what these are for.
         let only_drops = self.table.is_scanner(knock.source, &self.guard, at);
-        self.continue_attempts(knock, at, completed);
+        self.continue_attempts(knock, reserved, at, completed);
         for &id in self.sequences.starting_with(port) {
             let sequence = &self.sequences[id];
             if self.moved.contains(&id)
-                || !sequence.fits(knock)
+                || !sequence.fits(knock, reserved)
                 || (only_drops && !sequence.is_drop)
             {
                 continue;
@@ -138,7 +147,13 @@ impl Matcher {
     }
 
     /// Moves, restarts or voids the attempts that the source has.
-    fn continue_attempts(&mut self, knock: &Knock, at: Time, completed: &mut Vec<SequenceId>) {
+    fn continue_attempts(
+        &mut self,
+        knock: &Knock,
+        reserved: bool,
+        at: Time,
+        completed: &mut Vec<SequenceId>,
+    ) {
         let Self {
             sequences,
             table,
@@ -148,7 +163,7 @@ impl Matcher {
         moved.clear();
         table.for_each_attempt(knock.source, |attempt| {
             let sequence = &sequences[attempt.sequence];
-            if !sequence.fits(knock) {
+            if !sequence.fits(knock, reserved) {
                 return;
             }
             let stage = usize::from(attempt.stage);

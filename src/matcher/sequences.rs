@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+use std::net::IpAddr;
 use std::ops::Index;
 use std::time::Duration;
 
@@ -17,12 +19,19 @@ pub(super) struct Sequence {
     pub(super) timeout: Duration,
     pub(super) is_drop: bool,
     flags: TcpFlags,
+    /// Packets to other addresses do not count.
+    target: Option<IpAddr>,
 }
 
 impl Sequence {
-    /// Whether the packet's flags are what the sequence asks for; a datagram has none.
-    pub(super) fn fits(&self, knock: &Knock) -> bool {
-        knock.port.proto == Proto::Udp || self.flags.fit(knock.flags)
+    /// Whether the packet's flags are what the sequence asks for, and it went where it asks for;
+    /// a datagram has no flags. `reserved`: that address is only for sequences that name it.
+    pub(super) fn fits(&self, knock: &Knock, reserved: bool) -> bool {
+        (knock.port.proto == Proto::Udp || self.flags.fit(knock.flags))
+            && match self.target {
+                Some(target) => target == knock.destination,
+                None => !reserved,
+            }
     }
 }
 
@@ -32,6 +41,7 @@ impl Sequence {
 pub(super) struct Sequences {
     all: Vec<Sequence>,
     ports: Vec<PortUse>,
+    targets: HashSet<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -70,6 +80,7 @@ impl Sequences {
                 timeout: rule.seq_timeout,
                 is_drop: rule.action == KnockAction::Drop,
                 flags: rule.flags,
+                target: rule.target,
             })
             .collect();
         let mut ports: Vec<KnockPort> = all.iter().flat_map(|s| s.ports.iter().copied()).collect();
@@ -79,7 +90,12 @@ impl Sequences {
             .into_iter()
             .map(|port| PortUse::of(port, &all))
             .collect();
-        Self { all, ports }
+        let targets = all.iter().filter_map(|sequence| sequence.target).collect();
+        Self {
+            all,
+            ports,
+            targets,
+        }
     }
 
     /// Counts the packet and finds its port, if some sequence has it.
@@ -98,6 +114,11 @@ impl Sequences {
         }
         entry.arrived += 1;
         Arrival::Knock(PortId(place))
+    }
+
+    /// Whether some sequence is for packets to this address alone.
+    pub(super) fn is_target(&self, address: IpAddr) -> bool {
+        self.targets.contains(&address)
     }
 
     pub(super) fn starting_with(&self, port: PortId) -> &[SequenceId] {

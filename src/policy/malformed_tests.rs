@@ -41,7 +41,7 @@ const CASES: &[(&str, &[&str])] = &[
         "1:1: found a policy without `gates`, expected for example `gates: { ssh: { ports: [22] } }`",
     ]),
     ("<K>{ sequence: [1228, 1227], action: accept, target: 192.0.2.0/24 }\n", &[
-        "3:58: found `192.0.2.0/24`, expected an IPv4 or IPv6 address",
+        "3:56: found `192.0.2.0/24`, expected an IPv4 or IPv6 address",
     ]),
     ("<G>log: { file: knockd.log, syslog: yes, style: loud, level: 3 }\n", &[
         "2:14: found `knockd.log`, expected the absolute path of a log file",
@@ -107,7 +107,7 @@ const CASES: &[(&str, &[&str])] = &[
     ("gates: { ssh: { ports: [22], address: 0.0.0.0/0, accept_timeout: never, verdict: return, cut_sessions: \"true\" } }\nx: 1", &[
         "1:39: found `0.0.0.0/0`, expected a network smaller than everything (leave `address` out to guard every address of this host)",
         "1:104: found `true`, expected `true` or `false` (without quotes)",
-        "2:1: found the unknown key `x`, expected `interface`, `firewall`, `trusted`, `never_ban`, `scan_guard`, `memory`, `gates` or `knocks`",
+        "2:1: found the unknown key `x`, expected `interface`, `firewall`, `trusted`, `never_ban`, `scan_guard`, `memory`, `gates`, `knocks` or `log`",
     ]),
     ("gates: { a: { ports: [22] }, b: { ports: [20-25] } }", &[
         "1:43: found 20-25/tcp, where the gate `a` of line 1 guards 22/tcp already, expected each port in one gate, unless their `hook` or `address` differ",
@@ -290,7 +290,7 @@ const CASES: &[(&str, &[&str])] = &[
         "5:11: found more nesting, entries or aliases than any policy needs, expected a policy of at most 64 gates and 1024 knocks",
     ]),
     ("<G><<: { memory: 1KiB }", &[
-        "2:1: found the unknown key `<<`, expected `interface`, `firewall`, `trusted`, `never_ban`, `scan_guard`, `memory`, `gates` or `knocks`",
+        "2:1: found the unknown key `<<`, expected `interface`, `firewall`, `trusted`, `never_ban`, `scan_guard`, `memory`, `gates`, `knocks` or `log`",
     ]),
 ];
 

@@ -23,6 +23,7 @@ mod syntax;
 mod types;
 mod words;
 
+pub use classic::is_classic;
 pub use command::{ADDRESS_TOKEN, CommandLine, PerFamily, Run, SplitError};
 pub use emit::{Notes, emit};
 pub use file::{Checked, MOST_BYTES, parse};

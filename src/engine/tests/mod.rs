@@ -4,6 +4,7 @@
 mod commands;
 mod knocks;
 mod properties;
+mod run;
 mod start;
 
 use std::time::Duration;

@@ -26,7 +26,7 @@ const OPTIONS: &str = "options";
 
 /// Whether this is a knockd.conf rather than YAML: its first line of substance is the head of a
 /// section, `[options]`.
-pub(super) fn is_classic(text: &str) -> bool {
+pub fn is_classic(text: &str) -> bool {
     let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
     let mut lines = lines.filter(|line| !line.is_empty() && !line.starts_with(['#', ';']));
     let name = lines
