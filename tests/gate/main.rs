@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 mod banning;
+mod classic;
 mod commands;
 mod forwarding;
 mod gates;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
     let topics = [
         ("knocking", knocking::SCENARIOS),
         ("banning", banning::SCENARIOS),
+        ("classic", classic::SCENARIOS),
         ("commands", commands::SCENARIOS),
         ("whitelist", whitelist::SCENARIOS),
         ("gates", gates::SCENARIOS),
