@@ -33,8 +33,8 @@ fn is_run(knock: &Knock) -> bool {
     matches!(knock.action, KnockAction::Run(_))
 }
 
-fn lasts(text: &str) -> Option<Lifetime> {
-    Some(parse_duration(text).unwrap())
+fn time(text: &str) -> Lifetime {
+    parse_duration(text).unwrap()
 }
 
 fn remarks(imported: &Imported) -> Vec<String> {
@@ -132,7 +132,7 @@ fn the_usual_rules_are_recognised_however_they_are_written() {
         ];
         let knock = knock(&lines.each_ref().map(String::as_str));
         assert_eq!(knock.action, KnockAction::Accept, "{rule}");
-        assert_eq!(knock.lifetime, lasts("30s"), "{rule}");
+        assert_eq!(knock.lifetime, Some(time("30s")), "{rule}");
         assert_eq!(knock.gates, [GateName::new("ssh").unwrap()]);
     }
 }
@@ -143,7 +143,7 @@ fn without_cmd_timeout_it_lasts_ten_seconds_as_in_the_classic_daemon() {
         "command = iptables -I INPUT -s %IP% -p udp --dport 1194 -j ACCEPT",
         "stop_command = iptables -D INPUT -s %IP% -p udp --dport 1194 -j ACCEPT",
     ]);
-    assert_eq!(knock.lifetime, lasts("10s"));
+    assert_eq!(knock.lifetime, Some(time("10s")));
     assert_eq!(knock.gates, [GateName::new("openvpn").unwrap()]);
 }
 
@@ -259,7 +259,7 @@ fn the_mathrice_scripts_verbs_are_actions_of_the_gate_ssh() {
     ]);
     assert_eq!(
         (timed.action, timed.lifetime),
-        (KnockAction::Accept, lasts("60s"))
+        (KnockAction::Accept, Some(time("60s")))
     );
 }
 
@@ -290,7 +290,7 @@ fn what_has_no_equivalent_is_said_and_never_lost_in_silence() {
     assert_eq!(policy.knocks.len(), 1);
     let knock = &policy.knocks[0];
     assert_eq!(knock.target, Some("192.0.2.9".parse().unwrap()));
-    assert_eq!(knock.lifetime, lasts("1s"));
+    assert_eq!(knock.lifetime, Some(time("1s")));
     let KnockAction::Run(run) = &knock.action else {
         panic!("{knock:?}");
     };

@@ -87,10 +87,10 @@ fn write_settings(out: &mut String, policy: &Policy) -> fmt::Result {
         writeln!(out, "firewall: {{ {} }}", firewall.join(", "))?;
     }
     if let Some(file) = &policy.trusted {
-        writeln!(out, "trusted: {}", text(&file.to_string_lossy()))?;
+        writeln!(out, "trusted: {}", text(file.to_string_lossy()))?;
     }
     if !policy.never_ban.is_empty() {
-        let nets = policy.never_ban.iter().map(|net| text(&net.to_string()));
+        let nets = policy.never_ban.iter().map(|net| text(net.to_string()));
         writeln!(out, "never_ban: {}", list(nets))?;
     }
     write_guard(out, policy)?;
@@ -125,7 +125,7 @@ fn write_guard(out: &mut String, policy: &Policy) -> fmt::Result {
 fn write_log(out: &mut String, log: &LogSettings) -> fmt::Result {
     let mut parts = Vec::new();
     if let Some(file) = &log.file {
-        parts.push(format!("file: {}", text(&file.to_string_lossy())));
+        parts.push(format!("file: {}", text(file.to_string_lossy())));
     }
     if log.syslog {
         parts.push("syslog: true".to_owned());
@@ -142,10 +142,10 @@ fn write_log(out: &mut String, log: &LogSettings) -> fmt::Result {
 fn write_gate(out: &mut String, gate: &Gate) -> fmt::Result {
     writeln!(out, "  {}:", text(gate.name.as_str()))?;
     let mut field = |key: &str, value: &dyn Display| writeln!(out, "    {key}: {value}");
-    field("ports", &list(gate.ports.iter().map(port_range)))?;
+    field("ports", &list(gate.ports.iter().copied().map(port_range)))?;
     match &gate.address {
         None => {}
-        Some(GateAddress::Net(net)) => field("address", &text(&net.to_string()))?,
+        Some(GateAddress::Net(net)) => field("address", &text(net.to_string()))?,
         Some(GateAddress::Name(name)) => field("address", &text(name))?,
     }
     match gate.hook {
@@ -188,7 +188,7 @@ fn write_knock(out: &mut String, policy: &Policy, knock: &Knock) -> fmt::Result 
         field("tcpflags", &flags(knock.flags))?;
     }
     if let Some(target) = knock.target {
-        field("target", &text(&target.to_string()))?;
+        field("target", &text(target.to_string()))?;
     }
     field("action", &action(&knock.action))?;
     let every = knock
@@ -241,7 +241,7 @@ fn commands(
     key_6: &str,
 ) -> fmt::Result {
     let shown = |command: &Option<CommandLine>| match command {
-        Some(command) => text(&command.to_string()),
+        Some(command) => text(command.to_string()),
         None => text(""),
     };
     if commands.v4.is_some() || (commands.v6.is_none() && key == "start") {
@@ -261,13 +261,13 @@ fn flags(flags: TcpFlags) -> String {
             (flags.clear & bit != 0).then(|| format!("!{name}"))
         }
     });
-    text(&named.collect::<Vec<_>>().join(","))
+    text(named.collect::<Vec<_>>().join(","))
 }
 
-fn port_range(range: &PortRange) -> String {
+fn port_range(range: PortRange) -> String {
     match (range.proto, range.first == range.last) {
         (Proto::Tcp, true) => range.first.to_string(),
-        _ => text(&range.to_string()),
+        _ => text(range.to_string()),
     }
 }
 

@@ -54,9 +54,8 @@ fn flags() -> impl Strategy<Value = TcpFlags> {
     });
     let listed = any.prop_map(|flags| match flags {
         // These have no words.
-        TcpFlags { set: 0, clear: 0 }
-        | TcpFlags {
-            set: TcpFlags::SYN,
+        TcpFlags {
+            set: 0 | TcpFlags::SYN,
             clear: 0,
         } => TcpFlags::OPENING,
         flags => flags,
@@ -205,91 +204,84 @@ fn gate(index: u16) -> impl Strategy<Value = Gate> {
         )
 }
 
-fn policy() -> impl Strategy<Value = Policy> {
+/// Everything but gates and knocks.
+fn settings() -> impl Strategy<Value = Policy> {
     let interfaces = prop_oneof![
         Just(Interfaces::Any),
-        prop::collection::hash_set("[a-z0-9~#]{2,10}", 1..4).prop_map(|names| Interfaces::Named(
-            names
-                .into_iter()
-                .filter(|n| n != "lo" && n != "any")
-                .chain(["eth0".to_owned()])
-                .collect()
-        )),
+        prop::collection::hash_set("[a-z0-9~#]{2,10}", 1..4).prop_map(|mut names| {
+            names.retain(|name| name != "lo" && name != "any");
+            names.insert("eth0".to_owned());
+            Interfaces::Named(names.into_iter().collect())
+        }),
     ];
-    let settings = (
-        prop::sample::select(vec![
-            BackendChoice::Auto,
-            BackendChoice::Iptables,
-            BackendChoice::Nftables,
-        ]),
+    let backend = prop::sample::select(vec![
+        BackendChoice::Auto,
+        BackendChoice::Iptables,
+        BackendChoice::Nftables,
+    ]);
+    (
+        interfaces,
+        backend,
         any::<[bool; 4]>(),
         "[^\\pC]{1,20}",
         prop::collection::vec(net(), 0..3),
         (1..=u16::MAX, time(), 64..100_000_usize),
         prop::option::of("[^\\pC]{0,20}"),
-    );
-    let knocks = (0..4_u16).map(knock).collect::<Vec<_>>();
-    (
-        interfaces,
-        settings,
-        (gate(0), gate(1), 0..=2_usize),
-        (knocks, 0..=4_usize),
     )
         .prop_map(
-            |(interfaces, settings, (first, second, gates), (mut knocks, count))| {
-                let (backend, bits, trusted, never_ban, (ports, within, kib), log) = settings;
-                let gates: Vec<Gate> = [first, second].into_iter().take(gates).collect();
-                knocks.truncate(count);
-                knocks.retain(|knock| {
-                    !gates.is_empty() || matches!(knock.action, KnockAction::Run(_))
-                });
-                let mut seen = std::collections::HashSet::new();
-                knocks.retain(|knock| seen.insert(knock.name.clone()));
-                for knock in &mut knocks {
-                    let which = knock.gates[0].as_str().len() % 3;
-                    knock.gates = gates
-                        .iter()
-                        .take(which.max(1))
-                        .map(|g| g.name.clone())
-                        .collect();
-                }
-                Policy {
-                    interfaces,
-                    firewall: Firewall {
-                        backend,
-                        on_stop: if bits[0] {
-                            OnStop::Keep
-                        } else {
-                            OnStop::Closed
-                        },
-                    },
-                    trusted: (!gates.is_empty() || bits[1]).then(|| trusted.into()),
-                    never_ban,
-                    scan_guard: ScanGuard {
-                        ports,
-                        within,
-                        action: if bits[2] {
-                            ScanAction::None
-                        } else {
-                            ScanAction::Drop
-                        },
-                    },
-                    memory: kib * 1024,
-                    gates,
-                    knocks,
-                    log: LogSettings {
-                        file: log.map(|path| format!("/{path}").into()),
-                        syslog: bits[3],
-                        style: if bits[1] {
-                            LogStyle::Plain
-                        } else {
-                            LogStyle::Classic
-                        },
-                    },
-                    pid_file: None,
-                }
+            |(interfaces, backend, bits, trusted, never_ban, (ports, within, kib), log)| Policy {
+                interfaces,
+                firewall: Firewall {
+                    backend,
+                    on_stop: [OnStop::Keep, OnStop::Closed][usize::from(bits[0])],
+                },
+                trusted: bits[1].then(|| trusted.into()),
+                never_ban,
+                scan_guard: ScanGuard {
+                    ports,
+                    within,
+                    action: [ScanAction::None, ScanAction::Drop][usize::from(bits[2])],
+                },
+                memory: kib * 1024,
+                gates: Vec::new(),
+                knocks: Vec::new(),
+                log: LogSettings {
+                    file: log.map(|path| format!("/{path}").into()),
+                    syslog: bits[3],
+                    style: [LogStyle::Plain, LogStyle::Classic][usize::from(bits[1])],
+                },
+                pid_file: None,
             },
         )
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    let knocks = (0..4_u16).map(knock).collect::<Vec<_>>();
+    let gates = (gate(0), gate(1), 0..=2_usize);
+    (settings(), gates, (knocks, 0..=4_usize)).prop_map(
+        |(settings, (first, second, gates), (mut knocks, count))| {
+            let gates: Vec<Gate> = [first, second].into_iter().take(gates).collect();
+            knocks.truncate(count);
+            knocks.retain(|knock| !gates.is_empty() || matches!(knock.action, KnockAction::Run(_)));
+            let mut seen = std::collections::HashSet::new();
+            knocks.retain(|knock| seen.insert(knock.name.clone()));
+            for knock in &mut knocks {
+                let which = knock.gates[0].as_str().len() % 3;
+                let names = gates.iter().take(which.max(1));
+                knock.gates = names.map(|gate| gate.name.clone()).collect();
+            }
+            let trusted = settings.trusted.or_else(|| {
+                // Where there are gates there is a whitelist.
+                (!gates.is_empty()).then(|| "knockd.trusted".into())
+            });
+            Policy {
+                trusted,
+                gates,
+                knocks,
+                ..settings
+            }
+        },
+    )
 }
 
 proptest! {

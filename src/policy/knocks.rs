@@ -192,13 +192,12 @@ fn action(
     at: At,
 ) -> Option<(KnockAction, Option<Lifetime>)> {
     let words = ACTIONS.map(|word| (word, word));
-    let word = match fields.get("action") {
-        Some(node) => reader.choice(node, &words),
-        None => {
-            let found = format!("the knock `{name}` without `action`");
-            reader.error(at, found, one_of(ACTIONS));
-            None
-        }
+    let word = if let Some(node) = fields.get("action") {
+        reader.choice(node, &words)
+    } else {
+        let found = format!("the knock `{name}` without `action`");
+        reader.error(at, found, one_of(ACTIONS));
+        None
     };
     if word == Some(RUN) {
         let (run, lifetime) = run::read(reader, fields, name.as_str(), at);

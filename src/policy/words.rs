@@ -188,7 +188,8 @@ fn sequence(knock: &Knock) -> String {
         return format!("The next sequence of {}", file.display());
     }
     if let Some(target) = knock.target {
-        text.push_str(&format!(" at {target}"));
+        // Writing to a string cannot fail.
+        let _ = write!(text, " at {target}");
     }
     text
 }

@@ -96,17 +96,13 @@ fn name(reader: &mut Reader, door: &Section<'_>) -> Option<KnockName> {
         .map(|c| if fitting(c) { c } else { '_' })
         .collect();
     let expected = "a name of 1 to 64 letters, digits, `_`, `-`, `.` or `:`";
-    match KnockName::new(&spelt) {
-        Ok(name) => {
-            let help = format!("it is called `{name}` here");
-            reader.warn(door.at, quote(door.head), expected, help);
-            Some(name)
-        }
-        Err(_) => {
-            reader.error(door.at, quote(door.head), expected);
-            None
-        }
-    }
+    let Ok(name) = KnockName::new(&spelt) else {
+        reader.error(door.at, quote(door.head), expected);
+        return None;
+    };
+    let help = format!("it is called `{name}` here");
+    reader.warn(door.at, quote(door.head), expected, help);
+    Some(name)
 }
 
 type Ports = Vec<(KnockPort, At)>;
@@ -316,20 +312,27 @@ fn target(reader: &mut Reader, value: &str, at: At) -> Option<IpAddr> {
 
 /// The commands for both families: where there is none for IPv6, IPv4's serves both.
 fn commands(reader: &mut Reader, keys: &Keys<'_, '_>, name: &str, name_6: &str) -> PerFamily {
-    let v4 = command(reader, keys, name).flatten();
-    let v6 = command(reader, keys, name_6).unwrap_or_else(|| v4.clone());
+    let v4 = command(reader, keys, name, None);
+    let v6 = command(reader, keys, name_6, v4.as_ref());
     PerFamily { v4, v6 }
 }
 
-/// `None` without the key; nothing to do if its value is empty.
-fn command(reader: &mut Reader, keys: &Keys<'_, '_>, name: &str) -> Option<Option<CommandLine>> {
-    let (value, at) = keys.value(reader, name)?;
+/// Without the key what is there instead; nothing to do if its value is empty.
+fn command(
+    reader: &mut Reader,
+    keys: &Keys<'_, '_>,
+    name: &str,
+    instead: Option<&CommandLine>,
+) -> Option<CommandLine> {
+    let Some((value, at)) = keys.value(reader, name) else {
+        return instead.cloned();
+    };
     if value.is_empty() {
-        return Some(None);
+        return None;
     }
     check_line(reader, at, value);
     // Published files are full of `;` and `>`.
-    Some(Some(CommandLine::Shell(value.to_owned())))
+    Some(CommandLine::Shell(value.to_owned()))
 }
 
 /// How long after the start the stop command is due, if there is one.
