@@ -271,9 +271,6 @@ const CASES: &[(&str, &[&str])] = &[
     ("<G>~: 2\n", &[
         "2:1: found nothing as a key, expected a name",
     ]),
-    ("[options]\n\tUseSyslog\n", &[
-        "1:1: found `[options]`, a section of a classic knockd.conf, expected a policy in YAML (classic files are not read yet; write the knock as `knocks: { openSSH: { sequence: [7000, 8000], seq_timeout: 15s, action: accept } }` beside `gates: { ssh: { ports: [22] } }`)",
-    ]),
     ("\0\0\0", &[
         "1:1: found a syntax error: unexpected character: `\\u{0}', expected valid YAML",
     ]),
