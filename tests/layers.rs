@@ -11,6 +11,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The core: no IO, no clock.
     ("model", &[]),
     ("policy", &["model"]),
+    ("handout", &["model", "policy::browsers_block"]),
     ("import", &["model", "policy"]),
     ("packet", &["model"]),
     ("matcher", &["model", "packet", "policy"]),
@@ -80,7 +81,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "whitelist",
         ],
     ),
-    ("knockctl", &["control", "import", "model", "policy"]),
+    (
+        "knockctl",
+        &["control", "handout", "import", "model", "policy"],
+    ),
     ("knock", &["model"]),
     // Shows and tests: from outside, but for what the kernel holds.
     ("lab", &["model", "control", "sys::ns"]),
@@ -117,7 +121,9 @@ const IMPURE: &[&str] = &[
 ];
 
 /// The core, and the files of it that read files: loading a policy is IO, checking it is not.
-const CORE: &[&str] = &["model", "policy", "import", "packet", "matcher", "engine"];
+const CORE: &[&str] = &[
+    "model", "policy", "handout", "import", "packet", "matcher", "engine",
+];
 const LOADS: &[&str] = &["policy/load.rs", "policy/host.rs"];
 
 struct Source {

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::import;
+use super::{handout, import};
 use crate::control::{DEFAULT_SOCKET, Request, Verb};
 
 /// Control knockd: who is let in, who is shut out, and how it is.
@@ -31,6 +31,7 @@ pub(super) enum Task {
     #[command(flatten)]
     Ask(Command),
     Import(import::Arguments),
+    Handout(handout::Arguments),
 }
 
 /// How to show the answer.

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::show;
+use super::output::{print, say};
 use crate::import::{self, ImportError, Imported};
 use crate::policy::{self, LoadError};
 
@@ -64,7 +64,10 @@ fn try_run(arguments: &Arguments) -> Result<(), Failure> {
     } = import::knockd_conf(&text, &arguments.file)?;
     match &arguments.out {
         Some(path) => write_new(path, &yaml)?,
-        None => print(&yaml)?,
+        None => print(&yaml).map_err(|source| Failure::Write {
+            path: "standard output".into(),
+            source,
+        })?,
     }
     for warning in warnings {
         say(&warning.in_file(&arguments.file).to_string());
@@ -76,24 +79,6 @@ fn try_run(arguments: &Arguments) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-fn say(line: &str) {
-    // Nobody is left to be told if that fails.
-    let _ = writeln!(io::stderr(), "knockctl: {}", show::clean(line));
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => Ok(()),
-        // `knockctl import f | head` has seen enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        Err(source) => Err(Failure::Write {
-            path: "standard output".into(),
-            source,
-        }),
-    }
 }
 
 /// Never over a file that is there; a policy names what opens the door, so it is not for everybody.

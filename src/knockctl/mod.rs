@@ -1,8 +1,11 @@
-//! `knockctl`: asks the daemon over its control socket, and shows the answer. `import` asks nobody.
+//! `knockctl`: asks the daemon over its control socket, and shows the answer. `import` and
+//! `handout` ask nobody.
 #![forbid(unsafe_code)]
 
 mod args;
+mod handout;
 mod import;
+mod output;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -22,6 +25,7 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let request = match &arguments.verb {
         Task::Ask(command) => command.request(),
+        Task::Handout(handout) => return ExitCode::from(handout::run(handout)),
         Task::Import(import) => return ExitCode::from(import::run(import)),
     };
     let answer = client::ask(&arguments.socket, &request);

@@ -6,9 +6,6 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::policy::{self, LogSettings, Policy};
 
-/// Where the policy is, unless `-c` says otherwise: the first of these that exists.
-const POLICIES: [&str; 2] = ["/etc/knockd/knockd.yaml", "/etc/knockd.conf"];
-
 /// Keeps an SSH host's port shut to everyone but whitelisted machines and addresses that have
 /// just knocked, and shuts out whoever steps on a decoy.
 ///
@@ -128,12 +125,7 @@ impl Options {
 
     /// The policy's path.
     pub(super) fn policy_path(&self) -> PathBuf {
-        self.policy.clone().unwrap_or_else(|| {
-            let mut known = POLICIES.iter().map(PathBuf::from);
-            known
-                .find(|path| path.exists())
-                .unwrap_or_else(|| POLICIES[0].into())
-        })
+        self.policy.clone().unwrap_or_else(policy::usual_path)
     }
 
     /// Whether none of the paths changes its meaning with the working directory.

@@ -24,6 +24,11 @@ const BROWSERS_BLOCK: [u16; 82] = [
     6669, 6679, 6697, 10080,
 ];
 
+/// Whether browsers refuse to contact this TCP port.
+pub fn browsers_block(port: u16) -> bool {
+    BROWSERS_BLOCK.binary_search(&port).is_ok()
+}
+
 /// Checks everything that takes more than one gate or knock to see, and what is unwise.
 pub(super) fn check(reader: &mut Reader, gates: &[PlacedGate], knocks: &[PlacedKnock]) {
     for (index, gate) in gates.iter().enumerate() {
@@ -196,7 +201,7 @@ fn ports(reader: &mut Reader, knock: &PlacedKnock, gates: &[PlacedGate]) {
                 "kernels give the ports above to clients, so that replies to this host may knock",
             );
         }
-        if port.proto == Proto::Tcp && BROWSERS_BLOCK.binary_search(&port.port).is_ok() {
+        if port.proto == Proto::Tcp && browsers_block(port.port) {
             reader.warn(
                 *at,
                 format!("the port {port}"),

@@ -25,9 +25,10 @@ mod words;
 
 pub use classic::is_classic;
 pub use command::{ADDRESS_TOKEN, CommandLine, PerFamily, Run, SplitError};
+pub use conflicts::browsers_block;
 pub use emit::{Notes, emit};
 pub use file::{Checked, MOST_BYTES, parse};
-pub use load::{LoadError, load, read};
+pub use load::{LoadError, load, read, usual_path};
 pub use problem::{PolicyErrors, Problem};
 pub use types::{
     BackendChoice, Firewall, Gate, GateAddress, Hook, Interfaces, Knock, KnockAction, LogSettings,
