@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::model::{GateName, KnockName, KnockPort, Lifetime, Proto};
 use crate::packet;
 use crate::policy::{
-    BackendChoice, Firewall, Gate, Hook, Interfaces, Knock, KnockAction, LogSettings, OnStop,
-    Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
+    BackendChoice, Firewall, Gate, History, Hook, Interfaces, Knock, KnockAction, LogSettings,
+    OnStop, Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
 };
 
 pub(crate) fn address(text: &str) -> IpAddr {
@@ -55,15 +55,21 @@ pub(crate) fn policy(gates: Vec<Gate>, knocks: Vec<Knock>) -> Policy {
         firewall: Firewall {
             backend: BackendChoice::Auto,
             on_stop: OnStop::Keep,
+            owner: false,
         },
         trusted: None,
         never_ban: Vec::new(),
         scan_guard: ScanGuard {
             ports: 5,
             within: Duration::from_secs(75),
+            nearby: 5,
             action: ScanAction::None,
         },
         memory: 64 << 10,
+        history: History {
+            keep: Duration::from_secs(90 * 86_400),
+            rows: 1000,
+        },
         gates,
         knocks,
         log: LogSettings::default(),

@@ -28,7 +28,9 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     // The boundary, a module each.
-    ("whitelist", &["model"]),
+    ("files", &[]),
+    ("operators", &["model"]),
+    ("whitelist", &["model", "files"]),
     (
         "firewall",
         &[
@@ -49,7 +51,18 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["model", "sys::clock", "sys::packet", "sys::ready"],
     ),
     ("resolver", &["model"]),
-    ("store", &["model", "engine::TrustEdit"]),
+    (
+        "store",
+        &[
+            "model",
+            "engine::Everything",
+            "engine::Kept",
+            "engine::Memo",
+            "engine::Record",
+            "engine::TrustEdit",
+            "engine::What",
+        ],
+    ),
     (
         "control",
         &["model", "engine::Command", "engine::Flush", "engine::Who"],
@@ -65,11 +78,13 @@ const LAYERS: &[(&str, &[&str])] = &[
             "demo::Options",
             "demo::run",
             "engine",
+            "files",
             "firewall",
             "knockctl::main",
             "links",
             "matcher",
             "model",
+            "operators",
             "packet",
             "policy",
             "resolver",
@@ -83,7 +98,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "knockctl",
-        &["control", "handout", "import", "model", "policy"],
+        &[
+            "control",
+            "handout",
+            "import",
+            "model",
+            "operators",
+            "policy",
+        ],
     ),
     ("knock", &["model"]),
     // Shows and tests: from outside, but for what the kernel holds.

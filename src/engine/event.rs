@@ -22,6 +22,13 @@ pub enum Event {
         /// Canonical.
         source: IpAddr,
     },
+    /// A sequence that a source completed a moment ago turned out to be part of a sweep.
+    Undone {
+        /// Canonical.
+        source: IpAddr,
+        /// Which sequence.
+        knock: KnockName,
+    },
     /// Somebody asked for something on the control socket.
     Command {
         /// Who asked.
@@ -45,6 +52,8 @@ pub enum Event {
     RuntimeTrust(Vec<(Option<GateName>, IpNet, String)>),
     /// Members found in the kernel at start.
     Adopt(Vec<Member>),
+    /// Members that the store remembers, at start.
+    Restore(Vec<super::Kept>),
     /// Members that the kernel holds now: acceptances at gates with `once` that are not among
     /// them have been used up.
     Held(Vec<(GateName, Chain, IpNet)>),

@@ -7,15 +7,19 @@
 //! ever written for a trusted address, so that trust wins wherever it is known.
 #![forbid(unsafe_code)]
 
+mod back;
 mod commands;
 mod event;
 mod knocks;
 mod ledger;
+mod memo;
 mod out;
 mod run;
+mod shut_out;
 #[cfg(test)]
 mod tests;
 mod trust;
+mod undo;
 mod views;
 
 use std::collections::{BTreeSet, HashMap};
@@ -30,7 +34,10 @@ use crate::policy::Policy;
 
 pub use event::{Action, Command, Event, Flush, Log, LogLevel, Outcome, TrustEdit, Who};
 use ledger::{Grant, Ledger};
+use memo::Journal;
+pub use memo::{Everything, Kept, Memo, News, Record, What};
 use out::Out;
+pub use shut_out::{ShutOut, shut_out};
 use trust::Runtime;
 pub use views::{GateView, KnockView};
 
@@ -60,6 +67,7 @@ pub struct Engine {
     sweep_lines: Bucket,
     refused_bans: u64,
     unlogged: u64,
+    journal: Journal,
 }
 
 impl Engine {
@@ -78,6 +86,7 @@ impl Engine {
             sweep_lines: Bucket::new(1, 20),
             refused_bans: 0,
             unlogged: 0,
+            journal: Journal::new(),
         }
     }
 
@@ -93,12 +102,17 @@ impl Engine {
         match event {
             Event::Knocked { source, knock } => self.knocked(source, &knock, &mut out),
             Event::Swept { source } => self.swept(source, &mut out),
+            Event::Undone { source, knock } => self.undone(source, &knock, &mut out),
             Event::Command { who, command } => self.command(&who, command, &mut out),
             Event::Whitelist(entries) => self.set_whitelist(entries, &mut out),
             Event::WhitelistEdit { add, remove } => self.edit_whitelist(add, &remove, &mut out),
             Event::Relisted(nets) => self.relisted(&nets, &mut out),
             Event::RuntimeTrust(entries) => self.restore_runtime(entries, &mut out),
             Event::Adopt(members) => self.adopt(members, &mut out),
+            Event::Restore(kept) => {
+                self.restore(kept, now);
+                out.install();
+            }
             Event::Held(members) => self.forget_used_up(&members),
             Event::OwnAddresses(addresses) => self.set_own(addresses, &mut out),
             Event::GateAddresses(addresses) => {
@@ -134,6 +148,7 @@ impl Engine {
             }
         }
         for (gate, chain, net) in over {
+            self.record(Record::new(What::Expired, chain.suffix()).of(&gate, net));
             self.log(out, |_| match chain {
                 Chain::Banned => format!("{gate}: the ban of {} is over", shown(net)),
                 _ if net.prefix_len() == 0 => {
@@ -181,6 +196,8 @@ impl Engine {
             for &hole in holes {
                 let (lifted, put) = ledger.carve(hole);
                 for net in lifted {
+                    let unbanned = Record::new(What::Unbanned, "protected").of(&gate.name, net);
+                    self.journal.push(unbanned);
                     out.remove(&gate.name, Chain::Banned, net);
                 }
                 for (net, grant) in put {
@@ -204,6 +221,11 @@ impl Engine {
                 &member.reason
             };
             let mut deadline = member.remaining.deadline(out.now);
+            if member.chain != Chain::Trusted {
+                let adopted = Record::new(What::Adopted, reason).of(&gate.name, member.net);
+                let adopted = adopted.saying(member.chain.suffix()).until(deadline);
+                self.journal.push(adopted);
+            }
             match member.chain {
                 Chain::Trusted => {}
                 Chain::Filter => {
@@ -217,8 +239,7 @@ impl Engine {
                     self.ledgers[index].adopt_acceptance(member.net, gate.ipv6_prefix, grant);
                 }
                 Chain::Banned => {
-                    let by_knock = reason == SCAN_GUARD
-                        || self.policy.knocks.iter().any(|k| k.name.as_str() == reason);
+                    let by_knock = self.is_knock(reason);
                     let grant = Grant {
                         deadline,
                         reason: reason.to_owned(),
@@ -248,6 +269,8 @@ impl Engine {
             let used: Vec<IpNet> = ledger.accepted().iter().map(|(net, _)| net).collect();
             for net in used.into_iter().filter(|net| !held.contains(net)) {
                 ledger.withdraw(net);
+                let record = Record::new(What::UsedUp, "once").of(&gate.name, net);
+                self.journal.push(record);
             }
         }
     }
@@ -271,6 +294,9 @@ impl Engine {
                 None => Ledger::default(),
             })
             .collect();
+        for gone in old.into_keys() {
+            self.journal.gate_is_gone(gone);
+        }
         self.fired
             .retain(|name, _| policy.knocks.iter().any(|knock| knock.name == *name));
         let old_policy = std::mem::replace(&mut self.policy, policy);

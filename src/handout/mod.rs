@@ -24,7 +24,7 @@ const SCRIPT: &str = include_str!("page.js");
 const STYLE: &str = include_str!("page.css");
 /// SHA-256 of the two in base64, for the page's policy; a test knows better.
 const SCRIPT_HASH: &str = "MaKfA1rfRngO5FcTRNUFy7ayZnmxwBn8xrZBLNWLyCE=";
-const STYLE_HASH: &str = "+eQ1m/S6G7WRMyORX8AFHKk7tNS0DufnR7xAQbMixOA=";
+const STYLE_HASH: &str = "r56xmAh3p8wgEy/I+BuMQmCvbirURPfEbAzH/cTUvQ8=";
 
 /// A try of a port is given up after this: by then its SYN is long sent.
 const LONGEST_TRY: Duration = Duration::from_millis(800);
@@ -120,7 +120,7 @@ impl Handout {
 pub fn page(handout: &Handout) -> String {
     let words = handout.language.words();
     let values = handout.values();
-    let text = |template: &str| escape(&fill(template, &values));
+    let text = |template: &str| escape(&handout.language.set(&fill(template, &values)));
     let mut out = String::with_capacity(24 * 1024);
     head(&mut out, handout, &text(words.title));
     let lasts = match handout.accept {
@@ -145,7 +145,7 @@ pub fn page(handout: &Handout) -> String {
     for recipe in recipes::recipes(handout) {
         let _ = writeln!(out, "<h3>{}</h3>", escape(&recipe.name));
         if let Some(text) = &recipe.text {
-            let _ = writeln!(out, "<p>{}</p>", escape(text));
+            let _ = writeln!(out, "<p>{}</p>", escape(&handout.language.set(text)));
         }
         let command = escape(&recipe.command);
         let _ = writeln!(out, "<pre><code translate=\"no\">{command}</code></pre>");
@@ -200,7 +200,7 @@ fn head(out: &mut String, handout: &Handout, title: &str) {
 fn card(out: &mut String, handout: &Handout) {
     let words = handout.language.words();
     let values = handout.values();
-    let text = |template: &str| escape(&fill(template, &values));
+    let text = |template: &str| escape(&handout.language.set(&fill(template, &values)));
     out.push_str("<div class=\"card\">\n");
     match handout.no_button() {
         None => {

@@ -202,6 +202,18 @@ fn all_tries_fit_into_the_time_of_the_sequence() {
 }
 
 #[test]
+fn no_line_of_french_ends_before_its_punctuation() {
+    let page = page(&handout("1228 1227", Language::Fr));
+    let body = page.split("<script>").next().unwrap();
+    for space in [" :", " ;", " !", " ?", " »", "« "] {
+        let body = body.split("<main").nth(1).unwrap();
+        let text: String = body.split("<pre>").collect();
+        assert!(!text.contains(space), "{space}");
+    }
+    assert!(page.contains("«\u{a0}frappé à la porte\u{a0}»\u{a0}:"));
+}
+
+#[test]
 fn times_are_told_in_the_largest_unit_that_is_whole() {
     let told =
         |language: Language, seconds| language.time(Lifetime::For(Duration::from_secs(seconds)));

@@ -38,6 +38,19 @@ impl Language {
         }
     }
 
+    /// Text as it is set in that language: French has a space before tall punctuation, at which no
+    /// line may end.
+    pub(super) fn set(self, text: &str) -> String {
+        if self != Language::Fr {
+            return text.to_owned();
+        }
+        [" :", " ;", " !", " ?", " »", "« "]
+            .iter()
+            .fold(text.to_owned(), |text, space| {
+                text.replace(space, &space.replace(' ', "\u{a0}"))
+            })
+    }
+
     /// `5 minutes`, `90 seconds`, `2 hours`; `None` if it never ends.
     pub(super) fn time(self, lifetime: Lifetime) -> Option<String> {
         let seconds = lifetime.as_secs()?.max(1);
@@ -112,7 +125,7 @@ const EN: Words = Words {
     phone_text: "An app for port knocking (Port Knocker on Android, KnockOnD on iOS): host {host}, \
                  ports {ports}. Or the button above, on the network from which you will connect.",
     config: "Once and for all",
-    config_text: "With these lines in ~/.ssh/config, plain “ssh {host}” knocks by itself:",
+    config_text: "With this line in ~/.ssh/config, plain “ssh {host}” knocks by itself:",
     trouble: "If it does not open",
     troubles: [
         "A campus proxy, a private relay (such as iCloud Private Relay) or a VPN knocks from an \
@@ -169,7 +182,7 @@ const FR: Words = Words {
                  hôte {host}, ports {ports}. Ou le bouton ci-dessus, depuis le réseau par lequel vous \
                  vous connecterez.",
     config: "Une fois pour toutes",
-    config_text: "Avec ces lignes dans ~/.ssh/config, un simple « ssh {host} » frappe de lui-même :",
+    config_text: "Avec cette ligne dans ~/.ssh/config, un simple « ssh {host} » frappe de lui-même :",
     trouble: "Si la porte ne s’ouvre pas",
     troubles: [
         "Un proxy d’établissement, un relais privé (comme le Relais privé iCloud) ou un VPN frappe \
@@ -226,7 +239,7 @@ const ES: Words = Words {
                  servidor {host}, puertos {ports}. O el botón de arriba, desde la red por la que se \
                  conectará.",
     config: "De una vez por todas",
-    config_text: "Con estas líneas en ~/.ssh/config, basta «ssh {host}» para llamar y conectarse:",
+    config_text: "Con esta línea en ~/.ssh/config, basta «ssh {host}» para llamar y conectarse:",
     trouble: "Si no se abre",
     troubles: [
         "Un proxy del campus, una retransmisión privada (como Relay privado de iCloud) o una VPN \
@@ -279,7 +292,7 @@ const IT: Words = Words {
     phone_text: "Un’app per il port knocking (Port Knocker su Android, KnockOnD su iOS): host {host}, \
                  porte {ports}. Oppure il pulsante qui sopra, dalla rete con cui ci si collegherà.",
     config: "Una volta per tutte",
-    config_text: "Con queste righe in ~/.ssh/config, basta «ssh {host}» per bussare e collegarsi:",
+    config_text: "Con questa riga in ~/.ssh/config, basta «ssh {host}» per bussare e collegarsi:",
     trouble: "Se non si apre",
     troubles: [
         "Un proxy dell’ateneo, un relay privato (come il Relay privato iCloud) o una VPN bussa dal \

@@ -3,22 +3,30 @@
 
 mod alarm;
 mod answers;
+mod change;
 mod cli;
 mod daemon;
+mod drift;
 mod follow;
 mod force;
+mod guard;
+mod history;
 mod lock;
 mod logging;
 mod memory;
+mod merge;
 mod neighbours;
 mod oneshot;
+mod policies;
 mod problems;
 mod pulse;
+mod recall;
 mod requests;
 mod roster;
 mod run;
 mod start;
 mod supervisor;
+mod switch;
 mod wants;
 mod whitelisting;
 

@@ -10,15 +10,18 @@ use tracing::info;
 
 use crate::capture::Drained;
 use crate::control::{Asked, Call, Response, Server};
+use crate::engine::Who;
 use crate::policy::{Interfaces, LogStyle};
 use crate::sys::ready::Ready;
 
 use super::alarm::Alarm;
 use super::cli::Options;
 use super::daemon::Daemon;
+use super::guard::Operators;
 use super::logging::Log;
 use super::memory::Written;
 use super::pulse::{Listener, Pulse};
+use super::recall;
 use super::start::{self, StartError};
 use super::supervisor;
 
@@ -28,9 +31,12 @@ const REQUESTS: usize = 16;
 /// How often the ports that are listened on are looked at.
 const LOOK_AROUND: Duration = Duration::from_secs(60);
 
+/// How long a command waits for what it did to be on the disk.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Runs until told to stop.
 pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> {
-    let policy = start::load_policy(&options.policy_path())?;
+    let (policies, policy) = start::load_policy(options)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -39,9 +45,15 @@ pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> 
             operation: "start the event loop",
             source,
         })?;
-    let basis = start::install(policy, &options.state_dir)?;
+    let basis = start::install(
+        policy,
+        &options.state_dir,
+        recall::readers(),
+        concat!("knockd ", env!("CARGO_PKG_VERSION")),
+    )?;
     runtime.block_on(async {
-        let (mut daemon, names) = start::listen(basis, options)?;
+        let (mut daemon, names) = start::listen(basis, policies, options)?;
+        daemon.policies.end_trial();
         let server = Server::bind(&options.runtime_dir)?;
         let (calls, requests) = mpsc::channel(REQUESTS);
         let mut server = tokio::spawn(server.run(calls));
@@ -79,6 +91,7 @@ struct Sources {
     links: Ready,
     names: mpsc::Receiver<crate::resolver::Event>,
     requests: mpsc::Receiver<Call>,
+    looks: Looks,
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
@@ -97,6 +110,7 @@ impl Sources {
             links: Ready::new(daemon.links.fd()).map_err(failed("wait for interface changes"))?,
             names,
             requests,
+            looks: Looks::new(),
             hangup: listen(SignalKind::hangup())?,
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
@@ -112,6 +126,7 @@ async fn events(
     log: &Log,
 ) -> Result<ExitCode, StartError> {
     let mut more = false;
+    let wanted = daemon.memory.wanted();
     let mut alarm = Alarm::new()?;
     let mut look_around = tokio::time::interval(LOOK_AROUND);
     look_around.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -123,7 +138,7 @@ async fn events(
                 // The others get their turn, however fast packets come.
                 tokio::task::yield_now().await;
                 if let Ok(call) = sources.requests.try_recv()
-                    && serve(daemon, call)
+                    && take(daemon, call, &sources.looks)
                 {
                     return Ok(ExitCode::SUCCESS);
                 }
@@ -133,10 +148,14 @@ async fn events(
                 more = daemon.take_packets() == Drained::More;
             }
             Some(call) = sources.requests.recv() => {
-                if serve(daemon, call) {
+                if take(daemon, call, &sources.looks) {
                     return Ok(ExitCode::SUCCESS);
                 }
             }
+            Some((wanted, operators)) = sources.looks.next() => match wanted {
+                Some(call) => drop(serve(daemon, call, &operators)),
+                None => drop(daemon.reload(false, &Who("SIGHUP".to_owned()), &operators)),
+            },
             Some(event) = sources.names.recv() => daemon.name_changed(event),
             ready = sources.links.readable() => {
                 ready.map_err(|source| StartError::Io { operation: "wait for interfaces", source })?;
@@ -145,6 +164,11 @@ async fn events(
             rung = alarm.rings() => {
                 rung?;
                 daemon.tick();
+            }
+            () = wanted.notified() => daemon.remember_everything(),
+            stir = daemon.drift.stirs() => {
+                let stir = stir.map_err(|source| StartError::Io { operation: "wait for changes of the rules", source })?;
+                daemon.rules_stir(stir);
             }
             stir = pulse.stirs() => pulse.carry_on(stir, daemon),
             _ = look_around.tick() => {
@@ -155,7 +179,7 @@ async fn events(
             }
             Some(()) = sources.hangup.recv() => {
                 log.reopen();
-                daemon.reload();
+                sources.looks.look(None);
             }
             Some(()) = sources.terminate.recv() => {
                 daemon.stop();
@@ -175,10 +199,58 @@ async fn events(
     }
 }
 
+/// Looks who is logged in, away from the event loop, before what could shut them out.
+struct Looks {
+    done: mpsc::Sender<Look>,
+    next: mpsc::Receiver<Look>,
+}
+
+/// What is to be done (a request, or a reload by signal), and who is logged in.
+type Look = (Option<Call>, Operators);
+
+impl Looks {
+    fn new() -> Self {
+        let (done, next) = mpsc::channel(REQUESTS);
+        Self { done, next }
+    }
+
+    fn look(&self, wanted: Option<Call>) {
+        let done = self.done.clone();
+        tokio::spawn(async move {
+            let session = wanted.as_ref().and_then(|call| call.session);
+            let look = tokio::task::spawn_blocking(move || Operators::look(session));
+            // A look that panicked has been logged; nobody is known then.
+            let operators = look.await.unwrap_or_default();
+            // The daemon may be ending.
+            let _ = done.send((wanted, operators)).await;
+        });
+    }
+
+    async fn next(&mut self) -> Option<Look> {
+        self.next.recv().await
+    }
+}
+
+/// Answers a request, at once or when it is known who is logged in; whether it was the last one.
+fn take(daemon: &mut Daemon, call: Call, looks: &Looks) -> bool {
+    if call.asked.endangers() {
+        looks.look(Some(call));
+        return false;
+    }
+    serve(daemon, call, &Operators::default())
+}
+
 /// Answers a request; whether it was the last one.
-fn serve(daemon: &mut Daemon, call: Call) -> bool {
+fn serve(daemon: &mut Daemon, call: Call, operators: &Operators) -> bool {
+    let Some(call) = daemon.answer_history(call) else {
+        return false;
+    };
+    if call.asked == Asked::Status {
+        daemon.status_asked(call);
+        return false;
+    }
     let last = call.asked == Asked::Teardown;
-    let response = daemon.answer(call.asked, &call.who);
+    let response = daemon.answer(call.asked, &call.who, operators);
     let over = last && response.code == 0;
     let unwritten = std::mem::take(&mut daemon.unwritten);
     // Whoever asked may have gone away meanwhile, in both cases.
@@ -194,8 +266,23 @@ fn serve(daemon: &mut Daemon, call: Call) -> bool {
 
 /// A success is told when what was to be remembered is on the disk.
 async fn when_written(unwritten: Vec<Written>, mut response: Response) -> Response {
-    for written in unwritten {
-        let why = match written.await {
+    for Written { told, promised } in unwritten {
+        if !promised {
+            // It is in force; that it is also remembered is worth waiting for, but not for long.
+            let told = tokio::time::timeout(PATIENCE, told).await;
+            let why = match told {
+                Ok(Ok(Ok(()))) => continue,
+                Ok(Ok(Err(why))) => why,
+                Ok(Err(_)) => "there is no store".to_owned(),
+                Err(_) => "the disk is slow".to_owned(),
+            };
+            let line = format!("in force, but not yet written to the disk: {why}");
+            if !response.done.contains(&line) {
+                response.done.push(line);
+            }
+            continue;
+        }
+        let why = match told.await {
             Ok(Ok(())) => continue,
             Ok(Err(why)) => why,
             Err(_) => "there is no store".to_owned(),

@@ -7,11 +7,12 @@ use crate::model::{KnockName, Lifetime, PortRange, Proto};
 
 use super::command::{CommandLine, PerFamily};
 use super::flags::NAMES;
+use super::history::{KEEP, ROWS};
 use super::knocks::SEQ_TIMEOUT;
-use super::settings::{KIB, MEMORY, SCAN_PORTS};
+use super::settings::{MEMORY, SCAN_NEARBY, SCAN_PORTS};
 use super::{
-    BackendChoice, Gate, GateAddress, Hook, Interfaces, Knock, KnockAction, LogSettings, LogStyle,
-    OnStop, Policy, ScanAction, TcpFlags, Verdict,
+    BackendChoice, Firewall, Gate, GateAddress, History, Hook, Interfaces, Knock, KnockAction,
+    LogSettings, LogStyle, OnStop, Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
 };
 
 /// What is said in comments.
@@ -39,10 +40,6 @@ pub fn emit(policy: &Policy, notes: &Notes) -> String {
 
 fn write(out: &mut String, policy: &Policy, notes: &Notes) -> fmt::Result {
     comments(out, "", &notes.head)?;
-    match &policy.interfaces {
-        Interfaces::Any => out.write_str("interface: any\n")?,
-        Interfaces::Named(names) => writeln!(out, "interface: {}", list(names.iter().map(text)))?,
-    }
     write_settings(out, policy)?;
     if !policy.gates.is_empty() {
         out.write_str("gates:\n")?;
@@ -72,54 +69,98 @@ fn comments(out: &mut String, indent: &str, notes: &[String]) -> fmt::Result {
     Ok(())
 }
 
+/// Taken apart by name, so that a key that is added and forgotten here does not compile.
 fn write_settings(out: &mut String, policy: &Policy) -> fmt::Result {
-    let mut firewall = Vec::new();
-    match policy.firewall.backend {
-        BackendChoice::Auto => {}
-        BackendChoice::Iptables => firewall.push("backend: iptables"),
-        BackendChoice::Nftables => firewall.push("backend: nftables"),
+    let Policy {
+        interfaces,
+        firewall,
+        trusted,
+        never_ban,
+        scan_guard,
+        memory,
+        history,
+        gates: _,
+        knocks,
+        log,
+        pid_file: _,
+    } = policy;
+    match interfaces {
+        Interfaces::Any => out.write_str("interface: any\n")?,
+        Interfaces::Named(names) => writeln!(out, "interface: {}", list(names.iter().map(text)))?,
     }
-    match policy.firewall.on_stop {
-        OnStop::Keep => {}
-        OnStop::Closed => firewall.push("on_stop: closed"),
-    }
-    if !firewall.is_empty() {
-        writeln!(out, "firewall: {{ {} }}", firewall.join(", "))?;
-    }
-    if let Some(file) = &policy.trusted {
+    write_firewall(out, *firewall)?;
+    if let Some(file) = trusted {
         writeln!(out, "trusted: {}", text(file.to_string_lossy()))?;
     }
-    if !policy.never_ban.is_empty() {
-        let nets = policy.never_ban.iter().map(|net| text(net.to_string()));
+    if !never_ban.is_empty() {
+        let nets = never_ban.iter().map(|net| text(net.to_string()));
         writeln!(out, "never_ban: {}", list(nets))?;
     }
-    write_guard(out, policy)?;
-    let default = usize::try_from(MEMORY).unwrap_or(usize::MAX);
-    if policy.memory != default {
-        let kib = usize::try_from(KIB).unwrap_or(1024);
-        writeln!(out, "memory: {}KiB", policy.memory / kib)?;
+    let timeouts = knocks.iter().map(|knock| knock.seq_timeout);
+    write_guard(out, *scan_guard, timeouts.max().unwrap_or(SEQ_TIMEOUT))?;
+    if u64::try_from(*memory).unwrap_or(u64::MAX) != MEMORY {
+        writeln!(out, "memory: {}KiB", memory / 1024)?;
     }
-    write_log(out, &policy.log)
+    let History { keep, rows } = *history;
+    if keep != KEEP || rows != ROWS {
+        writeln!(out, "history: {{ keep: {}, rows: {rows} }}", span(keep))?;
+    }
+    write_log(out, log)
 }
 
-fn write_guard(out: &mut String, policy: &Policy) -> fmt::Result {
-    let guard = policy.scan_guard;
-    let timeouts = policy.knocks.iter().map(|knock| knock.seq_timeout);
-    let longest = timeouts.max().unwrap_or(SEQ_TIMEOUT);
-    let mut parts = Vec::new();
-    if guard.ports != SCAN_PORTS {
-        parts.push(format!("ports: {}", guard.ports));
-    }
-    if guard.within != longest.saturating_mul(u32::from(guard.ports)) {
-        parts.push(format!("within: {}", span(guard.within)));
-    }
-    if guard.action == ScanAction::Drop {
-        parts.push("action: drop".to_owned());
-    }
+/// `name: { a, b }`, if there is anything.
+fn write_parts(out: &mut String, name: &str, parts: &[String]) -> fmt::Result {
     if parts.is_empty() {
         return Ok(());
     }
-    writeln!(out, "scan_guard: {{ {} }}", parts.join(", "))
+    writeln!(out, "{name}: {{ {} }}", parts.join(", "))
+}
+
+fn write_firewall(out: &mut String, firewall: Firewall) -> fmt::Result {
+    let Firewall {
+        backend,
+        on_stop,
+        owner,
+    } = firewall;
+    let mut parts = Vec::new();
+    match backend {
+        BackendChoice::Auto => {}
+        BackendChoice::Iptables => parts.push("backend: iptables".to_owned()),
+        BackendChoice::Nftables => parts.push("backend: nftables".to_owned()),
+    }
+    match on_stop {
+        OnStop::Keep => {}
+        OnStop::Closed => parts.push("on_stop: closed".to_owned()),
+    }
+    if owner {
+        parts.push("owner: true".to_owned());
+    }
+    write_parts(out, "firewall", &parts)
+}
+
+/// `longest` is the longest `seq_timeout`.
+fn write_guard(out: &mut String, guard: ScanGuard, longest: Duration) -> fmt::Result {
+    let ScanGuard {
+        ports,
+        within,
+        nearby,
+        action,
+    } = guard;
+    let mut parts = Vec::new();
+    if ports != SCAN_PORTS {
+        parts.push(format!("ports: {ports}"));
+    }
+    if within != longest.saturating_mul(u32::from(ports)) {
+        parts.push(format!("within: {}", span(within)));
+    }
+    if nearby != SCAN_NEARBY {
+        parts.push(format!("nearby: {nearby}"));
+    }
+    match action {
+        ScanAction::None => {}
+        ScanAction::Drop => parts.push("action: drop".to_owned()),
+    }
+    write_parts(out, "scan_guard", &parts)
 }
 
 fn write_log(out: &mut String, log: &LogSettings) -> fmt::Result {
@@ -133,10 +174,7 @@ fn write_log(out: &mut String, log: &LogSettings) -> fmt::Result {
     if log.style == LogStyle::Classic {
         parts.push("style: classic".to_owned());
     }
-    if parts.is_empty() {
-        return Ok(());
-    }
-    writeln!(out, "log: {{ {} }}", parts.join(", "))
+    write_parts(out, "log", &parts)
 }
 
 fn write_gate(out: &mut String, gate: &Gate) -> fmt::Result {

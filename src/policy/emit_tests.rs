@@ -6,9 +6,9 @@ use proptest::prelude::*;
 
 use crate::model::{GateName, KnockName, KnockPort, Lifetime, PortRange, Proto, canonical_net};
 use crate::policy::{
-    BackendChoice, CommandLine, Firewall, Gate, GateAddress, Hook, Interfaces, Knock, KnockAction,
-    LogSettings, LogStyle, Notes, OnStop, PerFamily, Policy, Run, ScanAction, ScanGuard, TcpFlags,
-    Verdict, emit, parse,
+    BackendChoice, CommandLine, Firewall, Gate, GateAddress, History, Hook, Interfaces, Knock,
+    KnockAction, LogSettings, LogStyle, Notes, OnStop, PerFamily, Policy, Run, ScanAction,
+    ScanGuard, TcpFlags, Verdict, emit, parse,
 };
 
 const SHIPPED: &str = include_str!("../../policy/knockd.yaml");
@@ -234,15 +234,21 @@ fn settings() -> impl Strategy<Value = Policy> {
                 firewall: Firewall {
                     backend,
                     on_stop: [OnStop::Keep, OnStop::Closed][usize::from(bits[0])],
+                    owner: bits[2],
                 },
                 trusted: bits[1].then(|| trusted.into()),
                 never_ban,
                 scan_guard: ScanGuard {
                     ports,
                     within,
+                    nearby: ports % 1001,
                     action: [ScanAction::None, ScanAction::Drop][usize::from(bits[2])],
                 },
                 memory: kib * 1024,
+                history: History {
+                    keep: within,
+                    rows: u32::from(ports),
+                },
                 gates: Vec::new(),
                 knocks: Vec::new(),
                 log: LogSettings {

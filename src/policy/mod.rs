@@ -8,10 +8,12 @@ mod border;
 mod classic;
 mod command;
 mod conflicts;
+mod diff;
 mod emit;
 mod file;
 mod flags;
 mod gates;
+mod history;
 mod knocks;
 mod load;
 mod node;
@@ -26,13 +28,14 @@ mod words;
 pub use classic::is_classic;
 pub use command::{ADDRESS_TOKEN, CommandLine, PerFamily, Run, SplitError};
 pub use conflicts::browsers_block;
+pub use diff::{Difference, diff};
 pub use emit::{Notes, emit};
 pub use file::{Checked, MOST_BYTES, parse};
 pub use load::{LoadError, load, read, usual_path};
 pub use problem::{PolicyErrors, Problem};
 pub use types::{
-    BackendChoice, Firewall, Gate, GateAddress, Hook, Interfaces, Knock, KnockAction, LogSettings,
-    LogStyle, OnStop, Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
+    BackendChoice, Firewall, Gate, GateAddress, History, Hook, Interfaces, Knock, KnockAction,
+    LogSettings, LogStyle, OnStop, Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
 };
 pub use words::{WhitelistSummary, check_report, describe};
 

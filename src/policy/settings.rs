@@ -14,12 +14,14 @@ use super::{
     BackendChoice, Firewall, Interfaces, LogSettings, LogStyle, OnStop, ScanAction, ScanGuard,
 };
 
-pub(super) const KIB: u64 = 1024;
+const KIB: u64 = 1024;
 pub(super) const MEMORY: u64 = 32 * KIB * KIB;
 const LEAST_MEMORY: u64 = 64 * KIB;
 const MOST_MEMORY: u64 = 4 * KIB * KIB * KIB;
 const MOST_INTERFACES: usize = 64;
 pub(super) const SCAN_PORTS: u16 = 5;
+pub(super) const SCAN_NEARBY: u16 = 5;
+const MOST_NEARBY: u16 = 1000;
 
 pub(super) fn interfaces(reader: &mut Reader, node: &Node) -> Interfaces {
     let items = match &node.value {
@@ -72,10 +74,11 @@ pub(super) fn firewall(reader: &mut Reader, node: Option<&Node>) -> Firewall {
     let mut firewall = Firewall {
         backend: BackendChoice::Auto,
         on_stop: OnStop::Keep,
+        owner: false,
     };
-    let what = "a mapping with `backend` and `on_stop`";
-    let Some(fields) = node.and_then(|node| reader.fields(node, what, &["backend", "on_stop"]))
-    else {
+    let what = "a mapping with `backend`, `on_stop` and `owner`";
+    let keys = ["backend", "on_stop", "owner"];
+    let Some(fields) = node.and_then(|node| reader.fields(node, what, &keys)) else {
         return firewall;
     };
     if let Some(node) = fields.get("backend") {
@@ -91,6 +94,18 @@ pub(super) fn firewall(reader: &mut Reader, node: Option<&Node>) -> Firewall {
     if let Some(node) = fields.get("on_stop") {
         let words = [("keep", OnStop::Keep), ("closed", OnStop::Closed)];
         firewall.on_stop = reader.choice(node, &words).unwrap_or(OnStop::Keep);
+    }
+    if let Some(node) = fields.get("owner") {
+        firewall.owner = reader.boolean(node).unwrap_or(false);
+        if firewall.owner && firewall.backend == BackendChoice::Iptables {
+            let help = "iptables has nothing of the kind: it is without effect";
+            reader.warn(
+                node.at,
+                "`owner: true` with `backend: iptables`",
+                "`backend: nftables`",
+                help,
+            );
+        }
     }
     firewall
 }
@@ -170,8 +185,9 @@ pub(super) fn never_ban(reader: &mut Reader, node: &Node) -> Vec<IpNet> {
 
 /// `longest` is the longest `seq_timeout`.
 pub(super) fn scan_guard(reader: &mut Reader, node: Option<&Node>, longest: Duration) -> ScanGuard {
-    let what = "a mapping with `ports`, `within` and `action`";
-    let fields = node.and_then(|node| reader.fields(node, what, &["ports", "within", "action"]));
+    let what = "a mapping with `ports`, `within`, `nearby` and `action`";
+    let keys = ["ports", "within", "nearby", "action"];
+    let fields = node.and_then(|node| reader.fields(node, what, &keys));
     let get = |key| {
         fields
             .as_ref()
@@ -180,11 +196,13 @@ pub(super) fn scan_guard(reader: &mut Reader, node: Option<&Node>, longest: Dura
     let ports = get("ports").and_then(|node| reader.integer(node, 1..=u16::MAX));
     let ports = ports.unwrap_or(SCAN_PORTS);
     let within = get("within").and_then(|node| reader.duration(node));
+    let nearby = get("nearby").and_then(|node| reader.integer(node, 0..=MOST_NEARBY));
     let words = [("none", ScanAction::None), ("drop", ScanAction::Drop)];
     let action = get("action").and_then(|node| reader.choice(node, &words));
     ScanGuard {
         ports,
         within: within.unwrap_or_else(|| longest.saturating_mul(u32::from(ports))),
+        nearby: nearby.unwrap_or(SCAN_NEARBY),
         action: action.unwrap_or(ScanAction::None),
     }
 }

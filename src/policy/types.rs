@@ -23,6 +23,8 @@ pub struct Policy {
     pub scan_guard: ScanGuard,
     /// The most that attempts may take, in bytes.
     pub memory: usize,
+    /// How much is kept of what happened.
+    pub history: History,
     /// In the order of the file, names unique. None where every knock runs commands: nothing is
     /// installed in the firewall then.
     pub gates: Vec<Gate>,
@@ -63,6 +65,15 @@ impl Policy {
     }
 }
 
+/// How much is kept of what happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    /// How long: addresses are personal data.
+    pub keep: Duration,
+    /// How many entries of what packets brought about, and as many of what people asked for.
+    pub rows: u32,
+}
+
 /// Where knocks are listened for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Interfaces {
@@ -79,6 +90,8 @@ pub struct Firewall {
     pub backend: BackendChoice,
     /// What becomes of acceptances when the daemon is stopped.
     pub on_stop: OnStop,
+    /// Whether nobody else may change the table (nftables).
+    pub owner: bool,
 }
 
 /// Which kernel interface to use.
@@ -108,6 +121,9 @@ pub struct ScanGuard {
     pub ports: u16,
     /// Within this time.
     pub within: Duration,
+    /// How far from a port of a sequence one foreign port is enough to void an attempt at that; 0
+    /// is never.
+    pub nearby: u16,
     /// What happens to the sweeper besides voiding its attempts.
     pub action: ScanAction,
 }

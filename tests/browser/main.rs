@@ -312,6 +312,13 @@ const SCREENS: [(&str, Look); 4] = [
 fn fits_every_screen() -> Tried {
     let world = World::new(POLICY)?;
     let pictures = std::env::var_os("HANDOUT_PICTURES").map(PathBuf::from);
+    let picture = |name: String| -> Tried {
+        if let Some(directory) = &pictures {
+            let file = directory.join(format!("{name}.png.base64"));
+            fs::write(file, world.browser.screenshot()?)?;
+        }
+        Ok(())
+    };
     for lang in ["en", "fr", "es", "it"] {
         let path = world.publish(lang)?;
         for (screen, look) in SCREENS {
@@ -333,11 +340,25 @@ fn fits_every_screen() -> Tried {
             let ground = "return getComputedStyle(document.body).backgroundColor";
             let ground = world.browser.run(ground)?;
             assert_eq!(ground == "rgb(22, 24, 29)", look.is_dark, "{ground}");
-            if let Some(directory) = &pictures {
-                let file = directory.join(format!("{lang}-{screen}.png.base64"));
-                fs::write(file, world.browser.screenshot()?)?;
-            }
+            picture(format!("{lang}-{screen}"))?;
         }
+        // What the page says after a knock fits, too.
+        world.browser.look(SCREENS[0].1)?;
+        world.browser.click("#knock")?;
+        await_some("the end of the knock", BEFORE_LONG, || {
+            let hidden = world
+                .browser
+                .run("return document.getElementById('then').hidden");
+            Ok(hidden.is_ok_and(|hidden| hidden == false).then_some(()))
+        })?;
+        let wide = world
+            .browser
+            .run("return document.scrollingElement.scrollWidth")?;
+        assert!(
+            wide.as_u64() <= Some(390),
+            "{lang}: {wide} wide after a knock"
+        );
+        picture(format!("{lang}-after"))?;
     }
     Ok(())
 }
