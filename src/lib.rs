@@ -19,6 +19,10 @@ pub mod files;
 pub mod firewall;
 #[cfg(all(test, target_os = "linux"))]
 mod fixtures;
+#[cfg(target_os = "linux")]
+pub mod handout;
+#[cfg(target_os = "linux")]
+pub mod import;
 pub mod knock;
 #[cfg(target_os = "linux")]
 pub mod knockctl;

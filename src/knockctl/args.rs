@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::policy::{self, FileProblem};
-use super::replay;
+use super::{handout, import, replay};
 use crate::control::{DEFAULT_SOCKET, Request, Verb};
 
 /// Control knockd: who is let in, who is shut out, and how it is.
@@ -32,6 +32,8 @@ pub(super) enum Task {
     #[command(flatten)]
     Ask(Command),
     Replay(replay::Arguments),
+    Import(import::Arguments),
+    Handout(handout::Arguments),
 }
 
 /// How to show the answer.

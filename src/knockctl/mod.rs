@@ -1,8 +1,12 @@
-//! `knockctl`: asks the daemon over its control socket, and shows the answer. `replay` asks nobody.
+//! `knockctl`: asks the daemon over its control socket, and shows the answer. `replay`, `import` and
+//! `handout` ask nobody.
 #![forbid(unsafe_code)]
 
 mod args;
+mod handout;
 mod history;
+mod import;
+mod output;
 mod policy;
 mod replay;
 mod show;
@@ -23,11 +27,13 @@ use args::{Arguments, Output, Task};
 /// The program `knockctl`.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let command = match &arguments.verb {
-        Task::Ask(command) => command,
+    let asked = match &arguments.verb {
+        Task::Ask(command) => command.request(),
         Task::Replay(replay) => return ExitCode::from(replay::run(replay, arguments.output)),
+        Task::Handout(handout) => return ExitCode::from(handout::run(handout)),
+        Task::Import(import) => return ExitCode::from(import::run(import)),
     };
-    let mut request = match command.request() {
+    let mut request = match asked {
         Ok(request) => request,
         Err(problem) => {
             let response = Response::refused(2, problem.to_string());

@@ -11,6 +11,7 @@ use tracing::info;
 use crate::capture::Drained;
 use crate::control::{Asked, Call, Response, Server};
 use crate::engine::Who;
+use crate::policy::{Interfaces, LogStyle};
 use crate::sys::ready::Ready;
 
 use super::alarm::Alarm;
@@ -57,7 +58,8 @@ pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> 
         let (calls, requests) = mpsc::channel(REQUESTS);
         let mut server = tokio::spawn(server.run(calls));
         let sources = Sources::new(&daemon, names, requests)?;
-        let mut pulse = Pulse::new(announce(options), &options.runtime_dir);
+        let interfaces = &daemon.engine.policy().interfaces;
+        let mut pulse = Pulse::new(announce(options, interfaces), &options.runtime_dir);
         let end = events(&mut daemon, sources, &mut server, &mut pulse, log).await;
         server.abort();
         let _ = server.await;
@@ -66,8 +68,16 @@ pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> 
 }
 
 /// Tells whoever started us that everything is in place; who wants to hear that it stays so.
-fn announce(options: &Options) -> Option<Listener> {
+fn announce(options: &Options, interfaces: &Interfaces) -> Option<Listener> {
     info!("knockd {} is listening", env!("CARGO_PKG_VERSION"));
+    if options.log.style == LogStyle::Classic {
+        let named = match (&options.interface, interfaces) {
+            (Some(name), _) => name.clone(),
+            (None, Interfaces::Any) => "any".to_owned(),
+            (None, Interfaces::Named(names)) => names.join(","),
+        };
+        info!("starting up, listening on {named}");
+    }
     // Not being started by systemd is no fault.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     match options.role {

@@ -4,6 +4,7 @@
 
 mod applying;
 mod banning;
+mod classic;
 mod commands;
 mod forwarding;
 mod gates;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
     let topics = [
         ("knocking", knocking::SCENARIOS),
         ("banning", banning::SCENARIOS),
+        ("classic", classic::SCENARIOS),
         ("commands", commands::SCENARIOS),
         ("whitelist", whitelist::SCENARIOS),
         ("gates", gates::SCENARIOS),

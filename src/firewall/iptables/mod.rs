@@ -386,6 +386,9 @@ impl Backend for Iptables {
     }
 
     fn install(&mut self, desired: &Desired) -> Result<(), FirewallError> {
+        if desired.gates.is_empty() {
+            return self.teardown();
+        }
         install::install(self, desired)
     }
 
