@@ -12,7 +12,7 @@ pub use desired::{Change, Desired, GateRules, Member};
 
 use std::fmt;
 
-use crate::model::{Chain, GateName, PortRange};
+use crate::model::{Chain, GateName, KnockPort, PortRange};
 
 /// Which kernel interface a backend speaks to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -189,6 +189,12 @@ pub trait Backend {
 
     /// Compares the rules with what `install` wrote and names what is missing or altered.
     fn verify(&mut self) -> Result<Vec<String>, FirewallError>;
+
+    /// Has packets that could open a connection to exactly these ports of this host's own
+    /// addresses pass connection tracking by: of TCP the SYNs, of UDP all. Replaces what was said
+    /// before, and holds over later installations; what an earlier daemon has left goes. Where it
+    /// fails nothing has changed, and it is no more than a pity.
+    fn untrack(&mut self, ports: &[KnockPort]) -> Result<(), FirewallError>;
 
     /// Removes everything of ours. Nothing there is no error.
     fn teardown(&mut self) -> Result<(), FirewallError>;

@@ -17,7 +17,7 @@ use crate::firewall::foreign::Foreign;
 use crate::firewall::{Backend, Change, FirewallError};
 use crate::links::Links;
 use crate::matcher::{Matcher, Scope, SequenceId};
-use crate::model::{Bucket, Chain, Time};
+use crate::model::{Bucket, Chain, KnockPort, Time};
 use crate::packet;
 use crate::policy::Policy;
 use crate::resolver::{self, Resolver};
@@ -27,6 +27,7 @@ use super::force::put_in_force;
 use super::memory::{Memory, Written};
 use super::problems::{FIREWALL, Problems, RULES};
 use super::roster::Roster;
+use super::untracked::Untracked;
 use super::wants::{neutral, spec};
 
 /// Everything that runs.
@@ -63,6 +64,9 @@ pub(super) struct Daemon {
     pub(super) fired: Vec<(IpAddr, Fired)>,
     /// TCP ports that something listens on, as of the last look.
     pub(super) listening: Vec<u16>,
+    /// All ports that something listens or waits on, if that is known.
+    pub(super) served: Option<Vec<KnockPort>>,
+    pub(super) untracked: Untracked,
 }
 
 /// Pauses before what could not be written to the kernel is tried again.

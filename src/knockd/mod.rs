@@ -19,6 +19,7 @@ mod roster;
 mod run;
 mod start;
 mod supervisor;
+mod untracked;
 mod wants;
 mod whitelisting;
 

@@ -29,6 +29,7 @@ use super::logging::LogError;
 use super::memory::{BACKEND, Memory};
 use super::problems::{FORMER, Problems, WHITELIST};
 use super::roster::Roster;
+use super::untracked::Untracked;
 use super::wants::gate_addresses;
 
 /// Look-ups for the log at a time.
@@ -338,6 +339,8 @@ pub(super) fn listen(
         unwritten: Vec::new(),
         fired: Vec::new(),
         listening: Vec::new(),
+        served: None,
+        untracked: Untracked::default(),
     };
     daemon.follow_addresses();
     daemon.look_for_listeners();

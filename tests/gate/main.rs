@@ -4,6 +4,7 @@
 
 mod banning;
 mod commands;
+mod flood;
 mod forwarding;
 mod gates;
 mod hostile;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         ("interfaces", interfaces::SCENARIOS),
         ("setup", setup::SCENARIOS),
         ("hostile", hostile::SCENARIOS),
+        ("flood", flood::SCENARIOS),
     ];
     let trials: Vec<Trial> = topics
         .into_iter()

@@ -143,7 +143,9 @@ pub(super) fn verify(backend: &mut Iptables) -> Result<Vec<String>, FirewallErro
             Some(_) => {}
         }
     }
-    for (family, saved) in backend.saved(Instant::now() + PATIENCE)? {
+    for (family, text) in backend.texts(Instant::now() + PATIENCE)? {
+        let saved = Saved::parse(&text);
+        problems.extend(backend.untracked.verify(family, &text));
         let program = match family {
             Family::V4 => "iptables",
             Family::V6 => "ip6tables",
