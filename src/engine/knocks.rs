@@ -73,7 +73,7 @@ impl Engine {
         if self.sweep_lines.take(out.now) {
             out.info(format!("{source}: sweeps ports: its knocks do not count"));
         } else {
-            self.unlogged += 1;
+            self.unlogged.0 += 1;
         }
         if self.policy.scan_guard.action == ScanAction::Drop {
             let every: Vec<usize> = (0..self.policy.gates.len()).collect();
@@ -256,6 +256,7 @@ impl Engine {
         let ledger = &mut self.ledgers[gate];
         out.put(&name, Chain::Banned, net, &grant);
         if let Some(evicted) = ledger.ban(net, grant, by_knock) {
+            self.evicted_bans += 1;
             out.remove(&name, Chain::Banned, evicted);
         }
         let ended: Vec<IpNet> = ledger
@@ -302,15 +303,15 @@ impl Engine {
     /// Logs what a packet brought about, at a limited rate: packets can be forged, disks fill.
     pub(super) fn log(&mut self, out: &mut Out, text: impl FnOnce(&Self) -> String) {
         if !self.lines.take(out.now) {
-            self.unlogged += 1;
+            self.unlogged.0 += 1;
             return;
         }
-        if self.unlogged > 0 {
+        if self.unlogged.0 > 0 {
             out.warn(format!(
                 "{} lines were left out: too many at once",
-                self.unlogged
+                self.unlogged.0
             ));
-            self.unlogged = 0;
+            self.unlogged = (0, self.unlogged.1 + self.unlogged.0);
         }
         out.info(text(self));
     }

@@ -187,6 +187,16 @@ impl Engine {
         self.refused_bans
     }
 
+    /// Bans by knock that gave way to newer ones since the start.
+    pub fn evicted_bans(&self) -> u64 {
+        self.evicted_bans
+    }
+
+    /// Log lines that were left out since the start.
+    pub fn unlogged(&self) -> u64 {
+        self.unlogged.0 + self.unlogged.1
+    }
+
     /// Whether a new connection from the address would be let in at the gate, were the kernel to
     /// hold what the engine has decided. For the tests of its promises.
     #[cfg(test)]

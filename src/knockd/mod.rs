@@ -12,6 +12,7 @@ mod logging;
 mod memory;
 mod neighbours;
 mod oneshot;
+mod pace;
 mod problems;
 mod pulse;
 mod requests;

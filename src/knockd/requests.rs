@@ -1,13 +1,16 @@
 //! What is asked on the control socket.
 
+use std::collections::BTreeMap;
+
 use crate::control::protocol::{
-    AttemptStatus, Data, GateStatus, KnockStatus, PacketStatus, PortStatus, Status,
+    AttemptStatus, Data, GateStatus, KnockStatus, PacketStatus, PortStatus, Status, UntrackedStatus,
 };
 use crate::control::{Asked, Entry, Response};
 use crate::engine::{Command, Event, KnockView, Outcome, Who};
 use crate::firewall::Member;
 use crate::firewall::choose;
 use crate::model::{Chain, GateName, KnockPort, Lifetime};
+use crate::packet::NotAKnock;
 use crate::policy;
 
 use super::answers::{self, is_host};
@@ -163,6 +166,8 @@ impl Daemon {
             ports: self.matcher.arrivals().map(port_status).collect(),
             packets: self.packet_status(),
             attempts: self.attempt_status(),
+            scheduling: self.scheduling.name().to_owned(),
+            untracked: self.untracked_status(),
         };
         Response::with_data(if degraded { 5 } else { 0 }, Data::Status(Box::new(status)))
     }
@@ -180,8 +185,11 @@ impl Daemon {
             knocks: self.packets.knocks,
             foreign: self.packets.others,
             not_for_us: self.packets.not_for_us,
-            refused: self.packets.refused,
+            refused: self.packets.refused.values().sum(),
+            refused_kinds: refused_kinds(&self.packets.refused),
             refused_bans: self.engine.refused_bans(),
+            evicted_bans: self.engine.evicted_bans(),
+            unlogged: self.engine.unlogged(),
         }
     }
 
@@ -190,6 +198,15 @@ impl Daemon {
         AttemptStatus {
             used: used as u64,
             capacity: capacity as u64,
+            evicted: self.matcher.evicted(),
+        }
+    }
+
+    fn untracked_status(&self) -> UntrackedStatus {
+        let (ports, why_none) = self.untracked.parts();
+        UntrackedStatus {
+            ports: ports.iter().map(ToString::to_string).collect(),
+            why_none: why_none.map(str::to_owned),
         }
     }
 
@@ -269,6 +286,13 @@ impl Daemon {
         tracing::info!("{} instead of {kind}", self.firewall.kind());
         Ok(())
     }
+}
+
+fn refused_kinds(counted: &BTreeMap<NotAKnock, u64>) -> BTreeMap<String, u64> {
+    let kinds = counted.iter();
+    kinds
+        .map(|(kind, count)| (kind.name().to_owned(), *count))
+        .collect()
 }
 
 fn knock_status(view: &KnockView) -> KnockStatus {

@@ -11,12 +11,14 @@ use tracing::info;
 use crate::capture::Drained;
 use crate::control::{Asked, Call, Response, Server};
 use crate::sys::ready::Ready;
+use crate::sys::sched;
 
 use super::alarm::Alarm;
 use super::cli::Options;
-use super::daemon::Daemon;
+use super::daemon::{Daemon, now};
 use super::logging::Log;
 use super::memory::Written;
+use super::pace::{PAUSE, Pace};
 use super::pulse::{Listener, Pulse};
 use super::start::{self, StartError};
 use super::supervisor;
@@ -102,6 +104,7 @@ async fn events(
     log: &Log,
 ) -> Result<ExitCode, StartError> {
     let mut more = false;
+    let mut pace = Pace::default();
     let mut alarm = Alarm::new()?;
     let mut look_around = tokio::time::interval(LOOK_AROUND);
     look_around.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -109,7 +112,7 @@ async fn events(
         alarm.set(daemon.due())?;
         tokio::select! {
             () = async {}, if more => {
-                more = daemon.take_packets() == Drained::More;
+                more = take_packets(daemon, &mut pace);
                 // The others get their turn, however fast packets come.
                 tokio::task::yield_now().await;
                 if let Ok(call) = sources.requests.try_recv()
@@ -120,30 +123,39 @@ async fn events(
             }
             ready = sources.packets.readable() => {
                 ready.map_err(|source| StartError::Io { operation: "wait for packets", source })?;
-                more = daemon.take_packets() == Drained::More;
+                more = take_packets(daemon, &mut pace);
             }
             Some(call) = sources.requests.recv() => {
                 if serve(daemon, call) {
                     return Ok(ExitCode::SUCCESS);
                 }
             }
-            Some(event) = sources.names.recv() => daemon.name_changed(event),
+            Some(event) = sources.names.recv() => {
+                let _eased = daemon.scheduling.ease();
+                daemon.name_changed(event);
+            }
             ready = sources.links.readable() => {
                 ready.map_err(|source| StartError::Io { operation: "wait for interfaces", source })?;
+                let _eased = daemon.scheduling.ease();
                 daemon.links_changed();
             }
             rung = alarm.rings() => {
                 rung?;
                 daemon.tick();
             }
-            stir = pulse.stirs() => pulse.carry_on(stir, daemon),
+            stir = pulse.stirs() => {
+                let _eased = daemon.scheduling.ease();
+                pulse.carry_on(stir, daemon);
+            }
             _ = look_around.tick() => {
+                let _eased = daemon.scheduling.ease();
                 daemon.look_for_listeners();
                 if !pulse.beats() {
                     daemon.keep_rules();
                 }
             }
             Some(()) = sources.hangup.recv() => {
+                let _eased = daemon.scheduling.ease();
                 log.reopen();
                 daemon.reload();
             }
@@ -165,8 +177,20 @@ async fn events(
     }
 }
 
+/// Takes packets in, and a rest where they have taken their share of a CPU; whether there may be
+/// more.
+fn take_packets(daemon: &mut Daemon, pace: &mut Pace) -> bool {
+    let drained = daemon.take_packets();
+    if pace.is_over(sched::cpu_time(), now()) {
+        // Shorter than what the event loop's timers can do, and nothing else waits for longer.
+        std::thread::sleep(PAUSE);
+    }
+    drained == Drained::More
+}
+
 /// Answers a request; whether it was the last one.
 fn serve(daemon: &mut Daemon, call: Call) -> bool {
+    let _eased = daemon.scheduling.ease();
     let last = call.asked == Asked::Teardown;
     let response = daemon.answer(call.asked, &call.who);
     let over = last && response.code == 0;

@@ -27,6 +27,7 @@ use super::force::put_in_force;
 use super::lock::LockError;
 use super::logging::LogError;
 use super::memory::{BACKEND, Memory};
+use super::pace::Scheduling;
 use super::problems::{FORMER, Problems, WHITELIST};
 use super::roster::Roster;
 use super::untracked::Untracked;
@@ -341,11 +342,13 @@ pub(super) fn listen(
         listening: Vec::new(),
         served: None,
         untracked: Untracked::default(),
+        scheduling: Scheduling::Ordinary,
     };
     daemon.follow_addresses();
     daemon.look_for_listeners();
     daemon.follow_interfaces();
     daemon.follow_names();
     daemon.look_around();
+    daemon.scheduling = Scheduling::take();
     Ok((daemon, names))
 }

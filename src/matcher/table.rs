@@ -29,6 +29,7 @@ pub(super) struct Table {
     capacity: usize,
     newest: u32,
     oldest: u32,
+    evicted: u64,
     /// Keyed at random, so that nobody can aim at a bucket or a fingerprint.
     hasher: RandomState,
 }
@@ -95,6 +96,7 @@ impl Table {
             capacity,
             newest: NIL,
             oldest: NIL,
+            evicted: 0,
             hasher: RandomState::new(),
         }
     }
@@ -105,6 +107,10 @@ impl Table {
 
     pub(super) fn capacity(&self) -> usize {
         self.capacity
+    }
+
+    pub(super) fn evicted(&self) -> u64 {
+        self.evicted
     }
 
     /// What tells a retransmission: ports and TCP sequence number. A datagram has none.
@@ -230,6 +236,7 @@ impl Table {
         if new.capacity == self.capacity {
             return;
         }
+        new.evicted = self.evicted;
         // The fingerprints were made with the old key.
         new.hasher = self.hasher.clone();
         let mut at = self.oldest;
@@ -262,6 +269,7 @@ impl Table {
             index(self.records.len() - 1)
         } else {
             let at = self.oldest;
+            self.evicted += 1;
             self.unlink_age(at);
             self.unlink_bucket(at);
             // The record that went may have been the first of this very bucket.

@@ -5,3 +5,4 @@ pub mod clock;
 pub mod ns;
 pub mod packet;
 pub mod ready;
+pub mod sched;
