@@ -84,11 +84,7 @@ impl Daemon {
 }
 
 /// The ports of knocks that nothing serves, ascending.
-fn ports(
-    policy: &Policy,
-    served: &[KnockPort],
-    clients: &RangeInclusive<u16>,
-) -> Vec<KnockPort> {
+fn ports(policy: &Policy, served: &[KnockPort], clients: &RangeInclusive<u16>) -> Vec<KnockPort> {
     let is_gate = |port: KnockPort| {
         let mut ranges = policy.gates.iter().flat_map(|gate| &gate.ports);
         ranges.any(|range| range.contains(port))

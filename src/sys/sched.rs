@@ -25,8 +25,9 @@ pub fn set_class(class: Class) -> io::Result<()> {
     let mut param: libc::sched_param = unsafe { zeroed() };
     param.sched_priority = priority;
     // SAFETY: `param` is valid for reading; 0 is the calling thread.
-    let done =
-        unsafe { libc::sched_setscheduler(0, policy | libc::SCHED_RESET_ON_FORK, &raw const param) };
+    let done = unsafe {
+        libc::sched_setscheduler(0, policy | libc::SCHED_RESET_ON_FORK, &raw const param)
+    };
     check(done)
 }
 

@@ -82,7 +82,8 @@ pub(crate) fn drain_all(capture: &mut Capture) -> u64 {
     while capture.drain(|_| {
         count += 1;
         ControlFlow::Continue(())
-    }) == Drained::More {
+    }) == Drained::More
+    {
         assert!(Instant::now() < until, "there is no end to it");
     }
     count

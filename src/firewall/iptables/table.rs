@@ -63,10 +63,7 @@ impl Tables {
             find(data, TABLE_NAME)?;
             Some(find(data, TABLE_USERDATA).is_some_and(|mark| mark.value == MARK))
         };
-        match self
-            .netlink
-            .ask(message(GETTABLE, ACK, table, false), read)
-        {
+        match self.netlink.ask(message(GETTABLE, ACK, table, false), read) {
             Err(error) if error.errno() == Some(libc::ENOENT) => Ok(None),
             found => found,
         }

@@ -45,7 +45,10 @@ impl Untracked {
 fn own(raw: &Saved) -> [Vec<Rule>; 2] {
     let in_chain = raw.rules_of(CHAIN).cloned().collect();
     let leads = |rule: &&Rule| rule.target().as_deref() == Some(CHAIN);
-    [in_chain, raw.rules_of(BASE).filter(leads).cloned().collect()]
+    [
+        in_chain,
+        raw.rules_of(BASE).filter(leads).cloned().collect(),
+    ]
 }
 
 /// The chain's rules and the conditions to get there.
@@ -111,11 +114,7 @@ pub(super) fn untrack(
     Ok(())
 }
 
-fn write(
-    backend: &mut Iptables,
-    ports: &[KnockPort],
-    until: Instant,
-) -> Result<(), FirewallError> {
+fn write(backend: &mut Iptables, ports: &[KnockPort], until: Instant) -> Result<(), FirewallError> {
     backend.untracked = Untracked::default();
     for (family, tool) in &backend.tools {
         let raw = Saved::parse_table(&tool.read(until)?, TABLE);
@@ -162,7 +161,9 @@ pub(super) fn put_back(backend: &mut Iptables, until: Instant) {
     let Ok(texts) = backend.texts(until) else {
         return;
     };
-    let mut altered = texts.iter().map(|(f, text)| backend.untracked.verify(*f, text));
+    let mut altered = texts
+        .iter()
+        .map(|(f, text)| backend.untracked.verify(*f, text));
     if altered.any(|problem| problem.is_some()) && write(backend, &ports, until).is_ok() {
         backend.untracked.ports = Some(ports);
     }
@@ -193,7 +194,10 @@ mod tests {
         let text = input(&raw, &ports);
         assert_eq!(text.matches("-j CT --notrack").count(), 2, "{text}");
         assert!(text.contains("--dports 16,17,18,19,20 "), "{text}");
-        assert!(text.contains("\n-D PREROUTING -p udp -j knockd_untracked\n"), "{text}");
+        assert!(
+            text.contains("\n-D PREROUTING -p udp -j knockd_untracked\n"),
+            "{text}"
+        );
         assert_eq!(text.matches("\n-I PREROUTING").count(), 1, "{text}");
         assert_eq!(
             input(&raw, &[]),

@@ -95,7 +95,8 @@ impl Image {
         self.chains.retain(|(name, _)| name != PREROUTING);
         self.rules.retain(|rule| rule.chain != PREROUTING);
         if !ports.is_empty() {
-            self.chains.push((PREROUTING.to_owned(), hook_of(PREROUTING)));
+            self.chains
+                .push((PREROUTING.to_owned(), hook_of(PREROUTING)));
             self.rules.extend(untracked::rules());
         }
         self.untracked = ports.to_vec();
