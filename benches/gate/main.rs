@@ -10,6 +10,7 @@
 mod decide;
 mod idle;
 mod open;
+mod peers;
 mod report;
 mod start;
 mod syn;
@@ -27,11 +28,16 @@ struct Row {
     measure: fn() -> Measured,
 }
 
-const ROWS: [Row; 4] = [
+const ROWS: [Row; 5] = [
     Row {
         name: "open",
         what: "from the last knock to the first SYN that is answered",
         measure: open::measure,
+    },
+    Row {
+        name: "busy",
+        what: "the same while every CPU is wanted by another process",
+        measure: open::measure_busy,
     },
     Row {
         name: "start",
