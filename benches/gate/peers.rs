@@ -197,7 +197,10 @@ fn configure(kind: Kind, lab: &Lab) -> io::Result<Vec<String>> {
         }
         Kind::Fwknopd => {
             let [key, hmac] = KEYS;
-            let policy = file("fwknopd.conf", "PCAP_INTF eth0;\nENABLE_IPT_COMMENT_CHECK N;\n")?;
+            let policy = file(
+                "fwknopd.conf",
+                "PCAP_INTF eth0;\nENABLE_IPT_COMMENT_CHECK N;\n",
+            )?;
             let access = file(
                 "access.conf",
                 &format!("SOURCE ANY\nKEY {key}\nHMAC_KEY {hmac}\nFW_ACCESS_TIMEOUT 300\n"),
@@ -217,7 +220,14 @@ fn spa_packet(client: Ipv4Addr, server: Ipv4Addr) -> io::Result<Vec<u8>> {
     let [key, hmac] = KEYS;
     let path = std::env::temp_dir().join(format!("spa-{}-{client}", std::process::id()));
     let made = Command::new("/usr/bin/fwknop")
-        .args(["-T", "-A", "tcp/22", "--no-rc-file", "--no-save-args", "--use-hmac"])
+        .args([
+            "-T",
+            "-A",
+            "tcp/22",
+            "--no-rc-file",
+            "--no-save-args",
+            "--use-hmac",
+        ])
         .args(["-a", &client.to_string(), "-D", &server.to_string(), "-B"])
         .arg(&path)
         .arg(format!("--key-rijndael={key}"))

@@ -1,5 +1,5 @@
-//! The event loop. Packets come first: nothing else is looked at while there are any, but for a
-//! turn now and then.
+//! The event loop. Packets come first: whoever has knocked is waiting. But between two turns of
+//! theirs each of the others is asked once.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -105,25 +105,21 @@ async fn events(
 ) -> Result<ExitCode, StartError> {
     let mut more = false;
     let mut pace = Pace::default();
+    let mut had_packets = false;
     let mut alarm = Alarm::new()?;
     let mut look_around = tokio::time::interval(LOOK_AROUND);
     look_around.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         alarm.set(daemon.due())?;
+        let others = std::mem::take(&mut had_packets);
         tokio::select! {
-            () = async {}, if more => {
-                more = take_packets(daemon, &mut pace);
-                // The others get their turn, however fast packets come.
-                tokio::task::yield_now().await;
-                if let Ok(call) = sources.requests.try_recv()
-                    && serve(daemon, call)
-                {
-                    return Ok(ExitCode::SUCCESS);
-                }
-            }
-            ready = sources.packets.readable() => {
+            biased;
+            ready = packets(&sources.packets, more), if !others => {
                 ready.map_err(|source| StartError::Io { operation: "wait for packets", source })?;
                 more = take_packets(daemon, &mut pace);
+                had_packets = true;
+                // The tasks that serve the control socket are others, too.
+                tokio::task::yield_now().await;
             }
             Some(call) = sources.requests.recv() => {
                 if serve(daemon, call) {
@@ -173,8 +169,18 @@ async fn events(
                 }
                 return Ok(ExitCode::FAILURE);
             }
+            // None of them has anything to do.
+            () = async {}, if others => {}
         }
     }
+}
+
+/// Returns when there may be packets.
+async fn packets(watch: &crate::capture::Watch, more: bool) -> std::io::Result<()> {
+    if more {
+        return Ok(());
+    }
+    watch.readable().await
 }
 
 /// Takes packets in, and a rest where they have taken their share of a CPU; whether there may be

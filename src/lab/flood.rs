@@ -139,17 +139,18 @@ impl Random {
 /// RFC 791 and RFC 9293, without options. The kernel fills in the IP header's length, number and
 /// checksum (`raw(7)`).
 fn syn(random: &mut Random, target: SocketAddrV4) -> [u8; 40] {
-    let [a, b, c, d, e, f, g, h] = random.next().to_ne_bytes();
-    let source = Ipv4Addr::new(11 + a % 89, b, c, d);
+    let random = random.next().to_ne_bytes();
+    let (address, rest) = random.split_at(4);
+    let source = Ipv4Addr::new(11 + address[0] % 89, address[1], address[2], address[3]);
     let mut packet = [0; 40];
     packet[0] = 0x45;
     packet[8] = 64; // TTL
     packet[9] = 6; // TCP
     packet[12..16].copy_from_slice(&source.octets());
     packet[16..20].copy_from_slice(&target.ip().octets());
-    packet[20..22].copy_from_slice(&[e | 4, f]); // from port 1024 on
+    packet[20..22].copy_from_slice(&[rest[0] | 4, rest[1]]); // from port 1024 on
     packet[22..24].copy_from_slice(&target.port().to_be_bytes());
-    packet[24..28].copy_from_slice(&[g, h, e, f]); // the sequence number
+    packet[24..28].copy_from_slice(rest); // the sequence number
     packet[32] = 5 << 4; // header length in words
     packet[33] = 2; // SYN
     packet[34..36].copy_from_slice(&64_240_u16.to_be_bytes()); // window
