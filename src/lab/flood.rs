@@ -1,3 +1,4 @@
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
@@ -97,7 +98,7 @@ fn send(
     shared: &Shared,
 ) -> io::Result<()> {
     let to = SocketAddrV4::new(*target.ip(), 0).into();
-    let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ u64::from(target.port()));
+    let mut random = Random::new();
     let started = Instant::now();
     let mut sent = 0;
     while !shared.over.load(Ordering::Relaxed) {
@@ -128,6 +129,12 @@ fn send(
 struct Random(u64);
 
 impl Random {
+    /// Another flood comes from others.
+    fn new() -> Self {
+        // Keys are random; 0 would stay 0.
+        Self(RandomState::new().build_hasher().finish() | 1)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
