@@ -64,7 +64,11 @@ const SCENARIOS: &[Scenario] = &[
     ("loopback", Needs::Kernel, gates::loopback),
     ("forward", Needs::Kernel, gates::forward),
     ("untracked", Needs::Kernel, untracked::untracked),
-    ("untracked teardown", Needs::Kernel, untracked::untracked_teardown),
+    (
+        "untracked teardown",
+        Needs::Kernel,
+        untracked::untracked_teardown,
+    ),
     ("session stays", Needs::Kernel, sessions::stays),
     ("session from before", Needs::Kernel, sessions::from_before),
     ("cut sessions", Needs::Kernel, sessions::cut),
