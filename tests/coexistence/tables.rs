@@ -294,7 +294,7 @@ fn where_addresses_are_rewritten_everything_is_tracked(ours: Ours) -> Tried {
     let ports = untracked(&world)["ports"].clone();
     assert_eq!(ports[0], "1220/tcp", "{ports}");
     // Chains alone rewrite nothing.
-    let chain = "table ip site { chain outside { type nat hook prerouting priority dstnat; } }\n";
+    let chain = "add table ip site\nadd chain ip site outside { type nat hook prerouting priority -100; }\n";
     load(&world.lab, &world.server, "nft", chain);
     world.expect(0, &["reload"]);
     assert_eq!(untracked(&world)["ports"], ports);
