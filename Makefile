@@ -19,8 +19,9 @@ export PATH := $(PATH):/usr/sbin:/sbin
 PROGRAMS = nft=nftables knock=knockd nc=netcat-openbsd sshd=openssh-server ssh=openssh-client \
 	ssh-keygen=openssh-client nmap=nmap ip=iproute2 setpriv=util-linux \
 	iptables-restore=iptables ip6tables-restore=iptables iptables-legacy=iptables ipset=ipset \
-	ufw=ufw fail2ban-server=fail2ban fail2ban-client=fail2ban dash=dash shellcheck=shellcheck
-SYSTEM_TESTS = --test system --test nft_binary --test init --test conformance --test coexistence
+	ufw=ufw fail2ban-server=fail2ban fail2ban-client=fail2ban dash=dash shellcheck=shellcheck \
+	faketime=faketime
+SYSTEM_TESTS = --test system --test state --test nft_binary --test init --test conformance --test coexistence
 
 # The system tests are root's: sshd cannot change to a user otherwise.
 ifneq ($(shell id -u),0)
@@ -120,8 +121,10 @@ install: built
 			install -m 0640 policy/$$file $(DESTDIR)$(SYSCONFDIR)/knockd/$$file || exit 1; \
 		fi; \
 	done
-	sed 's|/usr/sbin/|$(SBINDIR)/|' init/knockd.service > $(DESTDIR)$(UNITDIR)/knockd.service
-	chmod 0644 $(DESTDIR)$(UNITDIR)/knockd.service
+	for unit in knockd.service knockd-early.service; do \
+		sed 's|/usr/sbin/|$(SBINDIR)/|' init/$$unit > $(DESTDIR)$(UNITDIR)/$$unit && \
+		chmod 0644 $(DESTDIR)$(UNITDIR)/$$unit || exit 1; \
+	done
 
 # For machines without systemd: the script of the original, its settings and its cron job.
 install-sysv: install
@@ -150,7 +153,7 @@ install-openrc: install
 # Rules in the kernel, policy, whitelist and state stay; README.md says how to remove them.
 uninstall:
 	rm -f $(DESTDIR)$(SBINDIR)/knockd $(DESTDIR)$(SBINDIR)/knockctl $(DESTDIR)$(BINDIR)/knock
-	rm -f $(DESTDIR)$(UNITDIR)/knockd.service
+	rm -f $(DESTDIR)$(UNITDIR)/knockd.service $(DESTDIR)$(UNITDIR)/knockd-early.service
 	rm -f $(DESTDIR)$(SYSCONFDIR)/init.d/knockd $(DESTDIR)$(SYSCONFDIR)/cron.d/knockd
 	rm -f $(DESTDIR)$(SYSCONFDIR)/periodic/1min/knockd
 

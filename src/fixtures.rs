@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::model::{GateName, KnockName, KnockPort, Lifetime, Proto};
 use crate::packet;
 use crate::policy::{
-    BackendChoice, Firewall, Gate, Hook, Interfaces, Knock, KnockAction, OnStop, Policy,
+    BackendChoice, Firewall, Gate, History, Hook, Interfaces, Knock, KnockAction, OnStop, Policy,
     ScanAction, ScanGuard, TcpFlags, Verdict,
 };
 
@@ -53,6 +53,7 @@ pub(crate) fn policy(gates: Vec<Gate>, knocks: Vec<Knock>) -> Policy {
         firewall: Firewall {
             backend: BackendChoice::Auto,
             on_stop: OnStop::Keep,
+            owner: false,
         },
         trusted: None,
         never_ban: Vec::new(),
@@ -62,6 +63,10 @@ pub(crate) fn policy(gates: Vec<Gate>, knocks: Vec<Knock>) -> Policy {
             action: ScanAction::None,
         },
         memory: 64 << 10,
+        history: History {
+            keep: Duration::from_secs(90 * 86_400),
+            rows: 1000,
+        },
         gates,
         knocks,
     }

@@ -47,7 +47,18 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["model", "sys::clock", "sys::packet", "sys::ready"],
     ),
     ("resolver", &["model"]),
-    ("store", &["model", "engine::TrustEdit"]),
+    (
+        "store",
+        &[
+            "model",
+            "engine::Everything",
+            "engine::Kept",
+            "engine::Memo",
+            "engine::Record",
+            "engine::TrustEdit",
+            "engine::What",
+        ],
+    ),
     (
         "control",
         &["model", "engine::Command", "engine::Flush", "engine::Who"],

@@ -48,6 +48,15 @@ pub enum Asked {
         /// Where; empty is everywhere.
         gates: Vec<GateName>,
     },
+    /// What happened.
+    History {
+        /// To addresses of these; empty is to everybody.
+        nets: Vec<IpNet>,
+        /// Where; empty is everywhere.
+        gates: Vec<GateName>,
+        /// The latest so many.
+        limit: Option<u32>,
+    },
     /// Whether the daemon answers.
     Ping,
     /// Read the policy and the whitelist again.
@@ -111,6 +120,15 @@ impl Request {
                     .collect::<Result<_, _>>()?,
                 gates,
             },
+            Verb::History => Asked::History {
+                nets: self
+                    .args
+                    .iter()
+                    .map(|text| self.net(text))
+                    .collect::<Result<_, _>>()?,
+                gates,
+                limit: self.limit,
+            },
             _ => {
                 if let Some(text) = self.args.first() {
                     return Err(Refusal::Surplus {
@@ -125,7 +143,7 @@ impl Request {
 
     /// Refuses options that would be silently without effect.
     fn check_options(&self) -> Result<(), Refusal> {
-        use Verb::{Accept, Drop, Open, Ping, Reload, Status, Teardown, Trust, Untrust};
+        use Verb::{Accept, Drop, History, Open, Ping, Reload, Status, Teardown, Trust, Untrust};
         let verb = self.verb;
         let wrong = [
             (
@@ -136,6 +154,7 @@ impl Request {
                 "--gate",
                 !self.gates.is_empty() && matches!(verb, Status | Ping | Reload | Teardown),
             ),
+            ("--limit", self.limit.is_some() && verb != History),
             ("--comment", self.comment.is_some() && verb != Trust),
             (
                 "--runtime",

@@ -45,6 +45,8 @@ pub enum Verb {
     Status,
     /// What the kernel holds.
     List,
+    /// What happened.
+    History,
     /// Whether the daemon answers.
     Ping,
     /// Read the policy and the whitelist again.
@@ -55,7 +57,7 @@ pub enum Verb {
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Verb; 13] = [
+    pub const ALL: [Verb; 14] = [
         Verb::Accept,
         Verb::Drop,
         Verb::Trust,
@@ -66,6 +68,7 @@ impl Verb {
         Verb::Close,
         Verb::Status,
         Verb::List,
+        Verb::History,
         Verb::Ping,
         Verb::Reload,
         Verb::Teardown,
@@ -84,6 +87,7 @@ impl Verb {
             Verb::Close => "close",
             Verb::Status => "status",
             Verb::List => "list",
+            Verb::History => "history",
             Verb::Ping => "ping",
             Verb::Reload => "reload",
             Verb::Teardown => "teardown",
@@ -92,7 +96,7 @@ impl Verb {
 
     /// Whether it only looks. Everything else is for root.
     pub const fn only_reads(self) -> bool {
-        matches!(self, Verb::Status | Verb::List | Verb::Ping)
+        matches!(self, Verb::Status | Verb::List | Verb::History | Verb::Ping)
     }
 }
 
@@ -125,6 +129,9 @@ pub struct Request {
     /// Until reboot, without touching the whitelist file.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub runtime: bool,
+    /// The latest so many (`history`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
     /// Past the safety rules.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
@@ -145,6 +152,7 @@ impl Request {
             lifetime: None,
             comment: None,
             runtime: false,
+            limit: None,
             force: false,
         }
     }
@@ -226,7 +234,7 @@ impl Response {
     }
 }
 
-/// What `status` and `list` answer with.
+/// What `status`, `list` and `history` answer with.
 ///
 /// The daemon serializes the typed variants as they are, so that a hundred thousand members never
 /// become a tree of JSON values in its memory; the client reads all of them as `Json`.
@@ -242,6 +250,11 @@ pub enum Data {
     List {
         /// In any order.
         entries: Vec<ListEntry>,
+    },
+    /// The answer to `history`.
+    History {
+        /// The latest last.
+        entries: Vec<HistoryEntry>,
     },
     /// Anything else, or what a client received.
     Json(Value),
@@ -280,6 +293,8 @@ pub struct Status {
     pub knocks: Vec<KnockStatus>,
     /// Each knock port, in ascending order.
     pub ports: Vec<PortStatus>,
+    /// What somebody else has changed and was put back.
+    pub repairs: RepairStatus,
     /// What came in, since the daemon started.
     pub packets: PacketStatus,
     /// Records of what sources have knocked.
@@ -288,6 +303,21 @@ pub struct Status {
     pub scheduling: String,
     /// What connection tracking is spared.
     pub untracked: UntrackedStatus,
+    /// Things that happened and are in no history, because they were too many at once; since the
+    /// daemon started.
+    pub history_left_out: u64,
+}
+
+/// Repairs of what somebody else has changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RepairStatus {
+    /// How many, since the daemon started.
+    pub total: u64,
+    /// Whole seconds since the last one.
+    pub last_s_ago: Option<u64>,
+    /// What was missing or altered then.
+    pub last: String,
 }
 
 /// How often a knock was completed.
@@ -376,6 +406,26 @@ pub struct GateStatus {
     pub open: bool,
     /// How long it still does, in whole seconds; null if it does not, or has no end.
     pub open_expires_in_s: Option<u64>,
+}
+
+/// Something that happened, as `history` shows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HistoryEntry {
+    /// When, in UTC (RFC 3339).
+    pub time: String,
+    /// `accepted`, `banned` and so on.
+    pub what: String,
+    /// Where; null is everywhere, or nowhere in particular.
+    pub gate: Option<String>,
+    /// To whom: an address or a network.
+    pub address: Option<String>,
+    /// The knock's name, or who asked for it.
+    pub reason: String,
+    /// Until when it was to hold, in UTC; null where it has no end, or is over at once.
+    pub until: Option<String>,
+    /// What else there is to say.
+    pub note: String,
 }
 
 /// A member of a chain, as `list` shows it: `gate`, `chain` (`ssh_filter`), `address`,

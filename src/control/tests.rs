@@ -239,6 +239,14 @@ fn requests_become_commands_of_the_engine() {
     );
     for (verb, expected) in [
         (Verb::Status, Asked::Status),
+        (
+            Verb::History,
+            Asked::History {
+                nets: vec![],
+                gates: vec![],
+                limit: None,
+            },
+        ),
         (Verb::Ping, Asked::Ping),
         (Verb::Reload, Asked::Reload),
         (Verb::Teardown, Asked::Teardown),
@@ -295,7 +303,8 @@ fn every_verb_reads_back_as_typed() {
         assert_eq!(Request::decode(&line), Ok(request(verb, &["a"])));
     }
     let readers: Vec<_> = Verb::ALL.iter().filter(|verb| verb.only_reads()).collect();
-    assert_eq!(readers, [&Verb::Status, &Verb::List, &Verb::Ping]);
+    let expected = [Verb::Status, Verb::List, Verb::History, Verb::Ping];
+    assert_eq!(readers, expected.each_ref());
 }
 
 #[test]

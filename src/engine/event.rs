@@ -45,6 +45,8 @@ pub enum Event {
     RuntimeTrust(Vec<(Option<GateName>, IpNet, String)>),
     /// Members found in the kernel at start.
     Adopt(Vec<Member>),
+    /// Members that the store remembers, at start.
+    Restore(Vec<super::Kept>),
     /// Members that the kernel holds now: acceptances at gates with `once` that are not among
     /// them have been used up.
     Held(Vec<(GateName, Chain, IpNet)>),

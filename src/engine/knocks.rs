@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use super::ledger::{Grant, MOST_ACCEPTED};
 use super::out::Out;
 use super::trust::Runtime;
-use super::{EVERYBODY, Engine, SCAN_GUARD, shown};
+use super::{EVERYBODY, Engine, Record, SCAN_GUARD, What, shown};
 use crate::model::{Chain, Deadline, KnockName, Lifetime, canonical, host_net, net_of_prefix};
 use crate::policy::{Knock, KnockAction, ScanAction};
 
@@ -34,6 +34,13 @@ impl Engine {
         for gate in gates {
             let ban = self.ledgers[gate].banned().lookup(host_net(source));
             if let Some(ban) = ban.map(|(net, _)| net) {
+                self.record_cheap(out.now, |engine| {
+                    let gate = &engine.policy.gates[gate].name;
+                    let refused = Record::new(What::Refused, name.as_str());
+                    refused
+                        .of(gate, host_net(source))
+                        .saying(format!("{} is banned", shown(ban)))
+                });
                 self.log(out, |engine| {
                     let gate = &engine.policy.gates[gate].name;
                     let ban = shown(ban);
@@ -55,6 +62,8 @@ impl Engine {
             KnockAction::Open => self.open_by_knock(gate, source, name, knock.lifetime, out),
             KnockAction::Close => {
                 if self.close_gate(gate, out) {
+                    let closed = Record::new(What::Closed, name.as_str()).to(host_net(source));
+                    self.record(closed.at(&self.policy.gates[gate].name.clone()));
                     self.log(out, |engine| {
                         let gate = &engine.policy.gates[gate].name;
                         format!("{source}: {name}: {gate} is no longer open to everybody")
@@ -75,6 +84,9 @@ impl Engine {
         } else {
             self.unlogged.0 += 1;
         }
+        self.record_cheap(out.now, |_| {
+            Record::new(What::Swept, SCAN_GUARD).to(host_net(source))
+        });
         if self.policy.scan_guard.action == ScanAction::Drop {
             let every: Vec<usize> = (0..self.policy.gates.len()).collect();
             self.ban_at(&every, source, SCAN_GUARD, None, out);
@@ -94,15 +106,26 @@ impl Engine {
         for &gate in gates {
             match self.bannable(gate, source) {
                 Ok(net) => bans.push((gate, net)),
-                Err(protection) => self.log(out, |engine| {
-                    let gate = &engine.policy.gates[gate].name;
-                    format!("{source}: {why}: not banned at {gate}: {protection}")
-                }),
+                Err(protection) => {
+                    self.record_cheap(out.now, |engine| {
+                        let gate = &engine.policy.gates[gate].name;
+                        let refused = Record::new(What::Refused, why).of(gate, host_net(source));
+                        refused.saying(format!("not banned: {protection}"))
+                    });
+                    self.log(out, |engine| {
+                        let gate = &engine.policy.gates[gate].name;
+                        format!("{source}: {why}: not banned at {gate}: {protection}")
+                    });
+                }
             }
         }
         // Only what is written counts: whoever is protected must not use up others' bans.
         if !bans.is_empty() && !self.bans.take(out.now) {
             self.refused_bans += 1;
+            self.record_cheap(out.now, |_| {
+                let refused = Record::new(What::Refused, why).to(host_net(source));
+                refused.saying("not banned: more than 10 bans a second by knock")
+            });
             self.log(out, |_| {
                 format!("{source}: {why}: not banned: more than 10 bans a second by knock")
             });
@@ -136,6 +159,11 @@ impl Engine {
         let net = net_of_prefix(source, rules.ipv6_prefix);
         let held = self.ledgers[gate].accepted().get(net);
         if held.is_none() && self.ledgers[gate].accepted().len() >= MOST_ACCEPTED {
+            self.record_cheap(out.now, |engine| {
+                let gate = &engine.policy.gates[gate].name;
+                let refused = Record::new(What::Refused, name.as_str()).of(gate, net);
+                refused.saying(format!("not accepted: {MOST_ACCEPTED} already are"))
+            });
             self.log(out, |engine| {
                 let gate = &engine.policy.gates[gate].name;
                 format!("{source}: {name}: not accepted at {gate}: {MOST_ACCEPTED} already are")
@@ -152,6 +180,8 @@ impl Engine {
             },
         };
         out.put(&rules.name, Chain::Filter, net, &grant);
+        let accepted = Record::new(What::Accepted, name.as_str()).of(&rules.name, net);
+        self.record(accepted.until(grant.deadline));
         self.ledgers[gate].accept(net, grant);
         self.log(out, |engine| {
             let gate = &engine.policy.gates[gate].name;
@@ -178,6 +208,8 @@ impl Engine {
         {
             grant = held.grant.clone();
         }
+        let banned = Record::new(What::Banned, why).of(&self.policy.gates[gate].name, net);
+        self.record(banned.until(grant.deadline));
         self.ban(gate, net, grant, true, out);
         self.log(out, |engine| {
             let gate = &engine.policy.gates[gate].name;
@@ -203,6 +235,9 @@ impl Engine {
         if opened.is_none_or(|held| held.deadline < lifetime.deadline(out.now)) {
             self.open_gate(gate, name.as_str(), Some(lifetime), out);
         }
+        let opened = Record::new(What::Opened, name.as_str()).to(host_net(source));
+        let opened = opened.at(&self.policy.gates[gate].name);
+        self.record(opened.until(lifetime.deadline(out.now)));
         self.log(out, |engine| {
             let gate = &engine.policy.gates[gate].name;
             format!("{source}: {name}: {gate} is open to everybody for {lifetime}")
@@ -218,6 +253,9 @@ impl Engine {
             stored: false,
         };
         self.trust_at_runtime(Some(&[gate]), host_net(source), &runtime, out);
+        let trusted = Record::new(What::Trusted, name.as_str());
+        let trusted = trusted.of(&self.policy.gates[gate].name, host_net(source));
+        self.record(trusted.saying("until the daemon restarts"));
         self.log(out, |engine| {
             let gate = &engine.policy.gates[gate].name;
             format!("{source}: {name}: trusted at {gate} until the daemon restarts")
@@ -225,7 +263,9 @@ impl Engine {
     }
 
     fn flush_by_knock(&mut self, gate: usize, source: IpAddr, name: &KnockName, out: &mut Out) {
-        if self.withdraw(gate, source, out).is_some() {
+        if let Some(net) = self.withdraw(gate, source, out) {
+            let withdrawn = Record::new(What::Withdrawn, name.as_str());
+            self.record(withdrawn.of(&self.policy.gates[gate].name, net));
             self.log(out, |engine| {
                 let gate = &engine.policy.gates[gate].name;
                 format!("{source}: {name}: acceptance at {gate} withdrawn")
@@ -258,6 +298,8 @@ impl Engine {
         if let Some(evicted) = ledger.ban(net, grant, by_knock) {
             self.evicted_bans += 1;
             out.remove(&name, Chain::Banned, evicted);
+            let evicted = Record::new(What::Evicted, "too many bans by knock").of(&name, evicted);
+            self.journal.push(evicted);
         }
         let ended: Vec<IpNet> = ledger
             .accepted()
@@ -267,6 +309,8 @@ impl Engine {
         for inner in ended {
             ledger.withdraw(inner);
             out.remove(&name, Chain::Filter, inner);
+            let withdrawn = Record::new(What::Withdrawn, "banned").of(&name, inner);
+            self.journal.push(withdrawn);
         }
     }
 

@@ -38,6 +38,15 @@ pub(super) struct Ledger {
     deadlines: BTreeSet<(Time, Chain, IpNet)>,
     by_knock: BTreeMap<u64, IpNet>,
     next_order: u64,
+    /// What is another since it was last asked for.
+    changed: BTreeSet<(Chain, IpNet)>,
+}
+
+impl Ban {
+    /// Its place among the bans by knock; `None` is a ban by hand.
+    pub(super) fn order(&self) -> Option<u64> {
+        self.order
+    }
 }
 
 impl Ledger {
@@ -56,6 +65,7 @@ impl Ledger {
     pub(super) fn accept(&mut self, net: IpNet, grant: Grant) {
         self.withdraw(net);
         self.schedule(grant.deadline, Chain::Filter, net);
+        self.changed.insert((Chain::Filter, net));
         self.accepted.insert(net, grant);
     }
 
@@ -88,6 +98,7 @@ impl Ledger {
 
     pub(super) fn withdraw(&mut self, net: IpNet) -> Option<Grant> {
         let old = self.accepted.remove(net)?;
+        self.changed.insert((Chain::Filter, net));
         self.unschedule(old.deadline, Chain::Filter, net);
         Some(old)
     }
@@ -95,11 +106,13 @@ impl Ledger {
     pub(super) fn open(&mut self, grant: Grant) {
         self.close();
         self.schedule(grant.deadline, Chain::Filter, super::EVERYBODY[0]);
+        self.changed.insert((Chain::Filter, super::EVERYBODY[0]));
         self.open = Some(grant);
     }
 
     pub(super) fn close(&mut self) -> Option<Grant> {
         let old = self.open.take()?;
+        self.changed.insert((Chain::Filter, super::EVERYBODY[0]));
         self.unschedule(old.deadline, Chain::Filter, super::EVERYBODY[0]);
         Some(old)
     }
@@ -115,6 +128,7 @@ impl Ledger {
             self.by_knock.insert(self.next_order, net);
             self.next_order
         });
+        self.changed.insert((Chain::Banned, net));
         self.banned.insert(net, Ban { grant, order });
         if self.by_knock.len() <= MOST_BANS_BY_KNOCK {
             return None;
@@ -124,8 +138,27 @@ impl Ledger {
         Some(oldest)
     }
 
+    /// Takes a ban over from before the restart, unless a longer one holds. One by knock keeps its
+    /// place, so that what is remembered of it stays true.
+    pub(super) fn restore_ban(&mut self, net: IpNet, grant: Grant, order: Option<u64>) {
+        let held = self.banned.get(net);
+        if held.is_some_and(|ban| ban.grant.deadline >= grant.deadline) {
+            return;
+        }
+        if let Some(order) = order.filter(|order| *order > self.next_order) {
+            self.next_order = order - 1;
+        }
+        self.ban(net, grant, order.is_some());
+    }
+
+    /// What is another since the last call.
+    pub(super) fn take_changed(&mut self) -> BTreeSet<(Chain, IpNet)> {
+        std::mem::take(&mut self.changed)
+    }
+
     pub(super) fn lift(&mut self, net: IpNet) -> Option<Ban> {
         let old = self.banned.remove(net)?;
+        self.changed.insert((Chain::Banned, net));
         self.unschedule(old.grant.deadline, Chain::Banned, net);
         if let Some(order) = old.order {
             self.by_knock.remove(&order);

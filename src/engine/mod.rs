@@ -11,6 +11,7 @@ mod commands;
 mod event;
 mod knocks;
 mod ledger;
+mod memo;
 mod out;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,8 @@ use crate::policy::Policy;
 
 pub use event::{Action, Command, Event, Flush, Log, LogLevel, Outcome, TrustEdit, Who};
 use ledger::{Grant, Ledger};
+use memo::Journal;
+pub use memo::{Everything, Kept, Memo, News, Record, What};
 use out::Out;
 use trust::Runtime;
 pub use views::{GateView, KnockView};
@@ -61,6 +64,7 @@ pub struct Engine {
     evicted_bans: u64,
     /// Since the last line that said so, and before that.
     unlogged: (u64, u64),
+    journal: Journal,
 }
 
 impl Engine {
@@ -80,6 +84,7 @@ impl Engine {
             refused_bans: 0,
             evicted_bans: 0,
             unlogged: (0, 0),
+            journal: Journal::new(),
         }
     }
 
@@ -101,6 +106,10 @@ impl Engine {
             Event::Relisted(nets) => self.relisted(&nets, &mut out),
             Event::RuntimeTrust(entries) => self.restore_runtime(entries, &mut out),
             Event::Adopt(members) => self.adopt(members, &mut out),
+            Event::Restore(kept) => {
+                self.restore(kept, now);
+                out.install();
+            }
             Event::Held(members) => self.forget_used_up(&members),
             Event::OwnAddresses(addresses) => self.set_own(addresses, &mut out),
             Event::GateAddresses(addresses) => {
@@ -136,6 +145,7 @@ impl Engine {
             }
         }
         for (gate, chain, net) in over {
+            self.record(Record::new(What::Expired, chain.suffix()).of(&gate, net));
             self.log(out, |_| match chain {
                 Chain::Banned => format!("{gate}: the ban of {} is over", shown(net)),
                 _ if net.prefix_len() == 0 => {
@@ -183,6 +193,8 @@ impl Engine {
             for &hole in holes {
                 let (lifted, put) = ledger.carve(hole);
                 for net in lifted {
+                    let unbanned = Record::new(What::Unbanned, "protected").of(&gate.name, net);
+                    self.journal.push(unbanned);
                     out.remove(&gate.name, Chain::Banned, net);
                 }
                 for (net, grant) in put {
@@ -206,6 +218,11 @@ impl Engine {
                 &member.reason
             };
             let mut deadline = member.remaining.deadline(out.now);
+            if member.chain != Chain::Trusted {
+                let adopted = Record::new(What::Adopted, reason).of(&gate.name, member.net);
+                let adopted = adopted.saying(member.chain.suffix()).until(deadline);
+                self.journal.push(adopted);
+            }
             match member.chain {
                 Chain::Trusted => {}
                 Chain::Filter => {
@@ -219,8 +236,7 @@ impl Engine {
                     self.ledgers[index].adopt_acceptance(member.net, gate.ipv6_prefix, grant);
                 }
                 Chain::Banned => {
-                    let by_knock = reason == SCAN_GUARD
-                        || self.policy.knocks.iter().any(|k| k.name.as_str() == reason);
+                    let by_knock = self.is_knock(reason);
                     let grant = Grant {
                         deadline,
                         reason: reason.to_owned(),
@@ -250,6 +266,8 @@ impl Engine {
             let used: Vec<IpNet> = ledger.accepted().iter().map(|(net, _)| net).collect();
             for net in used.into_iter().filter(|net| !held.contains(net)) {
                 ledger.withdraw(net);
+                let record = Record::new(What::UsedUp, "once").of(&gate.name, net);
+                self.journal.push(record);
             }
         }
     }
@@ -273,6 +291,9 @@ impl Engine {
                 None => Ledger::default(),
             })
             .collect();
+        for gone in old.into_keys() {
+            self.journal.gate_is_gone(gone);
+        }
         self.fired
             .retain(|name, _| policy.knocks.iter().any(|knock| knock.name == *name));
         let old_policy = std::mem::replace(&mut self.policy, policy);

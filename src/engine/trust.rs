@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use super::event::TrustEdit;
 use super::ledger::{Grant, without};
 use super::out::Out;
-use super::{Engine, shown};
+use super::{Engine, Record, What, shown};
 use crate::model::{Chain, Deadline, GateName, NetMap, canonical_net, host_net};
 
 /// Trust given at run time.
@@ -134,6 +134,12 @@ impl Engine {
             .iter()
             .filter(|(net, _)| self.whitelist.get(*net).is_none());
         let come: Vec<(IpNet, String)> = come.map(|(net, why)| (net, why.clone())).collect();
+        for (net, why) in &come {
+            self.record(Record::new(What::Trusted, why).to(*net).by_hand());
+        }
+        for net in &gone {
+            self.record(Record::new(What::Untrusted, "whitelist").to(*net).by_hand());
+        }
         self.edit_whitelist(come, &gone, out);
         // The reasons of entries that stay may be others.
         self.whitelist = new;
@@ -310,6 +316,8 @@ impl Engine {
         let (lifted, put) = self.ledgers[gate].carve(net);
         for ban in lifted {
             out.remove(&name, Chain::Banned, ban);
+            let unbanned = Record::new(What::Unbanned, "trusted").of(&name, ban);
+            self.journal.push(unbanned);
             out.info(format!(
                 "{name}: the ban of {} ends: {} is trusted",
                 shown(ban),
@@ -346,6 +354,9 @@ impl Engine {
         self.ledgers[gate].withdrawn.insert(net, ());
         self.settle_withheld(&before, out);
         let name = &self.policy.gates[gate].name;
+        let untrusted = Record::new(What::Untrusted, "banned by force").of(name, net);
+        self.journal
+            .push(untrusted.saying("until restart").by_hand());
         out.warn(format!(
             "{name}: trust in {} is withdrawn until restart",
             shown(net)

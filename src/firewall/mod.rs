@@ -5,10 +5,14 @@ pub mod choose;
 mod desired;
 pub mod foreign;
 pub mod iptables;
+mod lacking;
 pub mod memory;
 pub mod nftables;
+pub mod watch;
 
 pub use desired::{Change, Desired, GateRules, Member};
+
+use watch::Removed;
 
 use std::fmt;
 
@@ -139,6 +143,17 @@ pub struct Observed {
     pub originals: Vec<GateName>,
 }
 
+/// The part of a look at the rules that takes its time, and needs nobody else's.
+pub type Rest = Box<dyn FnOnce() -> Result<Vec<String>, FirewallError> + Send>;
+
+/// A look at the rules: what is missing or altered.
+pub enum Look {
+    /// All of it.
+    Whole(Vec<String>),
+    /// So far; the rest asks programs, and may do so on another thread.
+    Begun(Vec<String>, Rest),
+}
+
 /// A kernel firewall. All calls block, for microseconds.
 pub trait Backend {
     /// Which one it is.
@@ -195,6 +210,53 @@ pub trait Backend {
     /// before, and holds over later installations; what an earlier daemon has left goes. Where it
     /// fails nothing has changed, and it is no more than a pity.
     fn untrack(&mut self, ports: &[KnockPort]) -> Result<(), FirewallError>;
+
+    /// What is not as it should be and no installation mends.
+    fn complaints(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// From the next installation on the rules are to be ours alone, so that nobody else's flush
+    /// or delete reaches them, or not. Where that cannot be had, `complaints` says so.
+    fn own(&mut self, alone: bool) {
+        let _ = alone;
+    }
+
+    /// As `verify`, but without complaints, and for callers that must not wait: what takes its
+    /// time is left to them.
+    fn look(&mut self) -> Result<Look, FirewallError> {
+        self.verify().map(Look::Whole)
+    }
+
+    /// The members of `desired` that somebody else has taken out, a line each and not too many.
+    /// Acceptances that a gate with `once` has used up are not missed, nor what ends within
+    /// seconds. Where `removed` says who was taken out, nobody else is looked for.
+    fn lacking(
+        &mut self,
+        desired: &Desired,
+        removed: &Removed,
+    ) -> Result<Vec<String>, FirewallError> {
+        let _ = removed;
+        let held = self.observe()?.unwrap_or_default().members;
+        Ok(lacking::among(desired, &held))
+    }
+
+    /// The netlink port from which its changes of nf_tables come, for whoever watches those of
+    /// others.
+    fn port(&self) -> Option<u32> {
+        None
+    }
+
+    /// Whether somebody has to `glance` now and then, since the kernel tells nobody of changes.
+    fn must_glance(&self) -> bool {
+        false
+    }
+
+    /// A look that costs microseconds: whether something may have changed since the last one, so
+    /// that a closer one is worth it.
+    fn glance(&mut self) -> Result<bool, FirewallError> {
+        Ok(false)
+    }
 
     /// Removes everything of ours. Nothing there is no error.
     fn teardown(&mut self) -> Result<(), FirewallError>;

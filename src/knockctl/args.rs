@@ -11,7 +11,7 @@ use crate::control::{DEFAULT_SOCKET, Request, Verb};
     version,
     after_help = "Exit status: 0 done, or nothing to do; 1 failed; 2 bad arguments; 3 knockd is not \
 running;\n4 refused by a safety rule (--force); 5 running, but degraded.\n\nRoot may do everything, \
-members of the group knockd may use status, list and ping."
+members of the group knockd may use status, list, history and ping."
 )]
 pub(super) struct Arguments {
     /// The control socket of knockd
@@ -137,6 +137,17 @@ pub(super) enum Command {
         #[command(flatten)]
         gates: Gates,
     },
+    /// Show what happened: who was accepted, banned, refused, and by whom
+    History {
+        /// Only to these addresses or networks
+        #[arg(value_name = "IP")]
+        addresses: Vec<String>,
+        /// The latest so many, at most 10000 [default: 100]
+        #[arg(short = 'n', long, value_name = "N")]
+        limit: Option<u32>,
+        #[command(flatten)]
+        gates: Gates,
+    },
     /// Ask whether knockd answers
     Ping,
     /// Have knockd read its policy and whitelist again
@@ -198,6 +209,14 @@ impl Command {
             },
             Command::Close { gates } => of(Verb::Close, &[], gates),
             Command::List { kinds, gates } => of(Verb::List, kinds, gates),
+            Command::History {
+                addresses,
+                limit,
+                gates,
+            } => Request {
+                limit: *limit,
+                ..of(Verb::History, addresses, gates)
+            },
             Command::Status => Request::new(Verb::Status, [""; 0]),
             Command::Ping => Request::new(Verb::Ping, [""; 0]),
             Command::Reload => Request::new(Verb::Reload, [""; 0]),

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod history;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -113,6 +114,7 @@ impl Answer {
         }
         match (&self.data, self.verb) {
             (Some(data), Verb::Status) => show::status(out, data, terminal),
+            (Some(data), Verb::History) => history::table(out, data, terminal),
             (Some(data), Verb::List) => show::list(out, data, terminal),
             (Some(data), _) => writeln!(out, "{data:#}"),
             (None, Verb::Ping) if self.code == 0 && self.done.is_empty() => {

@@ -90,6 +90,16 @@ pub(super) fn status(out: &mut impl Write, data: &Value, terminal: bool) -> io::
     }
     writeln!(out, "backend  {backend}")?;
     writeln!(out, "uptime   {}", time_left(Some(status.uptime_s)))?;
+    let repairs = &status.repairs;
+    if repairs.total > 0 {
+        let ago = time_left(repairs.last_s_ago);
+        let last = clean(&repairs.last);
+        writeln!(
+            out,
+            "repairs  {} (the last {ago} ago: {last})",
+            repairs.total
+        )?;
+    }
     for (name, value) in [("policy ", &status.policy), ("version", &status.version)] {
         if !value.is_empty() {
             writeln!(out, "{name}  {}", clean(value))?;
@@ -176,7 +186,7 @@ fn time_left(seconds: Option<u64>) -> String {
         .to_string()
 }
 
-fn new_table<const N: usize>(terminal: bool, header: [&str; N]) -> Table {
+pub(super) fn new_table<const N: usize>(terminal: bool, header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(if terminal {
         presets::UTF8_HORIZONTAL_ONLY
@@ -198,7 +208,7 @@ fn align_right(table: &mut Table, columns: &[usize]) {
     }
 }
 
-fn print(out: &mut impl Write, table: &Table) -> io::Result<()> {
+pub(super) fn print(out: &mut impl Write, table: &Table) -> io::Result<()> {
     for line in table.lines() {
         writeln!(out, "{}", line.trim_end())?;
     }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
@@ -10,6 +11,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use crate::model::Time;
 use crate::sys::ready::Ready;
 
+use super::daemon::now;
 use super::start::StartError;
 
 /// The timer.
@@ -48,12 +50,12 @@ impl Alarm {
         match deadline {
             // Further off than the kernel can count is never.
             Some(Time(nanos)) if i64::try_from(nanos).is_ok() => {
-                // A timer set to 0 is one that is switched off.
-                let at = std::time::Duration::from_nanos(nanos.max(1));
-                let once = Expiration::OneShot(TimeSpec::from_duration(at));
-                self.timer
-                    .set(once, TimerSetTimeFlags::TFD_TIMER_ABSTIME)
-                    .map_err(failed)
+                // Relative: libfaketime takes every absolute time for one of the wall clock. A
+                // timer set to 0 is one that is switched off.
+                let left = Time(nanos).since(now()).max(Duration::from_nanos(1));
+                let once = Expiration::OneShot(TimeSpec::from_duration(left));
+                let relative = TimerSetTimeFlags::empty();
+                self.timer.set(once, relative).map_err(failed)
             }
             _ => self.timer.unset().map_err(failed),
         }
@@ -71,14 +73,9 @@ impl Alarm {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
-    use crate::sys::clock;
-
-    fn now() -> Time {
-        Time(clock::boottime())
-    }
 
     fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
         let runtime = tokio::runtime::Builder::new_current_thread()

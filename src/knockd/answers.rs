@@ -82,7 +82,7 @@ fn put_together(
 }
 
 /// Whether the parts, which do not overlap, make up the whole network.
-fn covered(parts: &NetMap<()>, net: IpNet) -> bool {
+pub(super) fn covered(parts: &NetMap<()>, net: IpNet) -> bool {
     if parts.lookup(net).is_some() {
         return true;
     }

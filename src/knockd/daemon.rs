@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
 use crate::capture::{Capture, CaptureError, Drained};
-use crate::engine::{Action, Engine, Event, LogLevel, Outcome};
+use crate::engine::{Action, Engine, Event, LogLevel, Outcome, Record, What};
 use crate::firewall::choose;
 use crate::firewall::foreign::Foreign;
 use crate::firewall::{Backend, Change, FirewallError};
@@ -24,6 +24,7 @@ use crate::policy::Policy;
 use crate::resolver::{self, Resolver};
 use crate::sys::clock;
 
+use super::drift::Drift;
 use super::force::put_in_force;
 use super::memory::{Memory, Written};
 use super::pace::Scheduling;
@@ -46,6 +47,8 @@ pub(super) struct Daemon {
     pub(super) scope: Scope,
     pub(super) firewall: Box<dyn Backend>,
     pub(super) backend_reason: String,
+    /// Who else changes our rules.
+    pub(super) drift: Drift,
     /// Looks at the firewalls of others.
     pub(super) foreign: Option<Foreign>,
     pub(super) capture: Capture,
@@ -207,8 +210,10 @@ impl Daemon {
             }
         }
         // Where rules are missing, members alone would be no help.
-        install |=
-            !changes.is_empty() && self.retry.is_none() && self.problems.get(RULES).is_some();
+        install |= !changes.is_empty()
+            && self.retry.is_none()
+            && self.problems.get(RULES).is_some()
+            && self.held_back().is_none();
         let written = if install {
             self.install()
         } else if changes.is_empty() {
@@ -216,6 +221,12 @@ impl Daemon {
         } else {
             self.apply(&changes)
         };
+        let news = self.engine.take_news();
+        let to_wait = reply.is_some() && !news.memos.is_empty();
+        self.memory.news(news);
+        if to_wait {
+            self.unwritten.push(self.memory.written());
+        }
         for action in rest {
             match action {
                 Action::Store(edit) => self.unwritten.push(self.memory.trust(edit)),
@@ -244,20 +255,32 @@ impl Daemon {
         reply
     }
 
+    /// Has all that holds written, in place of what is remembered.
+    pub(super) fn remember_everything(&mut self) {
+        // What is new is part of it; what happened is not.
+        self.memory.news(self.engine.take_news());
+        self.memory.everything(self.engine.everything());
+    }
+
     /// Writes changes. Somebody may have removed what they belong to; what is desired is known then,
     /// but installing takes its time, so it is not tried again with every packet.
     fn apply(&mut self, changes: &[Change]) -> Result<(), FirewallError> {
         match self.firewall.apply(changes) {
-            Err(error) if self.retry.is_none() => {
+            Err(error) if self.retry.is_none() && self.held_back().is_none() => {
                 warn!("{error}; installing everything anew");
-                self.install()
+                let missing = self.firewall.verify().unwrap_or_default();
+                self.install()?;
+                if !missing.is_empty() {
+                    self.repaired(missing.join(", "));
+                }
+                Ok(())
             }
             result => result,
         }
     }
 
     /// When to try again what could not be written: soon, then less and less often.
-    fn next_retry(&self) -> (Time, Duration) {
+    pub(super) fn next_retry(&self) -> (Time, Duration) {
         let pause = self
             .retry
             .map_or(FIRST_RETRY, |(_, pause)| (pause * 2).min(LAST_RETRY));
@@ -267,14 +290,23 @@ impl Daemon {
     /// When something is due, if nothing happens before.
     pub(super) fn due(&self) -> Option<Time> {
         let retry = self.retry.map(|(at, _)| at);
-        self.engine.next_deadline().into_iter().chain(retry).min()
+        let deadline = self.engine.next_deadline();
+        [deadline, retry, self.drift.due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does what is due.
     pub(super) fn tick(&mut self) {
         self.handle(Event::Tick);
-        if self.retry.is_some_and(|(at, _)| at <= now()) {
-            self.perform(vec![Action::Install]);
+        self.mind_rules();
+        match self.retry {
+            Some((at, pause)) if at <= now() => match self.held_back() {
+                Some(then) => self.retry = Some((then, pause)),
+                None => drop(self.perform(vec![Action::Install])),
+            },
+            _ => {}
         }
     }
 
@@ -302,32 +334,6 @@ impl Daemon {
         Ok(())
     }
 
-    /// Compares the kernel's rules with what was written; `status` says what is wrong with them.
-    pub(super) fn verify_rules(&mut self) {
-        let rules = match self.firewall.verify() {
-            Ok(faults) if faults.is_empty() => None,
-            Ok(faults) => Some(format!(
-                "rules are missing or altered: {}",
-                faults.join(", ")
-            )),
-            Err(error) => Some(error.to_string()),
-        };
-        self.problems.set(RULES, rules);
-    }
-
-    /// Puts back what somebody else has removed or altered.
-    pub(super) fn keep_rules(&mut self) {
-        self.verify_rules();
-        if self.problems.get(RULES).is_none() {
-            return;
-        }
-        self.perform(vec![Action::Install]);
-        if self.problems.get(FIREWALL).is_none() {
-            info!("the rules are as they should be again");
-            self.verify_rules();
-        }
-    }
-
     /// Stops: the kernel goes on enforcing, or acceptances are withdrawn, as the policy says.
     pub(super) fn stop(&mut self) {
         use crate::engine::{Command, Flush, Who};
@@ -341,6 +347,11 @@ impl Daemon {
                 who: Who("on_stop".into()),
                 command,
             });
+        }
+        self.memory.record(Record::new(What::Stopped, "told to"));
+        if self.memory.is_incomplete() {
+            // The last chance.
+            self.remember_everything();
         }
         info!("shutting down");
     }

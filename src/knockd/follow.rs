@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use tracing::{debug, info, warn};
 
-use crate::engine::Event;
+use crate::engine::{Event, Record, What};
 use crate::model::Proto;
 use crate::resolver;
 use crate::sessions;
@@ -98,6 +98,9 @@ impl Daemon {
 
     /// A name has other addresses, or none.
     pub(super) fn name_changed(&mut self, event: resolver::Event) {
+        let (resolver::Event::Resolved { name, .. } | resolver::Event::Failed { name, .. }) =
+            &event;
+        let whose = name.clone();
         let change = match event {
             resolver::Event::Resolved {
                 name,
@@ -129,6 +132,12 @@ impl Daemon {
             }
         };
         if let Some(change) = change {
+            let come = change.add.iter().map(|(net, _)| (What::Trusted, net));
+            let gone = change.remove.iter().map(|net| (What::Untrusted, net));
+            for (what, net) in come.chain(gone) {
+                let record = Record::new(what, "name service").to(*net);
+                self.memory.record(record.saying(whose.as_str()));
+            }
             self.handle(Event::WhitelistEdit {
                 add: change.add,
                 remove: change.remove,

@@ -21,6 +21,7 @@ pub(super) fn put_in_force(
     firewall: &mut dyn Backend,
     engine: &mut Engine,
 ) -> Result<Desired, FirewallError> {
+    firewall.own(engine.policy().firewall.owner);
     let mut desired = engine.desired(now());
     let missing = firewall.missing(&desired)?;
     let sessions = open_sessions(missing, &desired);

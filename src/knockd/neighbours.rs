@@ -4,7 +4,7 @@ use std::fs;
 
 use nix::net::if_::{if_nameindex, if_nametoindex};
 
-use crate::firewall::foreign::{Foreign, Question};
+use crate::firewall::foreign::Question;
 use crate::policy::Interfaces;
 
 use super::daemon::Daemon;
@@ -14,22 +14,7 @@ const UP: u32 = 1;
 const REJECT: u32 = 0x200;
 
 impl Daemon {
-    /// Looks for what stands in the way, and puts it among the problems.
-    pub(super) fn look_around(&mut self) {
-        if self.foreign.is_none() {
-            // Without nf_tables there is nothing to look at.
-            self.foreign = Foreign::open().ok();
-        }
-        let question = self.question();
-        let found = match &mut self.foreign {
-            Some(foreign) => foreign.in_the_way(&question),
-            None => Ok(Vec::new()),
-        };
-        let problems = found.unwrap_or_else(|error| vec![error.to_string()]);
-        self.problems.set_all("other firewalls", problems);
-    }
-
-    fn question(&self) -> Question {
+    pub(super) fn question(&self) -> Question {
         let policy = self.engine.policy();
         let named = match (self.interface.as_deref(), &policy.interfaces) {
             (Some("any"), _) | (None, Interfaces::Any) => uplinks(),

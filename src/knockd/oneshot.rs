@@ -11,6 +11,7 @@ use crate::firewall::choose;
 use crate::model::KnockPort;
 use crate::policy::{self, WhitelistSummary, check_report};
 use crate::sessions;
+use crate::store::Readers;
 use crate::whitelist;
 
 use super::cli::Options;
@@ -29,7 +30,12 @@ pub(super) fn setup(options: &Options) -> Result<ExitCode, StartError> {
         lock => lock?,
     };
     let policy = start::load_policy(&options.policy_path())?;
-    let basis = start::install(policy, &options.state_dir)?;
+    let basis = start::install(
+        policy,
+        &options.state_dir,
+        Readers::AsBefore,
+        "knockd setup",
+    )?;
     let gates = basis
         .engine
         .policy()

@@ -13,6 +13,12 @@ pub(super) const FORMER: &str = "former backend";
 /// The topic of problems with the whitelist file.
 pub(super) const WHITELIST: &str = "whitelist";
 
+/// The topic of somebody who undoes repairs.
+pub(super) const FIGHT: &str = "repairs";
+
+/// The topic of what the backend has to say and cannot mend.
+pub(super) const COMPLAINTS: &str = "backend";
+
 /// The topic of problems with writing to the kernel.
 pub(super) const FIREWALL: &str = "firewall";
 

@@ -132,10 +132,9 @@ impl Beating {
             let alive = match part {
                 Part::Packets => self.packets_flow(daemon),
                 Part::Rules => {
-                    // What is wrong with them makes us degraded. Starting anew would not mend it,
-                    // and would cost the knocks of that time; what must not be is that it hangs.
-                    daemon.keep_rules();
-                    true
+                    // What is wrong with them is mended. Starting anew would not mend more, and
+                    // would cost the knocks of that time; what must not be is that it hangs.
+                    daemon.keep_rules()
                 }
                 Part::Control => {
                     self.ask_control();

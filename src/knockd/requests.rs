@@ -6,7 +6,7 @@ use crate::control::protocol::{
     AttemptStatus, Data, GateStatus, KnockStatus, PacketStatus, PortStatus, Status, UntrackedStatus,
 };
 use crate::control::{Asked, Entry, Response};
-use crate::engine::{Command, Event, KnockView, Outcome, Who};
+use crate::engine::{Command, Event, KnockView, Outcome, Record, What, Who};
 use crate::firewall::Member;
 use crate::firewall::choose;
 use crate::model::{Chain, GateName, KnockPort, Lifetime};
@@ -17,6 +17,7 @@ use super::answers::{self, is_host};
 use super::daemon::{Daemon, log, now};
 use super::force::put_in_force;
 use super::problems::{FIREWALL, FORMER, WHITELIST};
+use super::recall::retention;
 use super::start::remove_all;
 
 impl Daemon {
@@ -56,6 +57,7 @@ impl Daemon {
             Asked::Untrust { entries, .. } => self.untrust(&entries, who),
             Asked::Status => self.status(),
             Asked::List { chains, gates } => self.list(&chains, &gates),
+            Asked::History { .. } => Response::refused(1, "the history is read elsewhere"),
             Asked::Ping => Response::new(0, vec!["knockd is running".into()], Vec::new()),
             Asked::Reload => self.reload(),
             Asked::Teardown => match self.teardown() {
@@ -133,9 +135,7 @@ impl Daemon {
     }
 
     fn status(&mut self) -> Response {
-        self.verify_rules();
         self.problems.set("state", self.memory.problem());
-        self.look_around();
         let problems: Vec<String> = self.problems.lines().map(ToOwned::to_owned).collect();
         let degraded = !problems.is_empty();
         let now = now();
@@ -164,10 +164,12 @@ impl Daemon {
             policy: self.policy_path.display().to_string(),
             knocks: self.engine.knocks().iter().map(knock_status).collect(),
             ports: self.matcher.arrivals().map(port_status).collect(),
+            repairs: self.drift.status(now),
             packets: self.packet_status(),
             attempts: self.attempt_status(),
             scheduling: self.scheduling.name().to_owned(),
             untracked: self.untracked_status(),
+            history_left_out: self.memory.left_out(),
         };
         Response::with_data(if degraded { 5 } else { 0 }, Data::Status(Box::new(status)))
     }
@@ -212,17 +214,13 @@ impl Daemon {
 
     /// Reads policy and whitelist again; all of it is taken, or nothing.
     pub(super) fn reload(&mut self) -> Response {
-        let refused = |code, text: String| {
-            tracing::error!("reload refused, everything stays as it was: {text}");
-            Response::refused(code, text)
-        };
         let checked = match policy::load(&self.policy_path) {
             Ok(checked) => checked,
-            Err(error) => return refused(2, error.to_string()),
+            Err(error) => return self.reload_refused(2, error.to_string()),
         };
         let roster = match self.roster.reloaded(checked.policy.trusted.as_deref()) {
             Ok(roster) => roster,
-            Err(error) => return refused(2, error.to_string()),
+            Err(error) => return self.reload_refused(2, error.to_string()),
         };
         let old_engine = self.engine.clone();
         let old_roster = std::mem::replace(&mut self.roster, roster);
@@ -232,7 +230,7 @@ impl Daemon {
             let back = self.install().err();
             self.problems
                 .set(FIREWALL, back.map(|error| error.to_string()));
-            return refused(1, error.to_string());
+            return self.reload_refused(1, error.to_string());
         }
         self.problems.set(WHITELIST, None);
         self.problems.set(FIREWALL, None);
@@ -240,11 +238,22 @@ impl Daemon {
         self.look_for_listeners();
         self.follow_interfaces();
         self.follow_names();
+        self.memory.keep(retention(self.engine.policy()));
+        self.remember_everything();
+        let record = Record::new(What::Reloaded, "reload").by_hand();
+        self.memory.record(record);
         tracing::info!("policy and whitelist read again");
         let warnings = checked.warnings.iter();
         let mut done = vec!["policy and whitelist read again".to_owned()];
         done.extend(warnings.map(|w| format!("warning: {}", w.in_file(&self.policy_path))));
         Response::new(0, done, Vec::new())
+    }
+
+    fn reload_refused(&self, code: u8, text: String) -> Response {
+        tracing::error!("reload refused, everything stays as it was: {text}");
+        let record = Record::new(What::Refused, "reload").saying(text.as_str());
+        self.memory.record(record.by_hand());
+        Response::refused(code, text)
     }
 
     /// Gives the engine a policy and the roster, and the kernel what follows from both, at once.
@@ -280,6 +289,7 @@ impl Daemon {
             return Err(error);
         }
         self.firewall = chosen.backend;
+        self.drift.follow(&*self.firewall);
         self.backend_reason = chosen.reason;
         self.memory.backend(self.firewall.kind());
         self.problems.set_all(FORMER, remove_all(chosen.former));

@@ -20,6 +20,7 @@ use super::logging::Log;
 use super::memory::Written;
 use super::pace::{PAUSE, Pace};
 use super::pulse::{Listener, Pulse};
+use super::recall;
 use super::start::{self, StartError};
 use super::supervisor;
 
@@ -28,6 +29,9 @@ const REQUESTS: usize = 16;
 
 /// How often the ports that are listened on are looked at.
 const LOOK_AROUND: Duration = Duration::from_secs(60);
+
+/// How long a command waits for what it did to be on the disk.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs until told to stop.
 pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> {
@@ -40,7 +44,12 @@ pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> 
             operation: "start the event loop",
             source,
         })?;
-    let basis = start::install(policy, &options.state_dir)?;
+    let basis = start::install(
+        policy,
+        &options.state_dir,
+        recall::readers(),
+        concat!("knockd ", env!("CARGO_PKG_VERSION")),
+    )?;
     runtime.block_on(async {
         let (mut daemon, names) = start::listen(basis, options)?;
         let server = Server::bind(&options.runtime_dir)?;
@@ -106,6 +115,7 @@ async fn events(
     let mut more = false;
     let mut pace = Pace::default();
     let mut had_packets = false;
+    let wanted = daemon.memory.wanted();
     let mut alarm = Alarm::new()?;
     let mut look_around = tokio::time::interval(LOOK_AROUND);
     look_around.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -142,6 +152,15 @@ async fn events(
             stir = pulse.stirs() => {
                 let _eased = daemon.scheduling.ease();
                 pulse.carry_on(stir, daemon);
+            }
+            () = wanted.notified() => {
+                let _eased = daemon.scheduling.ease();
+                daemon.remember_everything();
+            }
+            stir = daemon.drift.stirs() => {
+                let stir = stir.map_err(|source| StartError::Io { operation: "wait for changes of the rules", source })?;
+                let _eased = daemon.scheduling.ease();
+                daemon.rules_stir(stir);
             }
             _ = look_around.tick() => {
                 let _eased = daemon.scheduling.ease();
@@ -197,6 +216,13 @@ fn take_packets(daemon: &mut Daemon, pace: &mut Pace) -> bool {
 /// Answers a request; whether it was the last one.
 fn serve(daemon: &mut Daemon, call: Call) -> bool {
     let _eased = daemon.scheduling.ease();
+    let Some(call) = daemon.answer_history(call) else {
+        return false;
+    };
+    if call.asked == Asked::Status {
+        daemon.status_asked(call);
+        return false;
+    }
     let last = call.asked == Asked::Teardown;
     let response = daemon.answer(call.asked, &call.who);
     let over = last && response.code == 0;
@@ -214,8 +240,23 @@ fn serve(daemon: &mut Daemon, call: Call) -> bool {
 
 /// A success is told when what was to be remembered is on the disk.
 async fn when_written(unwritten: Vec<Written>, mut response: Response) -> Response {
-    for written in unwritten {
-        let why = match written.await {
+    for Written { told, promised } in unwritten {
+        if !promised {
+            // It is in force; that it is also remembered is worth waiting for, but not for long.
+            let told = tokio::time::timeout(PATIENCE, told).await;
+            let why = match told {
+                Ok(Ok(Ok(()))) => continue,
+                Ok(Ok(Err(why))) => why,
+                Ok(Err(_)) => "there is no store".to_owned(),
+                Err(_) => "the disk is slow".to_owned(),
+            };
+            let line = format!("in force, but not yet written to the disk: {why}");
+            if !response.done.contains(&line) {
+                response.done.push(line);
+            }
+            continue;
+        }
+        let why = match told.await {
             Ok(Ok(())) => continue,
             Ok(Err(why)) => why,
             Err(_) => "there is no store".to_owned(),

@@ -4,31 +4,33 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use ipnet::IpNet;
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
 use crate::capture::CaptureError;
-use crate::engine::{Engine, Event, TrustEdit};
+use crate::engine::{Engine, Event, Record, TrustEdit, What};
 use crate::firewall::choose::{self, Chosen, Former};
-use crate::firewall::{Backend, BackendKind, FirewallError, Observed};
+use crate::firewall::{Backend, FirewallError, Observed};
 use crate::links::{Links, LinksError};
 use crate::matcher::{Matcher, Scope};
 use crate::model::{Bucket, Chain, GateName};
 use crate::policy::{self, Checked, LoadError, Policy};
 use crate::resolver::{self, Known, Resolver};
-use crate::store::{KnownName, RuntimeTrust, Store};
+use crate::store::{KnownName, Readers};
 
 use super::cli::Options;
 use super::daemon::{self, Daemon, Packets, now};
+use super::drift::Drift;
 use super::force::put_in_force;
 use super::lock::LockError;
 use super::logging::LogError;
-use super::memory::{BACKEND, Memory};
+use super::memory::Memory;
+use super::merge::{Held, Merged, merge};
 use super::pace::Scheduling;
 use super::problems::{FORMER, Problems, WHITELIST};
+use super::recall::{Recalled, Trust, recall, retention};
 use super::roster::Roster;
 use super::untracked::Untracked;
 use super::wants::gate_addresses;
@@ -126,18 +128,32 @@ pub(super) struct Basis {
     problems: Problems,
 }
 
-/// Puts together what kernel, store and files hold, and installs it in one transaction.
-pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartError> {
+/// Puts together what kernel, store and files hold, and installs it in one transaction; the
+/// history has it as started `by` that.
+pub(super) fn install(
+    policy: Policy,
+    state_dir: &Path,
+    readers: Readers,
+    by: &str,
+) -> Result<Basis, StartError> {
     let links = Links::open()?;
     let mut problems = Problems::default();
-    let (store, known, trust) = recall(state_dir);
+    let Recalled {
+        store,
+        backend,
+        names: known,
+        mut trust,
+        remembered,
+    } = recall(state_dir, readers);
     let Chosen {
         backend: mut firewall,
         reason: backend_reason,
         mut former,
-    } = choose::choose(policy.firewall.backend, remembered_backend(&store))?;
-    remember_backend(&store, firewall.kind());
-    let memory = Memory::start(store);
+    } = choose::choose(policy.firewall.backend, backend)?;
+    let memory = Memory::start(state_dir, readers, store, retention(&policy));
+    if backend != Some(firewall.kind()) {
+        memory.backend(firewall.kind());
+    }
     problems.set("state", memory.problem());
 
     let (mut roster, complaints, problem) = Roster::at_start(policy.trusted.as_deref());
@@ -153,25 +169,23 @@ pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartEr
     let first = held.is_none() && former.is_empty();
     let mut engine = Engine::new(policy);
     let gates = gate_addresses(engine.policy(), &roster);
-    let trust: Vec<_> = trust
-        .into_iter()
-        .map(|t| (t.gate, t.net, t.reason))
-        .collect();
-    let held = held.unwrap_or_default();
-    let mut trust = [trust, import_trust(&held, &roster, &memory)].concat();
-    let Observed { mut members, .. } = held;
-    for former in &mut former {
-        let held = former.observe()?;
+    let mut found = Held::default();
+    let formers: Result<Vec<_>, _> = former.iter_mut().map(Former::observe).collect();
+    for held in held.into_iter().chain(formers?) {
         trust.extend(import_trust(&held, &roster, &memory));
-        members.extend(held.members);
+        found.gates.extend(held.gates);
+        found.members.extend(held.members);
     }
-    let found = members.len();
+    let in_kernel = found.members.len();
+    let once = |name: &GateName| engine.policy().gate(name).is_some_and(|gate| gate.once);
+    let Merged { restore, adopt } = merge(found, remembered, once, now());
     for event in [
         Event::OwnAddresses(links.own_addresses().iter().copied().collect()),
         Event::GateAddresses(gates),
         Event::Whitelist(roster.trusted()),
         Event::RuntimeTrust(trust),
-        Event::Adopt(members),
+        Event::Restore(restore),
+        Event::Adopt(adopt),
     ] {
         // One installation follows, so that only what the engine believes matters.
         drop(engine.handle(event, now()));
@@ -181,13 +195,15 @@ pub(super) fn install(policy: Policy, state_dir: &Path) -> Result<Basis, StartEr
     let how = if first {
         "installed".to_owned()
     } else {
-        format!("found {found} acceptances and bans")
+        format!("found {in_kernel} acceptances and bans")
     };
-    info!(
-        "{} ({backend_reason}): {how}; {} members hold",
-        firewall.kind(),
-        desired.members.len()
-    );
+    // Until it was in force, nothing was new.
+    drop(engine.take_news());
+    memory.everything(engine.everything());
+    let members = desired.members.len();
+    let how = format!("{how}; {members} members hold");
+    memory.record(Record::new(What::Started, by).saying(format!("{}: {how}", firewall.kind())));
+    info!("{} ({backend_reason}): {how}", firewall.kind());
     Ok(Basis {
         engine,
         firewall,
@@ -216,9 +232,6 @@ pub(super) fn remove_all(former: Vec<Former>) -> Vec<String> {
     left
 }
 
-/// Trust at run time: where, whom, why.
-type Trust = (Option<GateName>, IpNet, String);
-
 /// Whom the original script trusted and the whitelist does not have: trusted until reboot.
 fn import_trust(held: &Observed, roster: &Roster, memory: &Memory) -> Vec<Trust> {
     let listed: HashSet<IpNet> = roster.trusted().into_iter().map(|(net, _)| net).collect();
@@ -237,51 +250,6 @@ fn import_trust(held: &Observed, roster: &Roster, memory: &Memory) -> Vec<Trust>
         drop(memory.trust(TrustEdit::Add(gate.clone(), *net, reason.clone())));
     }
     trust
-}
-
-fn remembered_backend(store: &Result<Store, crate::store::StoreError>) -> Option<BackendKind> {
-    remembered_backend_of(store.as_ref().ok()?)
-}
-
-fn remembered_backend_of(store: &Store) -> Option<BackendKind> {
-    // What cannot be read is complained about where the rest is read.
-    choose::parse_kind(&store.setting(BACKEND).ok()??)
-}
-
-fn remember_backend(store: &Result<Store, crate::store::StoreError>, kind: BackendKind) {
-    if let Ok(store) = store
-        && remembered_backend_of(store) != Some(kind)
-        && let Err(error) = store.set_setting(BACKEND, &kind.to_string())
-    {
-        warn!("{error}");
-    }
-}
-
-type Recalled = (
-    Result<Store, crate::store::StoreError>,
-    Vec<KnownName>,
-    Vec<RuntimeTrust>,
-);
-
-/// What the store remembers; a store that cannot be read is a store without memories.
-fn recall(state_dir: &Path) -> Recalled {
-    let store = match Store::open(state_dir) {
-        Ok(store) => store,
-        Err(error) => return (Err(error), Vec::new(), Vec::new()),
-    };
-    if let Some(aside) = store.moved_aside() {
-        warn!(
-            "the state was damaged and is moved aside, to {}",
-            aside.display()
-        );
-    }
-    let mut complain = |error: crate::store::StoreError| warn!("{error}");
-    let names = store
-        .names(SystemTime::now())
-        .map_err(&mut complain)
-        .unwrap_or_default();
-    let trust = store.trust().map_err(&mut complain).unwrap_or_default();
-    (Ok(store), names, trust)
 }
 
 /// Starts listening. Must be called within a tokio runtime.
@@ -325,6 +293,7 @@ pub(super) fn listen(
         engine,
         scope: Scope::default(),
         backend_reason,
+        drift: Drift::new(&*firewall),
         firewall,
         foreign: None,
         capture,

@@ -1,7 +1,7 @@
 //! `trust` and `untrust`: the whitelist file first, then what follows from it.
 
 use crate::control::{Entry, Response};
-use crate::engine::{Command, Event, Who};
+use crate::engine::{Command, Event, Record, What, Who};
 use crate::whitelist::edit::{self, Edit};
 use crate::whitelist::{Host, WhitelistError};
 
@@ -50,6 +50,9 @@ impl Daemon {
         self.problems.set(WHITELIST, None);
         let mut done = Vec::new();
         for (entry, edit) in entries.iter().zip(edits) {
+            if !matches!(edit, Edit::AlreadyThere { .. }) {
+                self.recall(What::Trusted, entry, who);
+            }
             done.push(match edit {
                 Edit::AlreadyThere { line } => {
                     format!("{entry} is in {} already, on line {line}", file.display())
@@ -96,6 +99,7 @@ impl Daemon {
         for (entry, edit) in entries.iter().zip(edits) {
             match edit {
                 Edit::Removed { covered, .. } => {
+                    self.recall(What::Untrusted, entry, who);
                     done.push(format!("{entry} taken off the whitelist"));
                     done.extend(covered.map(|covered| {
                         let (by, line) = (covered.by, covered.line);
@@ -129,6 +133,14 @@ impl Daemon {
             refused.extend(outcome.refused);
         }
         self.told(who, done, refused)
+    }
+
+    fn recall(&self, what: What, entry: &Entry, who: &Who) {
+        let record = Record::new(what, &who.0).by_hand();
+        self.memory.record(match entry {
+            Entry::Net(net) => record.to(*net),
+            Entry::Name(name) => record.saying(name.as_str()),
+        });
     }
 
     fn told(&self, who: &Who, done: Vec<String>, mut refused: Vec<String>) -> Response {

@@ -28,6 +28,7 @@ pub struct Daemon {
     programs: Programs,
     dir: PathBuf,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -71,6 +72,7 @@ impl Daemon {
             programs: programs.clone(),
             dir,
             arguments: Vec::new(),
+            environment: Vec::new(),
             child: None,
         };
         daemon.write_policy(policy)?;
@@ -89,6 +91,12 @@ impl Daemon {
         let mut daemon = Self::prepare(lab, host, programs, policy, trusted)?;
         daemon.start()?;
         Ok(daemon)
+    }
+
+    /// Variables of its environment at the next starts.
+    pub fn set_environment(&mut self, variables: &[(&str, &str)]) {
+        let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
+        self.environment = variables.iter().map(owned).collect();
     }
 
     /// Further arguments for the next starts.
@@ -193,6 +201,7 @@ impl Daemon {
         let mut command = self.programs.knockd.on(&self.host)?;
         command
             .args(subcommand)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .arg("-c")
             .arg(self.policy_path())
             .arg("--state-dir")

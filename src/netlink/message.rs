@@ -52,6 +52,8 @@ pub(super) struct Message<'a> {
     pub(super) kind: u16,
     pub(super) flags: u16,
     pub(super) sequence: u32,
+    /// Who sent it; of a notification, who brought it about.
+    pub(super) port: u32,
     pub(super) payload: &'a [u8],
 }
 
@@ -101,6 +103,7 @@ impl<'a> Iterator for Messages<'a> {
             kind: u16_at(4),
             flags: u16_at(6),
             sequence: u32::from_ne_bytes([header[8], header[9], header[10], header[11]]),
+            port: u32::from_ne_bytes([header[12], header[13], header[14], header[15]]),
             payload,
         };
         self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or(&[]);

@@ -3,8 +3,10 @@
 #![forbid(unsafe_code)]
 
 pub mod attr;
+mod group;
 mod message;
 
+pub use self::group::{Group, Heard};
 pub use self::message::batch_length;
 
 use std::io;
@@ -94,6 +96,7 @@ impl NetlinkError {
 #[derive(Debug)]
 pub struct Netlink {
     socket: Socket,
+    port: u32,
     sequence: u32,
     limit: usize,
     buffer: Vec<u8>,
@@ -113,7 +116,7 @@ impl Netlink {
     pub fn open(protocol: isize) -> Result<Self, NetlinkError> {
         let failed = |operation| move |source| NetlinkError::Socket { operation, source };
         let mut socket = Socket::new(protocol).map_err(failed("open"))?;
-        socket.bind_auto().map_err(failed("bind"))?;
+        let address = socket.bind_auto().map_err(failed("bind"))?;
         socket
             .connect(&SocketAddr::new(0, 0))
             .map_err(failed("connect"))?;
@@ -130,11 +133,17 @@ impl Netlink {
             .map_err(|errno| failed("read the send buffer of")(errno.into()))?;
         Ok(Self {
             socket,
+            port: address.port_number(),
             sequence: 0,
             // netlink_sendmsg refuses what exceeds sk_sndbuf - 32.
             limit: limit.saturating_sub(32),
             buffer: vec![0; RECEIVE],
         })
+    }
+
+    /// The port that notifications about what this socket changes carry.
+    pub fn port(&self) -> u32 {
+        self.port
     }
 
     /// The longest batch that can be sent, with its own 40 bytes or so.

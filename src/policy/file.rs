@@ -5,18 +5,19 @@ use std::path::Path;
 use super::node::{self, At, Node, Value};
 use super::problem::{PolicyErrors, Problem, quote};
 use super::reader::Reader;
-use super::{Interfaces, Policy, conflicts, gates, knocks, settings};
+use super::{Interfaces, Policy, conflicts, gates, history, knocks, settings};
 
 /// More is no policy. A thousand knocks of 32 ports take a quarter of it.
 pub const MOST_BYTES: usize = 1024 * 1024;
 
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 9] = [
     "interface",
     "firewall",
     "trusted",
     "never_ban",
     "scan_guard",
     "memory",
+    "history",
     "gates",
     "knocks",
 ];
@@ -92,6 +93,7 @@ fn read(reader: &mut Reader, root: &Node, file: &Path) -> Option<Policy> {
         never_ban: never_ban.map_or(Vec::new(), |node| settings::never_ban(reader, node)),
         scan_guard: settings::scan_guard(reader, fields.get("scan_guard"), longest),
         memory: settings::memory(reader, fields.get("memory")),
+        history: history::read(reader, fields.get("history")),
         gates: placed_gates.into_iter().map(|placed| placed.gate).collect(),
         knocks: placed_knocks
             .into_iter()

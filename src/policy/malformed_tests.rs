@@ -92,7 +92,7 @@ const CASES: &[(&str, &[&str])] = &[
     ("gates: { ssh: { ports: [22], address: 0.0.0.0/0, accept_timeout: never, verdict: return, cut_sessions: \"true\" } }\nx: 1", &[
         "1:39: found `0.0.0.0/0`, expected a network smaller than everything (leave `address` out to guard every address of this host)",
         "1:104: found `true`, expected `true` or `false` (without quotes)",
-        "2:1: found the unknown key `x`, expected `interface`, `firewall`, `trusted`, `never_ban`, `scan_guard`, `memory`, `gates` or `knocks`",
+        "2:1: found the unknown key `x`, expected `interface`, `firewall`, `trusted`, `never_ban`, `scan_guard`, `memory`, `history`, `gates` or `knocks`",
     ]),
     ("gates: { a: { ports: [22] }, b: { ports: [20-25] } }", &[
         "1:43: found 20-25/tcp, where the gate `a` of line 1 guards 22/tcp already, expected each port in one gate, unless their `hook` or `address` differ",
@@ -124,10 +124,13 @@ const CASES: &[(&str, &[&str])] = &[
     ("<G>firewall: { backend: iptable, on_stop: close, foo: 1 }\n", &[
         "2:22: found `iptable`, expected `auto`, `iptables` or `nftables` (did you mean `iptables`?)",
         "2:40: found `close`, expected `keep` or `closed` (did you mean `closed`?)",
-        "2:47: found the unknown key `foo`, expected `backend` or `on_stop`",
+        "2:47: found the unknown key `foo`, expected `backend`, `on_stop` or `owner`",
+    ]),
+    ("<G>firewall: { owner: maybe }\n", &[
+        "2:20: found `maybe`, expected `true` or `false`",
     ]),
     ("<G>firewall: nftables\n", &[
-        "2:11: found `nftables`, expected a mapping with `backend` and `on_stop`",
+        "2:11: found `nftables`, expected a mapping with `backend`, `on_stop` and `owner`",
     ]),
     ("<G>trusted: ~\nnever_ban: [192.0.2.1/33, x]\nmemory: 32\n", &[
         "2:10: found nothing, expected the path of the whitelist file",
@@ -141,6 +144,18 @@ const CASES: &[(&str, &[&str])] = &[
         "3:33: found `never`, expected a duration such as `300s`, `5m` or `1h30m`",
         "3:48: found `ban`, expected `none` or `drop`",
         "4:12: found `192.0.2.1`, expected a list of addresses and networks such as `[192.0.2.0/24, 2001:db8::1]` (write `[192.0.2.1]`)",
+    ]),
+    ("<G>history: 90d\n", &[
+        "2:10: found `90d`, expected a mapping with `keep` and `rows`",
+    ]),
+    ("<G>history: { keep: never, rows: 0, since: 1d }\n", &[
+        "2:18: found `never`, expected a duration such as `300s`, `5m` or `1h30m`",
+        "2:31: found `0`, expected a whole number from 1 to 1000000",
+        "2:34: found the unknown key `since`, expected `keep` or `rows`",
+    ]),
+    ("<G>history: { keep: 90, rows: 2000000 }\n", &[
+        "2:18: found `90` without a unit, expected a duration such as `300s`, `5m` or `1h30m` (did you mean `90s`?)",
+        "2:28: found `2000000`, expected a whole number from 1 to 1000000",
     ]),
     ("<G>memory: 8GiB\n", &[
         "2:9: found `8GiB`, expected a size from `64KiB` to `4GiB`",
@@ -276,7 +291,7 @@ const CASES: &[(&str, &[&str])] = &[
         "5:11: found more nesting, entries or aliases than any policy needs, expected a policy of at most 64 gates and 1024 knocks",
     ]),
     ("<G><<: { memory: 1KiB }", &[
-        "2:1: found the unknown key `<<`, expected `interface`, `firewall`, `trusted`, `never_ban`, `scan_guard`, `memory`, `gates` or `knocks`",
+        "2:1: found the unknown key `<<`, expected `interface`, `firewall`, `trusted`, `never_ban`, `scan_guard`, `memory`, `history`, `gates` or `knocks`",
     ]),
 ];
 

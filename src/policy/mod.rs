@@ -9,6 +9,7 @@ mod conflicts;
 mod file;
 mod flags;
 mod gates;
+mod history;
 mod knocks;
 mod load;
 mod node;
@@ -23,8 +24,8 @@ pub use file::{Checked, MOST_BYTES, parse};
 pub use load::{LoadError, load, read};
 pub use problem::{PolicyErrors, Problem};
 pub use types::{
-    BackendChoice, Firewall, Gate, GateAddress, Hook, Interfaces, Knock, KnockAction, OnStop,
-    Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
+    BackendChoice, Firewall, Gate, GateAddress, History, Hook, Interfaces, Knock, KnockAction,
+    OnStop, Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
 };
 pub use words::{WhitelistSummary, check_report, describe};
 

@@ -70,10 +70,11 @@ pub(super) fn firewall(reader: &mut Reader, node: Option<&Node>) -> Firewall {
     let mut firewall = Firewall {
         backend: BackendChoice::Auto,
         on_stop: OnStop::Keep,
+        owner: false,
     };
-    let what = "a mapping with `backend` and `on_stop`";
-    let Some(fields) = node.and_then(|node| reader.fields(node, what, &["backend", "on_stop"]))
-    else {
+    let what = "a mapping with `backend`, `on_stop` and `owner`";
+    let keys = ["backend", "on_stop", "owner"];
+    let Some(fields) = node.and_then(|node| reader.fields(node, what, &keys)) else {
         return firewall;
     };
     if let Some(node) = fields.get("backend") {
@@ -89,6 +90,18 @@ pub(super) fn firewall(reader: &mut Reader, node: Option<&Node>) -> Firewall {
     if let Some(node) = fields.get("on_stop") {
         let words = [("keep", OnStop::Keep), ("closed", OnStop::Closed)];
         firewall.on_stop = reader.choice(node, &words).unwrap_or(OnStop::Keep);
+    }
+    if let Some(node) = fields.get("owner") {
+        firewall.owner = reader.boolean(node).unwrap_or(false);
+        if firewall.owner && firewall.backend == BackendChoice::Iptables {
+            let help = "iptables has nothing of the kind: it is without effect";
+            reader.warn(
+                node.at,
+                "`owner: true` with `backend: iptables`",
+                "`backend: nftables`",
+                help,
+            );
+        }
     }
     firewall
 }

@@ -130,6 +130,8 @@ fn what_is_left_out_has_the_designs_defaults() {
     assert_eq!(policy.scan_guard.within, Duration::from_secs(75));
     assert_eq!(policy.scan_guard.action, ScanAction::None);
     assert_eq!(policy.memory, 32 * 1024 * 1024);
+    assert_eq!(policy.history.keep, Duration::from_secs(90 * 86_400));
+    assert_eq!(policy.history.rows, 100_000);
     let gate = &policy.gates[0];
     assert_eq!(gate.address, None);
     assert_eq!(gate.hook, Hook::Input);
@@ -195,9 +197,11 @@ fn forward_demands_an_address_behind_us() {
 #[test]
 fn the_other_sections_are_read() {
     let policy = policy(
-        "interface: [eth0, wg0]\nfirewall: { backend: nftables, on_stop: closed }\n\
+        "interface: [eth0, wg0]\n\
+         firewall: { backend: nftables, on_stop: closed, owner: true }\n\
          trusted: lists/friends\nnever_ban: [192.0.2.0/24, \"2001:db8::1\"]\n\
          scan_guard: { ports: 8, within: 2m, action: drop }\nmemory: 1GiB\n\
+         history: { keep: 30d, rows: 500 }\n\
          gates: { ssh: { ports: [22] } }\n",
     );
     assert_eq!(
@@ -206,6 +210,7 @@ fn the_other_sections_are_read() {
     );
     assert_eq!(policy.firewall.backend, BackendChoice::Nftables);
     assert_eq!(policy.firewall.on_stop, OnStop::Closed);
+    assert!(policy.firewall.owner);
     assert_eq!(
         policy.trusted,
         Some(PathBuf::from("/etc/knockd/lists/friends"))
@@ -215,6 +220,8 @@ fn the_other_sections_are_read() {
     assert_eq!(policy.scan_guard.within, Duration::from_secs(120));
     assert_eq!(policy.scan_guard.action, ScanAction::Drop);
     assert_eq!(policy.memory, 1 << 30);
+    assert_eq!(policy.history.keep, Duration::from_secs(30 * 86_400));
+    assert_eq!(policy.history.rows, 500);
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub struct Policy {
     pub scan_guard: ScanGuard,
     /// The most that attempts may take, in bytes.
     pub memory: usize,
+    /// How much is kept of what happened.
+    pub history: History,
     /// In the order of the file, at least one, names unique.
     pub gates: Vec<Gate>,
     /// In the order of the file, names unique.
@@ -31,6 +33,15 @@ impl Policy {
     pub fn gate(&self, name: &GateName) -> Option<&Gate> {
         self.gates.iter().find(|gate| gate.name == *name)
     }
+}
+
+/// How much is kept of what happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    /// How long: addresses are personal data.
+    pub keep: Duration,
+    /// How many entries of what packets brought about, and as many of what people asked for.
+    pub rows: u32,
 }
 
 /// Where knocks are listened for.
@@ -49,6 +60,8 @@ pub struct Firewall {
     pub backend: BackendChoice,
     /// What becomes of acceptances when the daemon is stopped.
     pub on_stop: OnStop,
+    /// Whether nobody else may change the table (nftables).
+    pub owner: bool,
 }
 
 /// Which kernel interface to use.

@@ -289,11 +289,20 @@ fn write_settings(
         guard.ports,
         Lifetime::For(guard.within)
     )?;
+    writeln!(
+        out,
+        "  What happened is remembered for {} (at most {} entries, and as many by hand).",
+        Lifetime::For(policy.history.keep),
+        policy.history.rows
+    )?;
     out.write_str(match policy.firewall.backend {
         BackendChoice::Auto => "  Firewall: whichever fits this machine",
         BackendChoice::Nftables => "  Firewall: nftables",
         BackendChoice::Iptables => "  Firewall: iptables and ipset",
     })?;
+    if policy.firewall.owner {
+        out.write_str("; nobody else can change its table")?;
+    }
     out.write_str(match policy.firewall.on_stop {
         OnStop::Keep => "; it goes on enforcing when the daemon stops.\n",
         OnStop::Closed => "; acceptances are withdrawn when the daemon stops.\n",

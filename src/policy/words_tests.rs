@@ -9,7 +9,7 @@ const SHIPPED: &str = include_str!("../../policy/knockd.yaml");
 
 const EVERYTHING: &str = r#"
 interface: [eth0, eth1]
-firewall: { backend: nftables, on_stop: closed }
+firewall: { backend: nftables, on_stop: closed, owner: true }
 never_ban: [192.0.2.0/24, "2001:db8::1"]
 scan_guard: { ports: 8, within: 1m, action: drop }
 gates:
@@ -55,6 +55,7 @@ fn the_shipped_policy_in_words() {
       Knocks count on every interface but loopback.
       Whitelist: /etc/knockd/knockd.trusted.
       A sender that touches 5 foreign ports within 1m15s is a scanner: its knocks open nothing.
+      What happened is remembered for 90d (at most 100000 entries, and as many by hand).
       Firewall: nftables; it goes on enforcing when the daemon stops.
 
     To be let through at the site's border
@@ -92,7 +93,8 @@ fn everything_a_policy_can_say_in_words() {
       Whitelist: /etc/knockd/knockd.trusted.
       Never banned: 192.0.2.0/24 and 2001:db8::1/128.
       A sender that touches 8 foreign ports within 1m is a scanner: its knocks open nothing, and it is banned from every gate.
-      Firewall: nftables; acceptances are withdrawn when the daemon stops.
+      What happened is remembered for 90d (at most 100000 entries, and as many by hand).
+      Firewall: nftables; nobody else can change its table; acceptances are withdrawn when the daemon stops.
 
     To be let through at the site's border
       tcp, gates: 22, 2222

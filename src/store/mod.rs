@@ -1,9 +1,18 @@
-//! What outlives the daemon: the last good addresses of host names, trust that lasts until reboot,
-//! and which backend was chosen. A small `SQLite` database; every call blocks for a moment and belongs off the packet
-//! path. The daemon does without it where it fails.
+//! What outlives the daemon: acceptances and bans, what happened, the last good addresses of host
+//! names, trust that lasts until reboot, and which backend was chosen. An `SQLite` database; every
+//! call blocks for a moment and belongs off the packet path. The daemon does without it where it
+//! fails.
+//!
+//! It is written with `journal_mode = WAL` and `synchronous = NORMAL`: what was written survives
+//! the daemon, however it dies; a power cut may take the last moments before it, never the rest.
 #![forbid(unsafe_code)]
 
+mod clock;
+mod history;
+mod members;
 mod open;
+#[cfg(test)]
+mod state_tests;
 #[cfg(test)]
 mod tests;
 
@@ -16,8 +25,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ipnet::IpNet;
 use rusqlite::{Connection, params};
 
-use crate::engine::TrustEdit;
+use crate::engine::{Everything, Kept, Memo, TrustEdit};
 use crate::model::{GateName, canonical, canonical_net};
+
+pub use clock::Clocks;
+pub use history::{Entry, Happened, MOST_ENTRIES, Query, Retention, read as read_history};
+pub use open::boot_id;
 
 /// The database's name in the state directory.
 pub const FILE_NAME: &str = "knockd.db";
@@ -103,6 +116,36 @@ pub struct RuntimeTrust {
     pub reason: String,
 }
 
+/// Who besides the owner may read the state directory and the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readers {
+    /// Nobody.
+    Nobody,
+    /// Members of this group.
+    Group(u32),
+    /// The group that could before; nobody, where the database is new.
+    AsBefore,
+}
+
+/// What is to be written in one transaction.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// All members and all trust until reboot, in place of what is there.
+    pub everything: Option<Everything>,
+    /// What has changed about members since, in order.
+    pub memos: Vec<Memo>,
+    /// What has changed about trust until reboot.
+    pub trust: Vec<TrustEdit>,
+    /// Names with exactly their addresses.
+    pub names: Vec<(String, Vec<IpAddr>)>,
+    /// Settings by name.
+    pub settings: Vec<(String, String)>,
+    /// What happened.
+    pub happened: Vec<Happened>,
+    /// Take out what is older or more than this.
+    pub prune: Option<Retention>,
+}
+
 /// The open database.
 #[derive(Debug)]
 pub struct Store {
@@ -110,32 +153,58 @@ pub struct Store {
     path: PathBuf,
     boot_id: String,
     moved_aside: Option<PathBuf>,
+    /// Device and inode of the file.
+    identity: Option<(u64, u64)>,
 }
 
 impl Store {
     /// Opens `knockd.db` in `dir`, making both where they are missing (0600 in 0750). A file that
     /// is no database, or a damaged one, is moved aside and an empty one takes its place:
-    /// [`Store::moved_aside`] says so.
-    pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        Self::open_as(dir, &open::boot_id()?)
+    /// [`Store::moved_aside`] says so. With a group, it may read: 0640 in 0750.
+    pub fn open(dir: &Path, readers: Readers) -> Result<Self, StoreError> {
+        Self::open_for(dir, &open::boot_id()?, readers)
     }
 
     /// Like [`Store::open`], as if this boot were `boot_id`.
     pub fn open_as(dir: &Path, boot_id: &str) -> Result<Self, StoreError> {
-        let (database, path, moved_aside) = open::open(dir)?;
+        Self::open_for(dir, boot_id, Readers::Nobody)
+    }
+
+    fn open_for(dir: &Path, boot_id: &str, readers: Readers) -> Result<Self, StoreError> {
+        let (database, path, moved_aside) = open::open(dir, readers)?;
+        let identity = open::identity(&path);
         let store = Self {
             database,
             path,
             boot_id: boot_id.to_owned(),
             moved_aside,
+            identity,
         };
         store.forget_other_boots()?;
         Ok(store)
     }
 
+    /// Opens it where nothing can be written: on a disk that is full, or mounted read-only. Only
+    /// what reads makes sense of it.
+    pub fn open_to_read(dir: &Path) -> Result<Self, StoreError> {
+        let (database, path) = open::open_to_read(dir)?;
+        Ok(Self {
+            database,
+            path,
+            boot_id: open::boot_id()?,
+            moved_aside: None,
+            identity: None,
+        })
+    }
+
     /// Where a damaged database was moved when this one was opened.
     pub fn moved_aside(&self) -> Option<&Path> {
         self.moved_aside.as_deref()
+    }
+
+    /// Whether the file that is written is still the one that has its name.
+    pub fn is_in_place(&self) -> bool {
+        self.identity.is_some() && open::identity(&self.path) == self.identity
     }
 
     /// Where the database is.
@@ -150,22 +219,68 @@ impl Store {
         addresses: &[IpAddr],
         now: SystemTime,
     ) -> Result<(), StoreError> {
-        self.replace_name(name, addresses, unix_seconds(now))
-            .map_err(self.failed("remember a name"))
+        let failed = self.failed("remember a name");
+        let mut remember = || {
+            let change = self.database.transaction()?;
+            replace_name(&change, name, addresses, unix_seconds(now))?;
+            change.commit()
+        };
+        remember().map_err(failed)
     }
 
-    fn replace_name(&mut self, name: &str, addresses: &[IpAddr], now: i64) -> rusqlite::Result<()> {
-        let change = self.database.transaction()?;
-        change.execute("DELETE FROM names WHERE name = ?1", [name])?;
-        {
-            let mut insert = change.prepare_cached(
-                "INSERT OR REPLACE INTO names (name, address, seen_at) VALUES (?1, ?2, ?3)",
-            )?;
-            for address in addresses {
-                insert.execute(params![name, canonical(*address).to_string(), now])?;
+    /// Writes all of it, or nothing.
+    pub fn write(&mut self, batch: &Batch, now: &Clocks) -> Result<(), StoreError> {
+        let failed = self.failed("remember what was decided");
+        self.write_batch(batch, now).map_err(failed)
+    }
+
+    fn write_batch(&mut self, batch: &Batch, now: &Clocks) -> rusqlite::Result<()> {
+        let change = self
+            .database
+            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        if let Some(everything) = &batch.everything {
+            members::replace(&change, everything, now)?;
+            change.execute("DELETE FROM runtime_trust", [])?;
+            for (gate, net, reason) in &everything.trust {
+                add_trust(&change, gate.as_ref(), *net, reason, &self.boot_id)?;
             }
         }
+        members::apply(&change, &batch.memos, now)?;
+        for edit in &batch.trust {
+            match edit {
+                TrustEdit::Add(gate, net, reason) => {
+                    add_trust(&change, gate.as_ref(), *net, reason, &self.boot_id)?;
+                }
+                TrustEdit::Remove(gate, net) => remove_trust(&change, gate.as_ref(), *net)?,
+            }
+        }
+        for (name, addresses) in &batch.names {
+            replace_name(&change, name, addresses, now.wall_ms / 1000)?;
+        }
+        for (name, value) in &batch.settings {
+            set_setting(&change, name, value)?;
+        }
+        history::add(&change, &batch.happened)?;
+        if let Some(retention) = batch.prune {
+            history::prune(&change, retention, now.wall_ms)?;
+        }
+        members::note(&change, now)?;
         change.commit()
+    }
+
+    /// The acceptances and bans that still hold, with their deadlines in this boot.
+    pub fn members(&self, now: &Clocks) -> Result<Vec<Kept>, StoreError> {
+        members::read(&self.database, now).map_err(self.failed("read acceptances and bans"))
+    }
+
+    /// Both clocks as they were when something was last written.
+    pub fn noted(&self) -> Result<Option<Clocks>, StoreError> {
+        members::noted(&self.database).map_err(self.failed("read the clocks"))
+    }
+
+    /// Which boot this is.
+    pub fn boot_id(&self) -> &str {
+        &self.boot_id
     }
 
     /// The names that were good within the last seven days before `now`, by name. Where the wall
@@ -208,31 +323,13 @@ impl Store {
         net: IpNet,
         reason: &str,
     ) -> Result<(), StoreError> {
-        let added = self.database.execute(
-            "INSERT INTO runtime_trust (gate, net, reason, boot_id) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (coalesce(gate, ''), net)
-             DO UPDATE SET reason = excluded.reason, boot_id = excluded.boot_id",
-            params![
-                gate.map(GateName::as_str),
-                canonical_net(net).to_string(),
-                reason,
-                self.boot_id
-            ],
-        );
-        added
-            .map(drop)
+        add_trust(&self.database, gate, net, reason, &self.boot_id)
             .map_err(self.failed("remember trust until reboot"))
     }
 
     /// Forgets it; what is not there is no error.
     pub fn remove_trust(&mut self, gate: Option<&GateName>, net: IpNet) -> Result<(), StoreError> {
-        let removed = self.database.execute(
-            "DELETE FROM runtime_trust WHERE gate IS ?1 AND net = ?2",
-            params![gate.map(GateName::as_str), canonical_net(net).to_string()],
-        );
-        removed
-            .map(drop)
-            .map_err(self.failed("forget trust until reboot"))
+        remove_trust(&self.database, gate, net).map_err(self.failed("forget trust until reboot"))
     }
 
     /// Carries out what the engine asks for.
@@ -291,13 +388,7 @@ impl Store {
 
     /// Remembers it under that name, in place of what was there.
     pub fn set_setting(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        self.database
-            .execute(
-                "INSERT OR REPLACE INTO settings (name, value) VALUES (?1, ?2)",
-                [name, value],
-            )
-            .map(drop)
-            .map_err(self.failed("remember a setting"))
+        set_setting(&self.database, name, value).map_err(self.failed("remember a setting"))
     }
 
     fn forget_other_boots(&self) -> Result<(), StoreError> {
@@ -321,6 +412,59 @@ impl Store {
             source,
         }
     }
+}
+
+fn replace_name(
+    change: &Connection,
+    name: &str,
+    addresses: &[IpAddr],
+    now: i64,
+) -> rusqlite::Result<()> {
+    change.execute("DELETE FROM names WHERE name = ?1", [name])?;
+    let mut insert = change.prepare_cached(
+        "INSERT OR REPLACE INTO names (name, address, seen_at) VALUES (?1, ?2, ?3)",
+    )?;
+    for address in addresses {
+        insert.execute(params![name, canonical(*address).to_string(), now])?;
+    }
+    Ok(())
+}
+
+fn add_trust(
+    change: &Connection,
+    gate: Option<&GateName>,
+    net: IpNet,
+    reason: &str,
+    boot_id: &str,
+) -> rusqlite::Result<()> {
+    let added = change.execute(
+        "INSERT INTO runtime_trust (gate, net, reason, boot_id) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (coalesce(gate, ''), net)
+         DO UPDATE SET reason = excluded.reason, boot_id = excluded.boot_id",
+        params![
+            gate.map(GateName::as_str),
+            canonical_net(net).to_string(),
+            reason,
+            boot_id
+        ],
+    );
+    added.map(drop)
+}
+
+fn remove_trust(change: &Connection, gate: Option<&GateName>, net: IpNet) -> rusqlite::Result<()> {
+    let removed = change.execute(
+        "DELETE FROM runtime_trust WHERE gate IS ?1 AND net = ?2",
+        params![gate.map(GateName::as_str), canonical_net(net).to_string()],
+    );
+    removed.map(drop)
+}
+
+fn set_setting(change: &Connection, name: &str, value: &str) -> rusqlite::Result<()> {
+    let set = change.execute(
+        "INSERT OR REPLACE INTO settings (name, value) VALUES (?1, ?2)",
+        [name, value],
+    );
+    set.map(drop)
 }
 
 fn unix_seconds(time: SystemTime) -> i64 {

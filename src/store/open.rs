@@ -1,14 +1,15 @@
+use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{FILE_NAME, StoreError};
+use super::{FILE_NAME, Readers, StoreError, history, members};
 
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// A name that nobody has asked for in this time is of no use; shorter would let a clock that
 /// jumps ahead for a moment empty the table.
@@ -41,28 +42,76 @@ const SETTINGS: &str = "
 ";
 
 /// Which boot this is (random(4)).
-pub(super) fn boot_id() -> Result<String, StoreError> {
+pub fn boot_id() -> Result<String, StoreError> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
     fs::read_to_string(path)
         .map(|id| id.trim().to_owned())
         .map_err(failed("read the boot id from", path))
 }
 
-pub(super) fn open(dir: &Path) -> Result<(Connection, PathBuf, Option<PathBuf>), StoreError> {
+pub(super) type Opened = (Connection, PathBuf, Option<PathBuf>);
+
+pub(super) fn open(dir: &Path, readers: Readers) -> Result<Opened, StoreError> {
     let path = dir.join(FILE_NAME);
     DirBuilder::new()
         .mode(0o750)
         .recursive(true)
         .create(dir)
         .map_err(failed("create the state directory", dir))?;
-    match open_file(&path) {
+    if let Readers::Group(gid) = readers {
+        give_to_group(dir, gid, 0o750)?;
+    }
+    match open_file(&path, readers) {
         Err(StoreError::Database { source, .. }) if is_damage(&source) => {
             let aside = move_aside(&path)?;
-            let database = open_file(&path)?;
+            let database = open_file(&path, readers)?;
             Ok((database, path, Some(aside)))
         }
         opened => Ok((opened?, path, None)),
     }
+}
+
+/// Opens a database of our version without writing to it. Where not even the files beside it can
+/// be made, what is in the write-ahead log is left out.
+pub(super) fn open_to_read(dir: &Path) -> Result<(Connection, PathBuf), StoreError> {
+    let path = dir.join(FILE_NAME);
+    let failed = |source| StoreError::Database {
+        operation: "read the database",
+        path: path.clone(),
+        source,
+    };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = Connection::open_with_flags(&path, flags);
+    let opened = opened.and_then(|database| version(&database).map(|found| (database, found)));
+    let alone = || {
+        let flags = flags | OpenFlags::SQLITE_OPEN_URI;
+        let database = Connection::open_with_flags(immutable(&path), flags)?;
+        version(&database).map(|found| (database, found))
+    };
+    let (database, found) = opened.or_else(|_| alone()).map_err(failed)?;
+    if found != VERSION {
+        return Err(StoreError::Newer {
+            path,
+            found,
+            known: VERSION,
+        });
+    }
+    check(&database).map_err(failed)?;
+    Ok((database, path))
+}
+
+/// The file as a URI that says that nobody changes it (sqlite.org/uri.html).
+fn immutable(path: &Path) -> String {
+    let mut uri = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-_.".contains(byte) {
+            uri.push(char::from(*byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(uri, "%{byte:02X}");
+        }
+    }
+    uri + "?immutable=1"
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {
@@ -72,7 +121,7 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     )
 }
 
-fn open_file(path: &Path) -> Result<Connection, StoreError> {
+fn open_file(path: &Path, readers: Readers) -> Result<Connection, StoreError> {
     // `SQLite` gives its other files the mode of this one.
     let file = OpenOptions::new()
         .read(true)
@@ -82,9 +131,15 @@ fn open_file(path: &Path) -> Result<Connection, StoreError> {
         .mode(0o600)
         .open(path)
         .map_err(failed("open", path))?;
-    file.set_permissions(fs::Permissions::from_mode(0o600))
-        .map_err(failed("set the mode of", path))?;
     drop(file);
+    match readers {
+        Readers::Nobody => set_mode(path, 0o600)?,
+        Readers::Group(gid) => give_to_group(path, gid, 0o640)?,
+        Readers::AsBefore => {
+            let found = fs::metadata(path).map_err(failed("look at", path))?;
+            set_mode(path, found.permissions().mode() & 0o640)?;
+        }
+    }
     let database = |operation| {
         move |source| StoreError::Database {
             operation,
@@ -107,6 +162,28 @@ fn open_file(path: &Path) -> Result<Connection, StoreError> {
     check(&connection).map_err(database("check the database"))?;
     migrate(&mut connection, found).map_err(database("create the tables"))?;
     Ok(connection)
+}
+
+/// Device and inode.
+pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
+    let found = fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<(), StoreError> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .map_err(failed("set the mode of", path))
+}
+
+/// First whose it is, then the mode: at no moment may another group read it.
+fn give_to_group(path: &Path, gid: u32, mode: u32) -> Result<(), StoreError> {
+    let found = fs::metadata(path).map_err(failed("look at", path))?;
+    if found.gid() != gid {
+        set_mode(path, mode & 0o700)?;
+        std::os::unix::fs::chown(path, None, Some(gid))
+            .map_err(failed("set the group of", path))?;
+    }
+    set_mode(path, mode)
 }
 
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
@@ -142,6 +219,11 @@ fn migrate(connection: &mut Connection, found: i64) -> rusqlite::Result<()> {
     }
     if found < 2 {
         change.execute_batch(SETTINGS)?;
+    }
+    if found < 3 {
+        change.execute_batch(members::SCHEMA)?;
+        change.execute_batch(history::SCHEMA)?;
+        change.pragma_update(None, "user_version", VERSION)?;
     }
     change.execute(
         "DELETE FROM names WHERE seen_at < CAST(strftime('%s', 'now') AS INTEGER) - ?1",

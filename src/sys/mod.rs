@@ -6,3 +6,4 @@ pub mod ns;
 pub mod packet;
 pub mod ready;
 pub mod sched;
+pub mod xtables;

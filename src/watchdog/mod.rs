@@ -7,9 +7,11 @@
 //! too long.
 #![forbid(unsafe_code)]
 
+mod drift;
 mod rounds;
 mod vigil;
 
+pub use drift::{Leave, Pace, Repairs};
 pub use rounds::{Flow, Part, Rounds};
 pub use vigil::{Verdict, Vigil};
 

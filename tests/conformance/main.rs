@@ -6,6 +6,7 @@
 // Scenarios have one signature, whether anything in them can fail without a panic or not.
 #![allow(clippy::unnecessary_wraps)]
 
+mod drift;
 mod gates;
 #[cfg(feature = "system-tests")]
 mod iptables;
@@ -72,6 +73,8 @@ const SCENARIOS: &[Scenario] = &[
     ("session stays", Needs::Kernel, sessions::stays),
     ("session from before", Needs::Kernel, sessions::from_before),
     ("cut sessions", Needs::Kernel, sessions::cut),
+    ("lacking", Needs::Kernel, drift::lacking),
+    ("glances", Needs::Kernel, drift::glances),
     ("long lifetimes", Needs::Nothing, members::long_lifetimes),
 ];
 

@@ -204,6 +204,30 @@ impl World {
         Ok(())
     }
 
+    /// Somebody else takes a member out of a real set.
+    pub(crate) fn meddle_out(&mut self, member: &Member) -> Tried {
+        let (column, clock) = (self.column, self.clock.clone());
+        let out = [remove(member)];
+        self.server
+            .run(move || column.open(&clock)?.backend().apply(&out))??;
+        Ok(())
+    }
+
+    /// Whether a glance says that something may have changed.
+    pub(crate) fn glance(&mut self) -> bool {
+        self.with(|backend| backend.glance()).expect("a glance")
+    }
+
+    /// Glances until nothing is new.
+    pub(crate) fn glances_until_calm(&mut self) -> Tried {
+        for _ in 0..3 {
+            if !self.glance() {
+                return Ok(());
+            }
+        }
+        Err("each glance finds something new".into())
+    }
+
     #[track_caller]
     pub(crate) fn install(&mut self, gates: Vec<GateRules>, members: Vec<Member>) {
         let desired = Desired {

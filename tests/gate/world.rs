@@ -160,13 +160,23 @@ impl World {
 
     /// Before the daemon is started.
     pub(crate) fn before(policy: &str, trusted: &str, ports: &[u16]) -> Result<Self, LabError> {
+        Self::before_with(policy, trusted, ports, &programs())
+    }
+
+    /// The same with other programs.
+    pub(crate) fn before_with(
+        policy: &str,
+        trusted: &str,
+        ports: &[u16],
+        programs: &Programs,
+    ) -> Result<Self, LabError> {
         let lab = Lab::new()?;
         let (server, clients) = (lab.host("server")?, lab.host("clients")?);
         connect(&lab, &server, &clients)?;
         let services = ports.iter().map(|&port| Service::start(&server, port));
         let services = services.collect::<Result<_, _>>()?;
         let policy = on_backend(policy);
-        let daemon = Daemon::prepare(&lab, &server, &programs(), &policy, trusted)?;
+        let daemon = Daemon::prepare(&lab, &server, programs, &policy, trusted)?;
         Ok(Self {
             daemon,
             _services: services,

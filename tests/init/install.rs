@@ -85,6 +85,18 @@ fn only_what_was_built_from_the_source_as_it_is_gets_installed() -> Tried {
     assert!(done, "{said}");
     let (done, said) = tree.make("install")?;
     assert!(done && exists(&installed), "{said}");
+    for unit in ["knockd", "knockd-early"] {
+        let unit = tree.path(&format!("root/usr/local/lib/systemd/system/{unit}.service"));
+        let text = fs::read_to_string(&unit)?;
+        assert!(
+            text.contains("\nExecStart=/usr/local/sbin/knockd"),
+            "{text}"
+        );
+        assert!(!text.contains("/usr/sbin/"), "{text}");
+    }
+    let (done, said) = tree.make("uninstall")?;
+    let left = fs::read_dir(tree.path("root/usr/local/lib/systemd/system"))?;
+    assert!(done && left.count() == 0, "{said}");
     Ok(())
 }
 

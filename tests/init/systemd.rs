@@ -15,6 +15,7 @@ crate::scenarios!(crate::Plain:
     it_is_not_fed_by_one_that_nobody_can_speak_to,
     it_is_left_alone_where_it_was_not_asked_for,
     a_bad_policy_is_not_tried_again_but_other_failures_are,
+    the_early_unit_is_before_the_network_and_before_the_daemon,
 );
 
 /// `WatchdogSec=` of these scenarios; it is fed three times as often.
@@ -130,6 +131,42 @@ fn it_is_not_fed_by_one_that_nobody_can_speak_to() -> Tried {
 fn it_is_left_alone_where_it_was_not_asked_for() -> Tried {
     let service = Service::start(None)?;
     assert!(!service.hears("WATCHDOG", 2 * WATCHDOG));
+    Ok(())
+}
+
+/// The values of a key in a unit file, over all its lines.
+fn values(unit: &str, key: &str) -> Vec<String> {
+    let lines = unit.lines().filter_map(|line| line.strip_prefix(key));
+    let values = lines.filter_map(|rest| rest.strip_prefix('='));
+    values
+        .flat_map(|value| value.split_whitespace().map(str::to_owned))
+        .collect()
+}
+
+fn the_early_unit_is_before_the_network_and_before_the_daemon() -> Tried {
+    let read = |name: &str| {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/init/");
+        fs::read_to_string(format!("{dir}{name}"))
+    };
+    let (early, daemon) = (read("knockd-early.service")?, read("knockd.service")?);
+    let before = values(&early, "Before");
+    for later in ["network-pre.target", "knockd.service", "shutdown.target"] {
+        assert!(before.iter().any(|unit| unit == later), "{before:?}");
+    }
+    // A passive target: nobody else need want it.
+    assert_eq!(values(&early, "Wants"), ["network-pre.target"]);
+    assert_eq!(values(&early, "DefaultDependencies"), ["no"]);
+    assert_eq!(values(&early, "Conflicts"), ["shutdown.target"]);
+    assert_eq!(values(&early, "Type"), ["oneshot"]);
+    assert_eq!(values(&early, "ExecStart")[1..], ["setup"]);
+    // Its end must not take away the directory in which the daemon has its socket.
+    assert_eq!(values(&early, "RuntimeDirectoryPreserve"), ["yes"]);
+    for same in ["RuntimeDirectory", "StateDirectory", "StateDirectoryMode"] {
+        assert_eq!(values(&early, same), values(&daemon, same), "{same}");
+    }
+    for same in ["CapabilityBoundingSet", "SystemCallFilter", "ProtectSystem"] {
+        assert_eq!(values(&early, same), values(&daemon, same), "{same}");
+    }
     Ok(())
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn trusted(count: u32) -> Vec<Member> {
 pub(crate) fn more_than_a_batch_takes(_: &mut Nftables) {
     let mut small = Nftables::open_restrained(Restraints {
         batch: Some(100_000),
-        no_destroy: false,
+        ..Restraints::default()
     })
     .unwrap();
     let mut members = trusted(5_000);
@@ -54,7 +54,7 @@ pub(crate) fn more_than_a_batch_takes(_: &mut Nftables) {
 pub(crate) fn addresses_become_networks_and_back(_: &mut Nftables) {
     let mut small = Nftables::open_restrained(Restraints {
         batch: Some(40_000),
-        no_destroy: false,
+        ..Restraints::default()
     })
     .unwrap();
     let net = |chain, i: u32, length| {

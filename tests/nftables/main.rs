@@ -10,6 +10,7 @@ mod meddle;
 mod members;
 mod networks;
 mod skeleton;
+mod watching;
 
 use libtest_mimic::{Arguments, Trial};
 use portcullis::firewall::Backend;
@@ -25,7 +26,7 @@ fn main() {
         for (suffix, no_destroy) in [("", false), (" on an older kernel", true)] {
             let restraints = Restraints {
                 no_destroy,
-                batch: None,
+                ..Restraints::default()
             };
             trials.push(Trial::test(format!("{name}{suffix}"), move || {
                 let mut backend = Nftables::open_restrained(restraints).unwrap();
@@ -143,6 +144,18 @@ const TESTS: &[(&str, Test)] = &[
     (
         "what_is_over_is_not_known_any_more",
         adopting::what_is_over_is_not_known_any_more,
+    ),
+    (
+        "others_are_heard_and_we_are_not",
+        watching::others_are_heard_and_we_are_not,
+    ),
+    (
+        "what_was_lost_is_everything",
+        watching::what_was_lost_is_everything,
+    ),
+    (
+        "an_older_kernel_has_no_tables_for_us_alone",
+        watching::an_older_kernel_has_no_tables_for_us_alone,
     ),
     ("teardown_twice", members::teardown_twice),
 ];

@@ -2,9 +2,9 @@
 
 use netlink_packet_core::{NetlinkHeader, NetlinkMessage};
 use netlink_packet_netfilter::nftables::{
-    ChainAttribute, ChainMessage, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute,
-    SetElementList, SetElementMessage, SetFlags, SetMessage, TableAttribute, TableFlags,
-    TableMessage,
+    ChainAttribute, ChainMessage, DataAttribute, ListAttribute, NfTablesMessage, RuleAttribute,
+    RuleMessage, SetAttribute, SetElementAttribute, SetElementList, SetElementMessage, SetFlags,
+    SetMessage, TableAttribute, TableFlags, TableMessage,
 };
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -78,4 +78,16 @@ pub(crate) fn elements_of(set: &str) -> SetElementMessage {
             SetElementList::Set(set.to_owned()),
         ],
     }
+}
+
+/// Takes hosts out of a set.
+pub(crate) fn delete_elements(set: &str, hosts: &[[u8; 4]]) {
+    let element = |host: &[u8; 4]| {
+        let key = SetElementAttribute::Key(DataAttribute::Value(host.to_vec()));
+        ListAttribute::Element(vec![key])
+    };
+    let mut message = elements_of(set);
+    let list = hosts.iter().map(element).collect();
+    message.attributes.push(SetElementList::Elements(list));
+    meddle(vec![(NfTablesMessage::DeleteSetElement(message), 0)]);
 }

@@ -3,9 +3,11 @@
 //! in network namespaces all the same. A program that is missing is a failure.
 #![cfg(target_os = "linux")]
 
+mod damage;
 mod input;
 mod knocking;
 mod length;
+mod owner;
 mod programs;
 mod repair;
 mod scanning;
@@ -52,14 +54,17 @@ fn main() -> ExitCode {
         ("ssh", ssh::CASES),
         ("scanning", scanning::CASES),
         ("repair", repair::CASES),
+        ("owner", owner::CASES),
         ("length", length::CASES),
         ("input", input::CASES),
         ("unit", unit::CASES),
     ];
-    let trials: Vec<Trial> = topics
+    let mut trials: Vec<Trial> = topics
         .into_iter()
         .flat_map(|(topic, cases)| cases.iter().map(move |&it| trial(topic, it)))
         .collect();
+    let damage = damage::cases().into_iter();
+    trials.extend(damage.map(|(name, case)| run(format!("damage::{name}"), case)));
     assert!(!trials.is_empty(), "no cases: this would prove nothing");
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !arguments.list {
@@ -74,7 +79,11 @@ fn main() -> ExitCode {
 }
 
 fn trial(topic: &str, (name, case): Case) -> Trial {
-    Trial::test(format!("{topic}::{name}"), move || {
+    run(format!("{topic}::{name}"), case)
+}
+
+fn run(name: String, case: impl FnOnce() -> Tried + Send + 'static) -> Trial {
+    Trial::test(name, move || {
         let why = match catch_unwind(AssertUnwindSafe(case)) {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error.to_string(),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 
 /// Programs and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 12] = [
     ("nft", "nftables"),
     ("knock", "knockd"),
     ("nc", "netcat-openbsd"),
@@ -16,6 +16,9 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("nmap", "nmap"),
     ("ip", "iproute2"),
     ("setpriv", "util-linux"),
+    ("iptables-nft", "iptables"),
+    ("iptables-legacy", "iptables"),
+    ("ipset", "ipset"),
 ];
 
 /// Debian keeps some of them where not everybody looks.

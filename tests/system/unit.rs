@@ -6,7 +6,10 @@ use crate::cases;
 use crate::programs;
 use crate::world::{Family, SHIPPED, TRUSTED, Tried, World};
 
-cases![the_units_capabilities_are_enough];
+cases![
+    the_units_capabilities_are_enough,
+    the_early_units_capabilities_are_enough,
+];
 
 const UNIT: &str = include_str!("../../init/knockd.service");
 
@@ -19,6 +22,35 @@ fn bounding_set() -> Option<String> {
         .split_whitespace()
         .map(|name| name.trim_start_matches("CAP_").to_lowercase());
     Some(caps.fold("-all".to_owned(), |all, cap| format!("{all},+{cap}")))
+}
+
+fn the_early_units_capabilities_are_enough() -> Tried {
+    let world = World::before(SHIPPED, TRUSTED, Some(22))?;
+    // It has the same.
+    let caps = bounding_set().ok_or("the unit has a bounding set")?;
+    let done = world
+        .server
+        .command(programs::path("setpriv"))?
+        .arg(format!("--bounding-set={caps}"))
+        .args([
+            "--no-new-privs",
+            "--",
+            env!("CARGO_BIN_EXE_knockd"),
+            "setup",
+        ])
+        .arg("-c")
+        .arg(world.daemon.policy_path())
+        .arg("--state-dir")
+        .arg(world.daemon.state_dir())
+        .arg("--runtime-dir")
+        .arg(world.daemon.runtime_dir())
+        .output()?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
+    for family in Family::BOTH {
+        assert_eq!(world.stranger.finds(family, 22), "silent");
+    }
+    Ok(())
 }
 
 fn the_units_capabilities_are_enough() -> Tried {

@@ -99,7 +99,8 @@ async fn answer(
             return send(stream, response, shared).await;
         }
     };
-    let list = matches!(asked, Asked::List { .. }) && !peer.may_change();
+    let long = matches!(asked, Asked::List { .. } | Asked::History { .. });
+    let list = long && !peer.may_change();
     // Held until the list is written.
     let permit = list.then(|| shared.lists.try_acquire());
     if matches!(permit, Some(Err(_))) {
@@ -130,17 +131,20 @@ async fn ask_daemon(asked: Asked, peer: Peer, shared: &Shared) -> Response {
 
 async fn send(stream: &mut UnixStream, response: Response, shared: &Shared) -> io::Result<()> {
     let line = match &response.data {
-        Data::List { entries } if entries.len() > LONG_LIST => {
-            tokio::task::spawn_blocking(move || encode(&response))
-                .await
-                .map_err(io::Error::other)??
-        }
+        Data::List { entries } if entries.len() > LONG_LIST => encode_apart(response).await?,
+        Data::History { entries } if entries.len() > LONG_LIST => encode_apart(response).await?,
         _ => encode(&response)?,
     };
     match timeout(shared.limits.response, stream.write_all(&line)).await {
         Ok(written) => written,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
+}
+
+async fn encode_apart(response: Response) -> io::Result<Vec<u8>> {
+    tokio::task::spawn_blocking(move || encode(&response))
+        .await
+        .map_err(io::Error::other)?
 }
 
 fn encode(response: &Response) -> io::Result<Vec<u8>> {

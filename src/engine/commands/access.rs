@@ -9,7 +9,7 @@ use crate::engine::event::{Flush, Who};
 use crate::engine::knocks::until;
 use crate::engine::ledger::{Grant, MOST_ACCEPTED};
 use crate::engine::out::Out;
-use crate::engine::{Engine, shown};
+use crate::engine::{Engine, Record, What, shown};
 use crate::model::{Chain, Lifetime, canonical, host_net, net_of_prefix};
 
 impl Engine {
@@ -62,6 +62,9 @@ impl Engine {
                     .is_some()
                 {
                     self.lift_overlapping(gate, host_net(address), out);
+                    let unbanned = Record::new(What::Unbanned, &who.0);
+                    let unbanned = unbanned.of(&rules.name, host_net(address));
+                    self.record(unbanned.by_hand());
                     report
                         .done
                         .push(format!("{}: the ban of {address} is lifted", rules.name));
@@ -69,6 +72,8 @@ impl Engine {
                 let net = net_of_prefix(address, rules.ipv6_prefix);
                 let grant = Grant::lasting(lifetime, out, &who.0);
                 out.put(&rules.name, Chain::Filter, net, &grant);
+                let accepted = Record::new(What::Accepted, &who.0).of(&rules.name, net);
+                self.record(accepted.until(grant.deadline).by_hand());
                 self.ledgers[gate].accept(net, grant);
                 let time = until(lifetime);
                 report
@@ -127,6 +132,8 @@ impl Engine {
                 self.withdraw_trust(gate, net, out);
                 let grant = Grant::lasting(lifetime, out, &who.0);
                 self.ledgers[gate].lift(net);
+                let banned = Record::new(What::Banned, &who.0).of(&rules.name, net);
+                self.record(banned.until(grant.deadline).by_hand());
                 self.ban(gate, net, grant, false, out);
                 let time = until(lifetime);
                 report
@@ -138,6 +145,7 @@ impl Engine {
 
     pub(super) fn unban_command(
         &mut self,
+        who: &Who,
         nets: &[IpNet],
         gates: &[usize],
         report: &mut Report,
@@ -170,6 +178,8 @@ impl Engine {
             for &net in nets {
                 if self.ledgers[gate].lift(net).is_some() {
                     out.remove(&name, Chain::Banned, net);
+                    let unbanned = Record::new(What::Unbanned, &who.0).of(&name, net);
+                    self.record(unbanned.by_hand());
                     let mut line = format!("{name}: the ban of {} is lifted", shown(net));
                     if let Some((wider, _)) = self.ledgers[gate].banned().lookup(net) {
                         line = format!("{line}; it is still banned as part of {wider}");
@@ -182,6 +192,7 @@ impl Engine {
 
     pub(super) fn flush_command(
         &mut self,
+        who: &Who,
         what: Flush,
         gates: &[usize],
         report: &mut Report,
@@ -191,6 +202,8 @@ impl Engine {
             let name = self.policy.gates[gate].name.clone();
             if let Flush::Address(address) = what {
                 if let Some(net) = self.withdraw(gate, canonical(address), out) {
+                    let withdrawn = Record::new(What::Withdrawn, &who.0).of(&name, net);
+                    self.record(withdrawn.by_hand());
                     let line = format!("{name}: the acceptance of {} is withdrawn", shown(net));
                     report.done.push(line);
                 }
@@ -209,9 +222,12 @@ impl Engine {
                 let closed = self.close_gate(gate, out);
                 if !nets.is_empty() {
                     let line = count(nets.len(), "acceptance withdrawn", "acceptances withdrawn");
+                    let flushed = Record::new(What::Flushed, &who.0).at(&name).saying(&line);
+                    self.record(flushed.by_hand());
                     report.done.push(format!("{name}: {line}"));
                 }
                 if closed {
+                    self.record(Record::new(What::Closed, &who.0).at(&name).by_hand());
                     report
                         .done
                         .push(format!("{name}: no longer open to everybody"));
@@ -229,6 +245,8 @@ impl Engine {
                 }
                 if !nets.is_empty() {
                     let line = count(nets.len(), "ban lifted", "bans lifted");
+                    let flushed = Record::new(What::Flushed, &who.0).at(&name).saying(&line);
+                    self.record(flushed.by_hand());
                     report.done.push(format!("{name}: {line}"));
                 }
             }

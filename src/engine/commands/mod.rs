@@ -10,7 +10,7 @@ use super::event::{Command, Outcome, Who};
 use super::knocks::until;
 use super::out::Out;
 use super::trust::Runtime;
-use super::{Engine, shown};
+use super::{Engine, Record, What, shown};
 use crate::model::{GateName, Lifetime, canonical, canonical_net};
 
 /// Exit codes of the contract; 0 is done, or nothing to do.
@@ -57,6 +57,8 @@ impl Engine {
             out.info(format!("{who}: {line}"));
         }
         for line in &report.refused {
+            let refused = Record::new(What::Refused, &who.0).saying(line).by_hand();
+            self.record(refused);
             out.warn(format!("{who}: refused: {line}"));
         }
         let Report {
@@ -114,14 +116,14 @@ impl Engine {
                 self.drop_command(who, &nets, gates, lifetime, force, report, out);
             }
             Command::Trust { nets, .. } => self.trust_command(who, nets, at, report, out),
-            Command::Untrust { nets, .. } => self.untrust_command(nets, at, report, out),
+            Command::Untrust { nets, .. } => self.untrust_command(who, nets, at, report, out),
             Command::Unban { nets, .. } => {
                 let nets: Vec<IpNet> = nets.into_iter().map(canonical_net).collect();
-                self.unban_command(&nets, gates, report, out);
+                self.unban_command(who, &nets, gates, report, out);
             }
             Command::Flush { what, .. } => {
                 for what in what {
-                    self.flush_command(what, gates, report, out);
+                    self.flush_command(who, what, gates, report, out);
                 }
             }
             Command::Open { lifetime, .. } => {
@@ -131,6 +133,8 @@ impl Engine {
                 for &gate in gates {
                     if self.close_gate(gate, out) {
                         let name = &self.policy.gates[gate].name;
+                        let closed = Record::new(What::Closed, &who.0).at(name);
+                        self.journal.push(closed.by_hand());
                         report
                             .done
                             .push(format!("{name}: no longer open to everybody"));
@@ -151,7 +155,11 @@ impl Engine {
         for &gate in gates {
             self.open_gate(gate, &who.0, lifetime, out);
             let rules = &self.policy.gates[gate];
-            let time = until(lifetime.unwrap_or(rules.accept_timeout));
+            let lifetime = lifetime.unwrap_or(rules.accept_timeout);
+            let time = until(lifetime);
+            let opened = Record::new(What::Opened, &who.0).at(&rules.name);
+            let opened = opened.until(lifetime.deadline(out.now));
+            self.journal.push(opened.by_hand());
             report
                 .done
                 .push(format!("{}: open to everybody {time}", rules.name));
@@ -173,6 +181,8 @@ impl Engine {
         let place = self.place(at);
         for net in nets.into_iter().map(canonical_net) {
             self.trust_at_runtime(at, net, &runtime, out);
+            let trusted = Record::new(What::Trusted, &who.0).to(net);
+            self.record(trusted.saying(format!("until reboot{place}")).by_hand());
             report
                 .done
                 .push(format!("{} trusted{place} until reboot", shown(net)));
@@ -181,6 +191,7 @@ impl Engine {
 
     fn untrust_command(
         &mut self,
+        who: &Who,
         nets: Vec<IpNet>,
         at: Option<&[usize]>,
         report: &mut Report,
@@ -198,6 +209,8 @@ impl Engine {
         let place = self.place(at);
         for net in nets {
             if self.untrust_at_runtime(at, net, out) {
+                let untrusted = Record::new(What::Untrusted, &who.0).to(net);
+                self.record(untrusted.saying(place.trim()).by_hand());
                 report
                     .done
                     .push(format!("{} no longer trusted{place}", shown(net)));

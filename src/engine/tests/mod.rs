@@ -3,6 +3,7 @@
 
 mod commands;
 mod knocks;
+mod memo;
 mod properties;
 mod start;
 

@@ -4,7 +4,7 @@ use super::*;
 
 /// Something that may happen, over a few addresses so that things do meet.
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Knock(u8, usize),
     Accept(u8, bool),
     Drop(IpNet, bool, u64),
@@ -38,7 +38,7 @@ fn a_net() -> impl Strategy<Value = IpNet> {
         .prop_map(|(n, len)| net_of_prefix(source(n), len))
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0u8..16, 0usize..8).prop_map(|(n, k)| Step::Knock(n, k)),
         2 => (0u8..16, any::<bool>()).prop_map(|(n, force)| Step::Accept(n, force)),
@@ -62,7 +62,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn policy_with(prefix: u8) -> Policy {
+pub(super) fn policy_with(prefix: u8) -> Policy {
     let mut policy = appliance();
     policy.gates[0].ipv6_prefix = prefix;
     policy
@@ -72,7 +72,7 @@ fn policy_with(prefix: u8) -> Policy {
     policy
 }
 
-fn event(step: &Step, policy: &Policy) -> Event {
+pub(super) fn event(step: &Step, policy: &Policy) -> Event {
     let gates = Vec::new();
     let command = match step.clone() {
         Step::Knock(n, k) => {

@@ -81,19 +81,27 @@ impl Foreign {
         })
     }
 
-    /// What stands in the way, one sentence each. Cheap while the ruleset stays as it is.
-    pub fn in_the_way(&mut self, question: &Question) -> Result<Vec<String>, FirewallError> {
-        let generation = self
-            .netlink
+    /// The last answer, if it is still that. Takes microseconds.
+    pub fn known(&mut self, question: &Question) -> Option<Vec<String>> {
+        let generation = self.generation().ok()?;
+        let (seen, asked, answer) = self.last.as_ref()?;
+        (*seen == generation && asked == question).then(|| answer.clone())
+    }
+
+    fn generation(&mut self) -> Result<u32, FirewallError> {
+        self.netlink
             .ask(read::get_generation(), read::generation)
             .and_then(|generation| generation.ok_or(NetlinkError::Lost))
-            .map_err(failed("read the generation of"))?;
-        if let Some((seen, asked, answer)) = &self.last
-            && *seen == generation
-            && asked == question
-        {
-            return Ok(answer.clone());
+            .map_err(failed("read the generation of"))
+    }
+
+    /// What stands in the way, one sentence each. Cheap while the ruleset stays as it is; else it
+    /// takes as long as reading the rules of others does.
+    pub fn in_the_way(&mut self, question: &Question) -> Result<Vec<String>, FirewallError> {
+        if let Some(known) = self.known(question) {
+            return Ok(known);
         }
+        let generation = self.generation()?;
         let answer = self.look(question)?;
         self.last = Some((generation, question.clone(), answer.clone()));
         Ok(answer)

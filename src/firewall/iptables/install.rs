@@ -1,6 +1,7 @@
 //! From what the kernel holds to what it is to hold, and whether it does.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -27,7 +28,7 @@ const EARLIER_LIFETIME: Duration = Duration::from_secs(7500);
 pub(super) struct Image {
     pub(super) gates: Vec<GateName>,
     pub(super) sets: Vec<Spec>,
-    pub(super) families: Vec<(Family, Wanted, Read)>,
+    pub(super) families: Arc<Vec<(Family, Wanted, Read)>>,
 }
 
 /// A set as it has to be.
@@ -83,6 +84,9 @@ pub(super) fn install(backend: &mut Iptables, desired: &Desired) -> Result<(), F
     let then = now();
     let until = Instant::now() + PATIENCE;
     backend.has_installed = true;
+    if let Some(legacy) = &mut backend.legacy {
+        legacy.forget();
+    }
     let sorted = Sorted::new(desired)?;
     let before = Before::read(backend, until)?;
     refuse_foreign(backend, desired, &before)?;
@@ -125,7 +129,7 @@ pub(super) fn install(backend: &mut Iptables, desired: &Desired) -> Result<(), F
     backend.image = Some(Image {
         gates: gates.clone(),
         sets: sets.iter().map(|(spec, _)| spec.clone()).collect(),
-        families,
+        families: Arc::new(families),
     });
     backend.shapes = Some(shapes(desired));
     for (set, keys) in removals {

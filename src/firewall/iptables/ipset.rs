@@ -265,9 +265,15 @@ impl Ipset {
 
     /// Whether the set matches it.
     pub(super) fn has(&mut self, set: &str, key: Key) -> Result<bool, FirewallError> {
+        Ok(self.test(set, key)? == Some(true))
+    }
+
+    /// Whether the set matches it; `None` if there is no such set.
+    pub(super) fn test(&mut self, set: &str, key: Key) -> Result<Option<bool>, FirewallError> {
         match self.send(message::one(Command::Test, set, &bare(key))) {
-            Ok(()) => Ok(true),
-            Err(error) if error.errno() == Some(errno::EXIST) => Ok(false),
+            Ok(()) => Ok(Some(true)),
+            Err(error) if error.errno() == Some(errno::EXIST) => Ok(Some(false)),
+            Err(error) if error.errno() == Some(libc::ENOENT) => Ok(None),
             Err(error) => Err(failed("read", set)(error)),
         }
     }

@@ -6,7 +6,9 @@
 //! ip_set has no transactions: sets are filled first, then the rules change in one commit a
 //! family, with the jumps last, and what is not wanted any more is taken out of the sets last.
 
+mod above;
 mod changes;
+mod glance;
 mod install;
 mod ipset;
 mod machine;
@@ -29,6 +31,7 @@ use std::time::Instant;
 use ipnet::IpNet;
 
 use self::changes::Long;
+use self::glance::Legacy;
 use self::install::Image;
 use self::ipset::Ipset;
 use self::machine::{is_over_nft, knows_ipv6, speaks_ipv6};
@@ -40,7 +43,7 @@ use self::table::Tables;
 use self::told::Told;
 use self::tool::{PATIENCE, Tool};
 use self::untracked::Untracked;
-use super::{Backend, BackendKind, Change, Desired, FirewallError, Member, Observed};
+use super::{Backend, BackendKind, Change, Desired, FirewallError, Look, Member, Observed};
 use crate::model::{Chain, GateName, KnockPort, Lifetime, PortRange, Time};
 use crate::sys::clock;
 
@@ -97,6 +100,10 @@ pub struct Iptables {
     tools: Vec<(Family, Tool)>,
     /// Present where iptables works over nf_tables.
     tables: Option<Tables>,
+    /// Present where it does not.
+    legacy: Option<Legacy>,
+    /// Whether somebody wants the rules for us alone.
+    alone: bool,
     notes: Vec<String>,
     /// What was installed last.
     image: Option<Image>,
@@ -171,8 +178,12 @@ impl Iptables {
         Ok(Self {
             ipset: Ipset::open(restraints.maxelem)?,
             tables: over_nft.then(Tables::open).transpose()?,
+            legacy: (!over_nft)
+                .then(|| Legacy::open(tools.iter().map(|(family, _)| *family)))
+                .transpose()?,
             tools,
             notes,
+            alone: false,
             image: None,
             has_installed: false,
             leftovers: Vec::new(),
@@ -416,6 +427,31 @@ impl Backend for Iptables {
 
     fn untrack(&mut self, ports: &[KnockPort]) -> Result<(), FirewallError> {
         untracked::untrack(self, ports, Instant::now() + PATIENCE)
+    }
+
+    fn look(&mut self) -> Result<Look, FirewallError> {
+        self.rearm()?;
+        verify::look(self)
+    }
+
+    fn own(&mut self, alone: bool) {
+        self.alone = alone;
+    }
+
+    fn complaints(&mut self) -> Vec<String> {
+        let mut complaints = verify::complaints(self);
+        let alone = "`firewall: { owner: true }` is without effect: only `backend: nftables` can \
+                     have a table that others cannot change";
+        complaints.extend(self.alone.then(|| alone.to_owned()));
+        complaints
+    }
+
+    fn must_glance(&self) -> bool {
+        true
+    }
+
+    fn glance(&mut self) -> Result<bool, FirewallError> {
+        self.has_drifted()
     }
 
     fn teardown(&mut self) -> Result<(), FirewallError> {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::above::Guarded;
 use super::names::{COMMENT, chains, member_chain, parse_chain, policy_chain};
 use crate::model::{Chain, GateName};
 
@@ -136,16 +137,17 @@ impl Rule {
 
 impl Saved {
     /// Whether a rule of somebody else, before ours, lets nobody in who would not get in anyway: it
-    /// accepts nothing new, nor does a chain that it leads to. fail2ban's are such.
-    pub(super) fn only_takes_away(&self, rule: &Rule) -> bool {
-        !rule.is_ours() && !self.may_accept(rule, &mut Vec::new())
+    /// accepts nothing new of what we guard, nor does a chain that it leads to. fail2ban's are such.
+    pub(super) fn only_takes_away(&self, rule: &Rule, guarded: &Guarded) -> bool {
+        !rule.is_ours() && !self.may_accept(rule, guarded, &mut Vec::new())
     }
 
-    fn may_accept(&self, rule: &Rule, seen: &mut Vec<String>) -> bool {
+    fn may_accept(&self, rule: &Rule, guarded: &Guarded, seen: &mut Vec<String>) -> bool {
         let Some(target) = rule.target() else {
             return false;
         };
-        if rule.is_for_known_sessions() || seen.contains(&target) {
+        let is_harmless = rule.is_for_known_sessions() || !guarded.may_meet(rule);
+        if is_harmless || seen.contains(&target) {
             return false;
         }
         match target.as_str() {
@@ -154,7 +156,7 @@ impl Saved {
             chain if self.has_chain(chain) => {
                 seen.push(target.clone());
                 self.rules_of(&target)
-                    .any(|rule| self.may_accept(rule, seen))
+                    .any(|rule| self.may_accept(rule, guarded, seen))
             }
             // ACCEPT, NFQUEUE, and whatever is not known here.
             _ => true,

@@ -1,3 +1,4 @@
+use super::super::rules::Wanted;
 use super::*;
 
 fn gate() -> GateName {
@@ -112,13 +113,15 @@ fn rules_before_ours_that_only_take_away_are_told_from_those_that_let_in() {
 -A f2b -s 203.0.113.9/32 -j REJECT --reject-with icmp-port-unreachable\n-A f2b -j RETURN\n\
 -A lets -s 192.0.2.1/32 -j ACCEPT\n-A loop -j loop\nCOMMIT\n";
     let saved = Saved::parse(table);
-    let only_takes_away = |text: &str| {
-        let rule = Rule {
-            chain: "INPUT".into(),
-            text: text.into(),
-        };
-        saved.only_takes_away(&rule)
+    let rule = |text: &str| Rule {
+        chain: "INPUT".into(),
+        text: text.into(),
     };
+    let guarded = Guarded::by(&Wanted {
+        base: vec![rule("-p tcp -m tcp --dport 22 -j ssh_policy")],
+        ..Wanted::default()
+    });
+    let only_takes_away = |text: &str| saved.only_takes_away(&rule(text), &guarded);
     for harmless in [
         "-p tcp -m multiport --dports 22 -j f2b",
         "-s 203.0.113.0/24 -j DROP",
@@ -127,6 +130,8 @@ fn rules_before_ours_that_only_take_away_are_told_from_those_that_let_in() {
         "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
         "-p tcp",
         "-j loop",
+        "-p tcp -m tcp --dport 80 -j ACCEPT",
+        "-p udp -j lets",
     ] {
         assert!(only_takes_away(harmless), "{harmless}");
     }

@@ -60,10 +60,8 @@ impl Known {
 impl Told {
     /// The caller knows of it.
     pub(super) fn put(&mut self, set: &str, net: IpNet, left: Option<Duration>, now: Time) {
-        if !goes_unasked(set) {
-            let known = self.sets.entry(set.to_owned()).or_default();
-            known.put(net, left.map(|left| now.after(left)), now);
-        }
+        let known = self.sets.entry(set.to_owned()).or_default();
+        known.put(net, left.map(|left| now.after(left)), now);
     }
 
     /// It is gone.
@@ -89,6 +87,13 @@ impl Told {
                 self.put(set, *net, *left, then);
             }
         }
+    }
+
+    /// A member that the set must have.
+    pub(super) fn witness(&self, set: &str, now: Time) -> Option<IpNet> {
+        let lasts = |end: &End| end.is_none_or(|end| end > now.after(DOUBT));
+        let mut known = self.sets.get(set)?.nets.iter();
+        known.find(|(_, end)| lasts(end)).map(|(net, _)| *net)
     }
 
     /// Whether an installation may take it out.

@@ -20,7 +20,7 @@ const CHAIN: &str = "knockd_untracked";
 const AT_ONCE: usize = 15;
 
 /// What is not tracked.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Untracked {
     /// `None` until somebody says which.
     ports: Option<Vec<KnockPort>>,

@@ -1,17 +1,20 @@
 //! Reading back: does the kernel hold what was written?
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::above::Guarded;
 use super::machine::speaks_ipv6;
 use super::members::{Held, Sorted};
 use super::message::{Element, Key};
 use super::names::{Family, Role, parse_set};
 use super::rules::{BASES, Wanted};
 use super::saved::{Rule, Saved};
-use super::tool::PATIENCE;
+use super::tool::{PATIENCE, Tool};
+use super::untracked::Untracked;
 use super::{Iptables, now};
-use crate::firewall::{Desired, FirewallError};
+use crate::firewall::{Desired, FirewallError, Look};
 use crate::model::{Chain, Time};
 
 /// What ends so soon may be gone already when it is looked for.
@@ -30,11 +33,12 @@ impl Read {
     /// What the table has in place of what is wanted.
     pub(super) fn of(wanted: &Wanted, saved: &Saved) -> Self {
         let rules = |chain: &String| saved.rules_of(chain).cloned().collect();
+        let guarded = Guarded::by(wanted);
         let base = BASES.map(|base| {
             let count = wanted.base.iter().filter(|r| r.chain == base).count();
             let counted = saved
                 .rules_of(base)
-                .filter(|rule| !saved.only_takes_away(rule));
+                .filter(|rule| !saved.only_takes_away(rule, &guarded));
             counted.take(count).cloned().collect()
         });
         Self {
@@ -116,14 +120,24 @@ pub(super) fn verify_members(
     Err(FirewallError::Unverified(problems.join(", ")))
 }
 
-/// Compares rules and sets with what was installed last. Two processes, about 4 ms: for `status`,
-/// not for a timer.
+/// Compares rules and sets with what was installed last. Two processes, about 4 ms.
 pub(super) fn verify(backend: &mut Iptables) -> Result<Vec<String>, FirewallError> {
+    let mut problems = complaints(backend);
+    match look(backend)? {
+        Look::Whole(found) => problems.extend(found),
+        Look::Begun(found, rest) => {
+            problems.extend(found);
+            problems.extend(rest()?);
+        }
+    }
+    Ok(problems)
+}
+
+/// What no installation mends.
+pub(super) fn complaints(backend: &mut Iptables) -> Vec<String> {
     let Some(image) = &backend.image else {
-        let begun = backend.has_installed.then_some("nothing is installed");
-        return Ok(begun.into_iter().map(str::to_owned).collect());
+        return Vec::new();
     };
-    let headers = backend.ipset.headers()?;
     backend
         .leftovers
         .retain(|set| !backend.ipset.try_destroy(set));
@@ -134,6 +148,17 @@ pub(super) fn verify(backend: &mut Iptables) -> Result<Vec<String>, FirewallErro
     let left = backend.leftovers.iter();
     problems
         .extend(left.map(|set| format!("set {set} is left over: somebody else's rule uses it")));
+    problems
+}
+
+/// What an installation mends; the processes are left to the caller.
+pub(super) fn look(backend: &mut Iptables) -> Result<Look, FirewallError> {
+    let Some(image) = &backend.image else {
+        let begun = backend.has_installed.then_some("nothing is installed");
+        return Ok(Look::Whole(begun.into_iter().map(str::to_owned).collect()));
+    };
+    let headers = backend.ipset.headers()?;
+    let mut problems = Vec::new();
     for spec in &image.sets {
         match headers.iter().find(|header| header.name == spec.name) {
             None => problems.push(format!("set {} is missing", spec.name)),
@@ -143,17 +168,32 @@ pub(super) fn verify(backend: &mut Iptables) -> Result<Vec<String>, FirewallErro
             Some(_) => {}
         }
     }
-    for (family, text) in backend.texts(Instant::now() + PATIENCE)? {
-        let saved = Saved::parse(&text);
-        problems.extend(backend.untracked.verify(family, &text));
+    let (families, tools) = (Arc::clone(&image.families), backend.tools.clone());
+    let untracked = backend.untracked.clone();
+    Ok(Look::Begun(
+        problems,
+        Box::new(move || compare(&families, &untracked, &tools)),
+    ))
+}
+
+fn compare(
+    families: &[(Family, Wanted, Read)],
+    untracked: &Untracked,
+    tools: &[(Family, Tool)],
+) -> Result<Vec<String>, FirewallError> {
+    let until = Instant::now() + PATIENCE;
+    let mut problems = Vec::new();
+    for (family, wanted, written) in families {
+        let Some((_, tool)) = tools.iter().find(|(f, _)| f == family) else {
+            continue;
+        };
         let program = match family {
             Family::V4 => "iptables",
             Family::V6 => "ip6tables",
         };
-        let found = image.families.iter().find(|(f, ..)| *f == family);
-        let Some((_, wanted, written)) = found else {
-            continue;
-        };
+        let text = tool.read(until)?;
+        problems.extend(untracked.verify(*family, &text));
+        let saved = Saved::parse(&text);
         let read = Read::of(wanted, &saved);
         for (chain, (is, was)) in wanted
             .chains

@@ -56,7 +56,7 @@ pub(super) fn write_rules(
             saved = Saved::parse(&tool.read(until)?);
         }
         let read = Read::of(wanted, &saved);
-        let known = backend.image.iter().flat_map(|image| &image.families);
+        let known = backend.image.iter().flat_map(|image| image.families.iter());
         for (f, was_wanted, was_read) in known {
             let strays = to_remove(&saved, &before.own).len() != wanted.base.len();
             if *f == family && was_wanted == wanted && *was_read == read && !strays {

@@ -112,17 +112,25 @@ pub(super) fn get_element(set: &str, key: Vec<u8>) -> Vec<u8> {
 }
 
 /// Creates our table, or wakes it if it sleeps.
-pub(super) fn new_table() -> Step {
-    let mut table = named_table(TABLE);
-    table
-        .attributes
-        .push(TableAttribute::Flags(TableFlags::empty()));
+pub(super) fn new_table(flags: u32) -> Step {
+    make_table(TABLE, flags)
+}
+
+fn make_table(name: &str, flags: u32) -> Step {
+    let mut table = named_table(name);
+    let flags = TableFlags::from_bits_retain(flags);
+    table.attributes.push(TableAttribute::Flags(flags));
     step(
         "create table",
-        "inet knockd",
+        &format!("inet {name}"),
         NfTablesMessage::NewTable(table),
         CREATE,
     )
+}
+
+/// Makes a table with these flags, and fails.
+pub(super) fn owner_probe(flags: u32) -> [Step; 2] {
+    [make_table("-probe", flags), delete_table("-nothing")]
 }
 
 pub(super) fn delete_table(name: &str) -> Step {

@@ -3,6 +3,7 @@
 
 use super::decode::same_expressions;
 use super::names::{FORWARD, INPUT};
+use super::owner::DORMANT;
 use super::plan::{State, chain_fits, hook_of};
 use super::rules::entrances;
 use crate::firewall::GateRules;
@@ -43,7 +44,7 @@ pub(super) fn missing(gate: &GateRules, state: &State) -> Vec<PortRange> {
 
 fn unguarded(gate: &GateRules, chain: &str, state: &State) -> Vec<PortRange> {
     // A table that sleeps guards nothing, nor does a chain that hangs elsewhere.
-    let works = state.table == Some(0)
+    let works = state.table.is_some_and(|flags| flags & DORMANT == 0)
         && state
             .chain(chain)
             .is_some_and(|found| chain_fits(hook_of(chain), found));

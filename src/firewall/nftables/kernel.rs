@@ -140,6 +140,11 @@ impl Kernel {
         })
     }
 
+    /// The socket's port.
+    pub(super) fn port(&self) -> u32 {
+        self.netlink.port()
+    }
+
     pub(super) fn generation(&mut self) -> Result<u32, Failure> {
         let failed = |error| Failure::new("read the generation of", "the ruleset", error);
         self.netlink

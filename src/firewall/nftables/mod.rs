@@ -10,10 +10,12 @@ mod fill;
 mod fresh;
 mod kernel;
 mod known;
+mod lacking;
 mod members;
 mod names;
 #[cfg(test)]
 mod order_tests;
+mod owner;
 mod plan;
 mod reading;
 mod rules;
@@ -33,11 +35,13 @@ use self::known::{Known, Undo};
 use self::members::{Sorted, is_masked};
 pub(super) use self::names::TABLE;
 use self::names::{Family, Role, parse_chain, parse_set, set_name};
+use self::owner::Owner;
 use self::plan::{Image, Plan, Planner, State};
 use self::reading::{Kept, Reading};
 use self::rules::Earlier;
 use self::segments::to_nets;
 use self::told::Told;
+use super::watch::Removed;
 use super::{Backend, BackendKind, Change, Desired, FirewallError, Member, Observed};
 use crate::model::{Chain, GateName, KnockPort, PortRange};
 
@@ -53,6 +57,8 @@ pub struct Restraints {
     pub batch: Option<usize>,
     /// Do without `NFT_MSG_DESTROYSETELEM` (Linux 6.3).
     pub no_destroy: bool,
+    /// Do without tables that are ours alone (Linux 6.9).
+    pub no_owner: bool,
 }
 
 /// The backend. Its calls are for one thread; two of it, even in different processes, do not
@@ -60,6 +66,7 @@ pub struct Restraints {
 #[derive(Debug)]
 pub struct Nftables {
     kernel: Kernel,
+    owner: Owner,
     /// What was installed last.
     image: Option<Image>,
     known: Option<Known>,
@@ -88,6 +95,10 @@ impl Nftables {
     pub fn open_restrained(restraints: Restraints) -> Result<Self, FirewallError> {
         Ok(Self {
             kernel: Kernel::open(restraints)?,
+            owner: Owner {
+                forbidden: restraints.no_owner,
+                ..Owner::default()
+            },
             image: None,
             known: None,
             told: Told::default(),
@@ -100,13 +111,21 @@ impl Nftables {
 
     fn install_once(&mut self, desired: &Desired, guarded: bool) -> Result<(), Failure> {
         let mut state = self.kernel.state()?;
-        if state.table.is_some_and(|flags| flags != 0) {
-            // The kernel takes no chains in the transaction that wakes a table.
-            self.kernel.commit(&[&encode::new_table()], None)?;
+        let flags = self.owner.flags(&mut self.kernel)?;
+        if owner::take_up(&mut self.kernel, &state, flags)? {
             state = self.kernel.state()?;
         }
+        let replaces = owner::must_replace(&state, flags);
         let now = Instant::now();
         let sorted = Sorted::new(desired, now)?;
+        if replaces {
+            // What nobody knows of is asked about all the same.
+            self.held(desired, &state, &Image::default(), &sorted, now)?;
+            state = State {
+                generation: state.generation,
+                ..State::default()
+            };
+        }
         let fresh: HashMap<&GateName, Fresh> = desired
             .gates
             .iter()
@@ -126,6 +145,8 @@ impl Nftables {
             fresh: &fresh,
             now,
             can_destroy: self.kernel.can_destroy,
+            flags,
+            replaces,
         }
         .plan();
         self.verified = None;
@@ -133,7 +154,7 @@ impl Nftables {
         // Even if it fails on the way.
         self.told.desired(desired, now);
         self.has_installed = true;
-        self.carry_out(&plan, guarded.then_some(state.generation))?;
+        self.carry_out(&plan, guarded.then_some(state.generation), replaces)?;
 
         self.image = Some(image);
         let problems = self.verify_skeleton()?;
@@ -264,10 +285,15 @@ impl Nftables {
         Ok(all)
     }
 
-    /// In one batch, or, if that is too long, in several.
-    fn carry_out(&mut self, plan: &Plan, generation: Option<u32>) -> Result<(), Failure> {
+    /// In one batch, or, if that is too long and may be, in several.
+    fn carry_out(
+        &mut self,
+        plan: &Plan,
+        generation: Option<u32>,
+        at_once: bool,
+    ) -> Result<(), Failure> {
         let all: Vec<&Step> = plan.groups().flatten().collect();
-        if self.kernel.fits(&all) {
+        if at_once || self.kernel.fits(&all) {
             return self.kernel.commit(&all, generation);
         }
         let mut batch: Vec<&Step> = Vec::new();
@@ -373,7 +399,12 @@ impl Backend for Nftables {
     }
 
     fn missing(&mut self, desired: &Desired) -> Result<Vec<(GateName, PortRange)>, FirewallError> {
-        let state = self.kernel.state()?;
+        let mut state = self.kernel.state()?;
+        let flags = self.owner.flags(&mut self.kernel)?;
+        if owner::must_replace(&state, flags) {
+            // With the table go the sets that know of earlier sessions.
+            state = State::default();
+        }
         let missing = desired.gates.iter().flat_map(|gate| {
             let ports = fresh::missing(gate, &state).into_iter();
             ports.map(|port| (gate.name.clone(), port))
@@ -415,6 +446,26 @@ impl Backend for Nftables {
 
     fn untrack(&mut self, ports: &[KnockPort]) -> Result<(), FirewallError> {
         self.renew_untracked(ports).map_err(FirewallError::from)
+    }
+
+    fn own(&mut self, alone: bool) {
+        self.owner.wanted = alone;
+    }
+
+    fn complaints(&mut self) -> Vec<String> {
+        self.owner.complaint().into_iter().collect()
+    }
+
+    fn port(&self) -> Option<u32> {
+        Some(self.kernel.port())
+    }
+
+    fn lacking(
+        &mut self,
+        desired: &Desired,
+        removed: &Removed,
+    ) -> Result<Vec<String>, FirewallError> {
+        Ok(self.lacking_members(desired, removed)?)
     }
 
     fn teardown(&mut self) -> Result<(), FirewallError> {

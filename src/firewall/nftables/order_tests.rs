@@ -142,6 +142,8 @@ fn groups(sets: &Sets, wanted: &Desired, can_destroy: bool, now: Instant) -> Vec
         .map(|(.., spec)| (spec.name.clone(), sets.held(&spec.name)))
         .collect();
     let plan = Planner {
+        flags: 0,
+        replaces: false,
         state: &state,
         image: &image,
         held: &mut held,

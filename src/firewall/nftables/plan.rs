@@ -9,8 +9,8 @@ use super::fill::{self, Filler};
 use super::fresh::Fresh;
 use super::members::{Sorted, fits};
 use super::names::{
-    FORWARD, Family, INPUT, PREROUTING, Role, SetSpec, is_own_chain, member_chain, parse_set,
-    policy_chain, set_spec,
+    FORWARD, Family, INPUT, PREROUTING, Role, SetSpec, TABLE, is_own_chain, member_chain,
+    parse_set, policy_chain, set_spec,
 };
 use super::rules::{Earlier, Rule, rules};
 use super::untracked;
@@ -44,7 +44,7 @@ impl State {
 }
 
 /// The skeleton as it has to be.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Image {
     /// Name and, of base chains, the hook.
     pub(super) chains: Vec<(String, Option<u32>)>,
@@ -158,11 +158,19 @@ pub(super) struct Planner<'a> {
     pub(super) fresh: &'a HashMap<&'a GateName, Fresh>,
     pub(super) now: Instant,
     pub(super) can_destroy: bool,
+    /// The table's flags.
+    pub(super) flags: u32,
+    /// The table is there with other flags, and must go.
+    pub(super) replaces: bool,
 }
 
 impl Planner<'_> {
     pub(super) fn plan(self) -> Plan {
-        let mut first = vec![encode::new_table()];
+        let mut first = Vec::new();
+        if self.replaces {
+            first.push(encode::delete_table(TABLE));
+        }
+        first.push(encode::new_table(self.flags));
         let mut commit = self.removals();
         let mut late = Vec::new();
         let mut fills = Vec::new();

@@ -9,6 +9,7 @@ use super::decode::{intervals, same_expressions};
 use super::kernel::Failure;
 use super::members::{Keys, Sorted, fits};
 use super::names::{Family, Role, key_bytes};
+use super::owner::DORMANT;
 use super::plan::{Image, State, chain_is_right};
 use super::reading::Reading;
 use super::segments::{DOUBT, Segment, flatten_sorted};
@@ -20,7 +21,7 @@ use crate::netlink::attr::emit;
 const LOOKS: usize = 3;
 /// Of a set with more members than that, so many are asked for by key instead of reading all:
 /// a dump of 100,000 takes longer than writing them.
-const SAMPLE: usize = 1_000;
+pub(super) const SAMPLE: usize = 1_000;
 pub(super) const LARGE: usize = 10_000;
 /// Naming more than that helps nobody.
 const NAMED: usize = 10;
@@ -30,7 +31,9 @@ fn compare(image: &Image, state: &State) -> Vec<String> {
     // A table that sleeps (`NFT_TABLE_F_DORMANT`) lets everything through.
     match state.table {
         None => return vec!["table inet knockd is missing".to_owned()],
-        Some(flags) if flags & 1 != 0 => return vec!["table inet knockd is dormant".to_owned()],
+        Some(flags) if flags & DORMANT != 0 => {
+            return vec!["table inet knockd is dormant".to_owned()];
+        }
         Some(_) => {}
     }
     let mut problems = Vec::new();
@@ -206,7 +209,7 @@ impl Nftables {
 }
 
 /// Those that do not end about now.
-fn lasting(mut segments: Vec<Segment>, now: Instant) -> Vec<Segment> {
+pub(super) fn lasting(mut segments: Vec<Segment>, now: Instant) -> Vec<Segment> {
     segments.retain(|segment| segment.entry.end.is_none_or(|end| end > now + DOUBT * 2));
     segments
 }

@@ -1,0 +1,422 @@
+//! Somebody else changes our rules: noticed, put back, said, and not fought over.
+//!
+//! The kernel tells of changes (`firewall::watch`), or we glance once a second where it does not.
+//! What takes time, asking programs and reading the tables of others, is done on another thread,
+//! so that knocks are heard meanwhile; what is put back is written here, like everything else.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tracing::{debug, info};
+
+use crate::control::Call;
+use crate::control::protocol::RepairStatus;
+use crate::engine::{Action, Record, What};
+use crate::firewall::foreign::Foreign;
+use crate::firewall::watch::{Changes, Removed, Watch};
+use crate::firewall::{Backend, BackendKind, FirewallError, Look};
+use crate::model::Time;
+use crate::sys::ready::Ready;
+use crate::watchdog::{Leave, Pace, Repairs};
+
+use super::daemon::{Daemon, now};
+use super::problems::{COMPLAINTS, FIGHT, FIREWALL, RULES};
+
+/// Between two glances, where the kernel tells nobody of changes.
+const GLANCE: Duration = Duration::from_secs(1);
+/// With iptables, whoever reloads a firewall does so in several transactions, a process each: it
+/// is looked at when that is over, which must be well within a second.
+const QUIET: Duration = Duration::from_millis(60);
+const MOST: Duration = Duration::from_millis(300);
+/// A look that takes longer hangs: what it waits for has an end.
+const STUCK: Duration = Duration::from_secs(10);
+/// With more members than that not all of them are compared without a reason.
+const FEW: usize = 1_000;
+
+/// What is known about the changes of others.
+pub(super) struct Drift {
+    /// None where the kernel has no nf_tables.
+    watch: Option<(Watch, Ready)>,
+    /// More may be waiting to be heard.
+    unheard: bool,
+    heard: Changes,
+    pace: Pace,
+    glance: Option<Time>,
+    pub(super) repairs: Repairs,
+    /// Since when a look is under way on another thread.
+    looking: Option<Time>,
+    /// A question came after that look had begun.
+    again: bool,
+    /// The tables of others are being read on another thread.
+    reading: bool,
+    /// Who wants to know how we are.
+    calls: Vec<Call>,
+    seen: mpsc::Sender<Seen>,
+    looks: mpsc::Receiver<Seen>,
+}
+
+/// What another thread has found.
+pub(super) enum Seen {
+    /// What is missing or altered, and what was heard before the look.
+    Rules(Result<Vec<String>, FirewallError>, Changes),
+    /// What others keep out.
+    Foreign(Foreign, Result<Vec<String>, FirewallError>),
+}
+
+/// What there is to do.
+pub(super) enum Stir {
+    /// The kernel tells of changes.
+    News,
+    /// Another thread is done.
+    Seen(Seen),
+}
+
+/// How fast news lead to a look.
+fn pace(kind: BackendKind) -> Pace {
+    match kind {
+        // A look takes microseconds, and nobody else's rules are in that table.
+        BackendKind::Nftables | BackendKind::Memory => Pace::new(Duration::ZERO, Duration::ZERO),
+        BackendKind::Iptables => Pace::new(QUIET, MOST),
+    }
+}
+
+impl Drift {
+    /// Begins to listen, for this backend. Must be called within a tokio runtime with IO.
+    pub(super) fn new(firewall: &dyn Backend) -> Self {
+        let opened = Watch::open(firewall.kind(), firewall.port());
+        let watch = opened.and_then(|watch| {
+            let ready = Ready::new(watch.fd()).map_err(|source| FirewallError::Kernel {
+                operation: "watch",
+                object: "nf_tables".to_owned(),
+                source,
+                hint: "",
+            })?;
+            Ok((watch, ready))
+        });
+        let watch = match watch {
+            Ok(watch) => Some(watch),
+            // Legacy iptables does without nf_tables, and is glanced at.
+            Err(error) => {
+                debug!("{error}");
+                None
+            }
+        };
+        let (seen, looks) = mpsc::channel(2);
+        let mut drift = Self {
+            watch,
+            unheard: true,
+            heard: Changes::default(),
+            pace: pace(firewall.kind()),
+            glance: None,
+            repairs: Repairs::default(),
+            looking: None,
+            again: false,
+            reading: false,
+            calls: Vec::new(),
+            seen,
+            looks,
+        };
+        drift.follow(firewall);
+        drift
+    }
+
+    /// Goes on with another backend. What has happened since it was installed was not heard.
+    pub(super) fn follow(&mut self, firewall: &dyn Backend) {
+        if let Some((watch, _)) = &mut self.watch {
+            watch.follow(firewall.kind(), firewall.port());
+        }
+        self.pace = pace(firewall.kind());
+        self.glance = firewall.must_glance().then(|| now().after(GLANCE));
+        self.hear(Changes {
+            rules: true,
+            ..Changes::default()
+        });
+    }
+
+    fn hear(&mut self, changes: Changes) {
+        if changes.any() {
+            self.heard.and(changes);
+            self.pace.hear(now());
+        }
+    }
+
+    /// Waits for something to do. Safe to cancel.
+    pub(super) async fn stirs(&mut self) -> io::Result<Stir> {
+        let news = async {
+            match &self.watch {
+                Some((_, ready)) => ready.readable().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            heard = news => heard.map(|()| Stir::News),
+            Some(seen) = self.looks.recv() => Ok(Stir::Seen(seen)),
+        }
+    }
+
+    /// When something is due, if nothing is heard before.
+    pub(super) fn due(&self) -> Option<Time> {
+        let look = self.pace.due().filter(|_| self.looking.is_none());
+        let unheard = self.unheard.then(|| Time(0));
+        [look, unheard, self.glance, self.repairs.due()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Takes in what the kernel tells.
+    fn listen(&mut self) {
+        if let Some((watch, _)) = &mut self.watch {
+            let (changes, more) = watch.hear();
+            self.unheard = more;
+            self.hear(changes);
+        } else {
+            self.unheard = false;
+        }
+    }
+
+    /// For `status`.
+    pub(super) fn status(&self, now: Time) -> RepairStatus {
+        let last = self.repairs.last();
+        RepairStatus {
+            total: self.repairs.total(),
+            last_s_ago: last.map(|(at, _)| now.since(at).as_secs()),
+            last: last.map(|(_, what)| what.to_owned()).unwrap_or_default(),
+        }
+    }
+}
+
+impl Daemon {
+    /// Does what there is to do.
+    pub(super) fn rules_stir(&mut self, stir: Stir) {
+        match stir {
+            Stir::News => {
+                self.drift.listen();
+                self.mind_rules();
+            }
+            Stir::Seen(Seen::Rules(faults, changes)) => {
+                self.looked(faults, changes);
+                if std::mem::take(&mut self.drift.again) {
+                    self.look();
+                }
+                self.answer_calls();
+            }
+            Stir::Seen(Seen::Foreign(foreign, found)) => {
+                self.foreign = Some(foreign);
+                self.drift.reading = false;
+                self.stand_in_the_way(found);
+                self.answer_calls();
+            }
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn mind_rules(&mut self) {
+        let now = now();
+        if self.drift.unheard {
+            self.drift.listen();
+        }
+        if self.drift.repairs.pass(now) {
+            self.say_fight();
+        }
+        if self.drift.glance.is_some_and(|at| at <= now) {
+            self.drift.glance = Some(now.after(GLANCE));
+            // Where that fails a closer look says why.
+            if self.firewall.glance().unwrap_or(true) {
+                self.drift.hear(Changes::all());
+            }
+        }
+        let again = self.drift.repairs.stands() && self.drift.repairs.held_back(now).is_none();
+        if again {
+            self.drift.hear(Changes::all());
+        }
+        let is_due = self.drift.pace.due().is_some_and(|at| at <= now);
+        if self.drift.looking.is_none() && (is_due || again) {
+            self.look();
+        }
+    }
+
+    /// Looks without having heard anything: what is promised must not depend on what we are told.
+    /// Whether the look before that is over.
+    pub(super) fn keep_rules(&mut self) -> bool {
+        let now = now();
+        let gates = self.engine.gates(now);
+        let members: usize = gates
+            .iter()
+            .map(|g| g.accepted + g.banned + g.trusted)
+            .sum();
+        self.drift.heard.and(Changes {
+            rules: true,
+            members: members <= FEW,
+            removed: Removed::new(),
+        });
+        if self.drift.looking.is_none() {
+            self.look();
+        }
+        self.drift
+            .looking
+            .is_none_or(|since| now.since(since) < STUCK)
+    }
+
+    /// Compares the kernel's rules with what was written.
+    fn look(&mut self) {
+        let begun = now();
+        self.drift.pace.begin(begun);
+        let changes = std::mem::take(&mut self.drift.heard);
+        match self.firewall.look() {
+            Ok(Look::Whole(faults)) => self.looked(Ok(faults), changes),
+            Err(error) => self.looked(Err(error), changes),
+            Ok(Look::Begun(mut faults, rest)) => {
+                self.drift.looking = Some(begun);
+                let seen = self.drift.seen.clone();
+                tokio::task::spawn_blocking(move || {
+                    let found = rest().map(|more| {
+                        faults.extend(more);
+                        faults
+                    });
+                    // The daemon may have ended meanwhile.
+                    drop(seen.blocking_send(Seen::Rules(found, changes)));
+                });
+            }
+        }
+    }
+
+    /// A look is over: puts back what is missing.
+    fn looked(&mut self, faults: Result<Vec<String>, FirewallError>, changes: Changes) {
+        self.drift.looking = None;
+        match faults.and_then(|faults| self.or_members(faults, &changes)) {
+            Ok(faults) if faults.is_empty() => {
+                self.drift.repairs.fine();
+                self.problems.set(RULES, None);
+            }
+            Ok(faults) => self.mend(&faults),
+            Err(error) => {
+                self.problems.set(RULES, Some(error.to_string()));
+                if self.retry.is_none() {
+                    self.retry = Some(self.next_retry());
+                }
+            }
+        }
+        let complaints = self.firewall.complaints();
+        self.problems.set_all(COMPLAINTS, complaints);
+        self.drift.pace.end(now());
+    }
+
+    /// Where the rules are as they should be, the members may not be.
+    fn or_members(
+        &mut self,
+        faults: Vec<String>,
+        changes: &Changes,
+    ) -> Result<Vec<String>, FirewallError> {
+        if !faults.is_empty() || !changes.members {
+            return Ok(faults);
+        }
+        let everybody = Removed::new();
+        let removed = if changes.rules {
+            &everybody
+        } else {
+            &changes.removed
+        };
+        self.firewall.lacking(&self.engine.desired(now()), removed)
+    }
+
+    /// Puts back what somebody else has removed or altered, unless that has become a fight.
+    fn mend(&mut self, faults: &[String]) {
+        let began = now();
+        let what = faults.join(", ");
+        let problem = format!("somebody else has changed what is ours: {what}");
+        self.problems.set(RULES, Some(problem));
+        if let Leave::NotBefore(_) = self.drift.repairs.damaged(began) {
+            return;
+        }
+        self.perform(vec![Action::Install]);
+        if self.problems.get(FIREWALL).is_none() {
+            info!("put back, in {} ms", now().since(began).as_millis());
+            self.repaired(what);
+        }
+    }
+
+    /// Counts a repair.
+    pub(super) fn repaired(&mut self, what: String) {
+        self.memory
+            .record(Record::new(What::Repaired, "rules").saying(what.clone()));
+        self.drift.repairs.done(what, now());
+        self.say_fight();
+    }
+
+    fn say_fight(&mut self) {
+        let fight = self.drift.repairs.is_fight().then(|| {
+            let total = self.drift.repairs.total();
+            let last = self.drift.repairs.last().map_or("", |(_, what)| what);
+            format!(
+                "somebody undoes our rules again and again ({total} repairs, the last: {last}): \
+                 they are put back once a minute at most, until a minute has passed without that; \
+                 find out who it is (`nft monitor` names the process)"
+            )
+        });
+        // The text changes with each repair, and each was said.
+        if fight.is_none() && self.problems.get(FIGHT).is_some() {
+            info!("nobody has undone our rules for a minute");
+        }
+        self.problems.set(FIGHT, fight);
+    }
+
+    /// Until when nothing is to be put back.
+    pub(super) fn held_back(&self) -> Option<Time> {
+        self.drift.repairs.held_back(now())
+    }
+
+    /// Answers a request for `status` as soon as the rules have been looked at.
+    pub(super) fn status_asked(&mut self, call: Call) {
+        self.drift.calls.push(call);
+        if self.drift.looking.is_some() {
+            self.drift.again = true;
+        } else {
+            self.look();
+        }
+        self.look_around();
+        self.answer_calls();
+    }
+
+    /// Takes in what was found about the tables of others, or has it found.
+    pub(super) fn look_around(&mut self) {
+        if self.drift.reading {
+            return;
+        }
+        // Without nf_tables there is nothing to look at.
+        let foreign = self.foreign.take().or_else(|| Foreign::open().ok());
+        let Some(mut foreign) = foreign else {
+            self.stand_in_the_way(Ok(Vec::new()));
+            return;
+        };
+        let question = self.question();
+        if let Some(known) = foreign.known(&question) {
+            self.foreign = Some(foreign);
+            self.stand_in_the_way(Ok(known));
+            return;
+        }
+        self.drift.reading = true;
+        let seen = self.drift.seen.clone();
+        tokio::task::spawn_blocking(move || {
+            let found = foreign.in_the_way(&question);
+            drop(seen.blocking_send(Seen::Foreign(foreign, found)));
+        });
+    }
+
+    fn stand_in_the_way(&mut self, found: Result<Vec<String>, FirewallError>) {
+        let problems = found.unwrap_or_else(|error| vec![error.to_string()]);
+        self.problems.set_all("other firewalls", problems);
+    }
+
+    fn answer_calls(&mut self) {
+        if self.drift.looking.is_some() || self.drift.reading {
+            return;
+        }
+        for call in std::mem::take(&mut self.drift.calls) {
+            let response = self.answer(call.asked, &call.who);
+            // Whoever asked may have gone away meanwhile.
+            drop(call.reply.send(response));
+        }
+    }
+}

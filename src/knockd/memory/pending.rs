@@ -1,0 +1,235 @@
+//! What waits to be written. It has an end: of members only the latest state waits, and where even
+//! that is too much, all of them are asked for anew; of what happened, the surplus is counted.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use tokio::sync::oneshot;
+
+use crate::engine::{Everything, Memo, TrustEdit};
+use crate::model::{Chain, GateName};
+use crate::store::{Batch, Happened, Retention};
+
+/// The most members whose change waits.
+const MOST_MEMBERS: usize = 50_000;
+
+/// The most that waits of what happened.
+const MOST_HAPPENED: usize = 10_000;
+
+/// Tells whoever waits how the writing went.
+pub(super) type Tell = oneshot::Sender<Result<(), String>>;
+
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    everything: Option<Everything>,
+    gone: Vec<GateName>,
+    members: HashMap<(GateName, Chain, IpNet), Memo>,
+    trust: Vec<TrustEdit>,
+    names: BTreeMap<String, Vec<IpAddr>>,
+    settings: BTreeMap<String, String>,
+    happened: VecDeque<Happened>,
+    /// Who waits until all of this is written.
+    pub(super) tell: Vec<Tell>,
+    /// Something about the members is neither written nor here: all of them must be written.
+    pub(super) incomplete: bool,
+    /// How many things that happened were left out since the daemon started.
+    pub(super) left_out: u64,
+    /// How much of the history is kept, as of now.
+    pub(super) retention: Option<Retention>,
+    /// Why nothing can be written at present.
+    pub(super) problem: Option<String>,
+    /// The last to be written, and then no more.
+    pub(super) over: bool,
+}
+
+impl Pending {
+    pub(super) fn memo(&mut self, memo: Memo) {
+        let key = match &memo {
+            Memo::ForgetGate(name) => {
+                self.members.retain(|(gate, ..), _| gate != name);
+                self.gone.push(name.clone());
+                return;
+            }
+            Memo::Keep(kept) => (kept.gate.clone(), kept.chain, kept.net),
+            Memo::Forget(gate, chain, net) => (gate.clone(), *chain, *net),
+        };
+        if self.incomplete {
+            // All of them will be asked for.
+            return;
+        }
+        self.members.insert(key, memo);
+        if self.members.len() > MOST_MEMBERS {
+            self.forget_members();
+        }
+    }
+
+    /// Rather all of them later than so many of them now.
+    fn forget_members(&mut self) {
+        self.everything = None;
+        self.gone = Vec::new();
+        self.members = HashMap::new();
+        self.trust = Vec::new();
+        self.incomplete = true;
+    }
+
+    pub(super) fn happened(&mut self, happened: Happened) {
+        if self.happened.len() < MOST_HAPPENED {
+            self.happened.push_back(happened);
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    pub(super) fn trust(&mut self, edit: TrustEdit) {
+        if !self.incomplete {
+            self.trust.push(edit);
+        }
+    }
+
+    pub(super) fn name(&mut self, name: &str, addresses: &[IpAddr]) {
+        self.names.insert(name.to_owned(), addresses.to_vec());
+    }
+
+    pub(super) fn setting(&mut self, name: &str, value: String) {
+        self.settings.insert(name.to_owned(), value);
+    }
+
+    /// In place of all that waits about members.
+    pub(super) fn everything(&mut self, everything: Everything) {
+        self.forget_members();
+        self.everything = Some(everything);
+        self.incomplete = false;
+    }
+
+    /// Whether there is nothing to write.
+    pub(super) fn is_empty(&self) -> bool {
+        self.everything.is_none()
+            && self.gone.is_empty()
+            && self.members.is_empty()
+            && self.trust.is_empty()
+            && self.names.is_empty()
+            && self.settings.is_empty()
+            && self.happened.is_empty()
+            && self.tell.is_empty()
+    }
+
+    /// All that waits, and who waits for it.
+    pub(super) fn take(&mut self) -> (Batch, Vec<Tell>) {
+        let gone = std::mem::take(&mut self.gone)
+            .into_iter()
+            .map(Memo::ForgetGate);
+        let members = std::mem::take(&mut self.members).into_values();
+        let batch = Batch {
+            everything: self.everything.take(),
+            memos: gone.chain(members).collect(),
+            trust: std::mem::take(&mut self.trust),
+            names: std::mem::take(&mut self.names).into_iter().collect(),
+            settings: std::mem::take(&mut self.settings).into_iter().collect(),
+            happened: std::mem::take(&mut self.happened).into(),
+            prune: None,
+        };
+        (batch, std::mem::take(&mut self.tell))
+    }
+
+    /// Takes back what could not be written, and is not known elsewhere.
+    pub(super) fn give_back(&mut self, batch: Batch) {
+        if batch.everything.is_some() || !batch.memos.is_empty() || !batch.trust.is_empty() {
+            self.forget_members();
+        }
+        for (name, addresses) in batch.names {
+            self.names.entry(name).or_insert(addresses);
+        }
+        for (name, value) in batch.settings {
+            self.settings.entry(name).or_insert(value);
+        }
+        let mut happened = VecDeque::from(batch.happened);
+        happened.append(&mut self.happened);
+        // The latest are the first to go: they tell of the flood rather than of how it began.
+        let surplus = happened.len().saturating_sub(MOST_HAPPENED);
+        self.left_out += surplus as u64;
+        happened.truncate(MOST_HAPPENED);
+        self.happened = happened;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Kept, Record, What};
+    use crate::model::{Deadline, Time};
+
+    fn kept(number: u32, end: u64) -> Memo {
+        Memo::Keep(Kept {
+            gate: GateName::new("ssh").unwrap(),
+            chain: Chain::Filter,
+            net: std::net::IpAddr::from(number.to_be_bytes()).into(),
+            deadline: Deadline::At(Time(end)),
+            reason: "open".into(),
+            by_knock: Some(0),
+        })
+    }
+
+    fn happened(number: u32) -> Happened {
+        Happened {
+            at_ms: number.into(),
+            record: Record::new(What::Swept, "scan_guard"),
+            until_ms: None,
+        }
+    }
+
+    #[test]
+    fn of_a_member_only_the_latest_state_waits() {
+        let mut pending = Pending::default();
+        for end in 0..1000 {
+            pending.memo(kept(7, end));
+        }
+        let (batch, _) = pending.take();
+        assert_eq!(batch.memos, [kept(7, 999)]);
+        assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn a_gate_that_goes_takes_what_waits_of_it_along_and_what_comes_later_stays() {
+        let mut pending = Pending::default();
+        pending.memo(kept(1, 1));
+        pending.memo(Memo::ForgetGate(GateName::new("ssh").unwrap()));
+        pending.memo(kept(2, 1));
+        let (batch, _) = pending.take();
+        let gone = Memo::ForgetGate(GateName::new("ssh").unwrap());
+        assert_eq!(batch.memos, [gone, kept(2, 1)]);
+    }
+
+    #[test]
+    fn a_flood_does_not_grow_and_is_counted() {
+        let mut pending = Pending::default();
+        for number in 0..200_000 {
+            pending.memo(kept(number, 1));
+            pending.happened(happened(number));
+        }
+        assert!(pending.incomplete);
+        assert!(pending.members.len() <= MOST_MEMBERS);
+        assert_eq!(pending.happened.len(), MOST_HAPPENED);
+        assert_eq!(pending.left_out, 200_000 - MOST_HAPPENED as u64);
+        pending.everything(Everything::default());
+        assert!(!pending.incomplete);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_later_or_asked_for_anew() {
+        let mut pending = Pending::default();
+        pending.memo(kept(1, 1));
+        pending.name("a.example", &[]);
+        pending.happened(happened(1));
+        let (batch, _) = pending.take();
+        pending.name("a.example", &["192.0.2.1".parse().unwrap()]);
+        pending.happened(happened(2));
+        pending.give_back(batch);
+        assert!(pending.incomplete);
+        let (batch, _) = pending.take();
+        assert!(batch.memos.is_empty());
+        assert_eq!(batch.names[0].1.len(), 1, "the newer one counts");
+        let order: Vec<i64> = batch.happened.iter().map(|h| h.at_ms).collect();
+        assert_eq!(order, [1, 2]);
+    }
+}

@@ -1,0 +1,80 @@
+//! What outlives the daemon: restarts, reboots, and disks that are of no use. In network namespaces,
+//! with a boot id of our own mounted over the kernel's, so one scenario after another.
+#![cfg(target_os = "linux")]
+
+mod boot;
+#[cfg(feature = "system-tests")]
+mod clock;
+mod disk;
+mod early;
+mod history;
+mod restart;
+#[allow(dead_code, reason = "what `gate` needs besides")]
+#[path = "../gate/world.rs"]
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use portcullis::lab::{Entered, enter};
+
+use world::{Tried, last_log};
+
+/// A scenario with its name, which is the sentence that it checks.
+type Scenario = (&'static str, fn() -> Tried);
+
+/// Makes a list of scenarios from functions.
+macro_rules! scenarios {
+    ($($name:ident),* $(,)?) => {
+        pub(crate) const SCENARIOS: &[crate::Scenario] = &[$((stringify!($name), $name)),*];
+    };
+}
+pub(crate) use scenarios;
+
+fn main() -> ExitCode {
+    match enter() {
+        Ok(Entered::Inside) => {}
+        Ok(Entered::Done(code)) => return code.into(),
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let topics = [
+        ("restart", restart::SCENARIOS),
+        ("boot", boot::SCENARIOS),
+        ("disk", disk::SCENARIOS),
+        ("history", history::SCENARIOS),
+        ("early", early::SCENARIOS),
+        #[cfg(feature = "system-tests")]
+        ("clock", clock::SCENARIOS),
+    ];
+    let trials: Vec<Trial> = topics
+        .into_iter()
+        .flat_map(|(topic, scenarios)| scenarios.iter().map(move |&it| trial(topic, it)))
+        .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if !arguments.list {
+        let ran = conclusion.num_passed + conclusion.num_failed;
+        println!("{ran} scenarios ran, {} held", conclusion.num_passed);
+    }
+    conclusion.exit_code()
+}
+
+fn trial(topic: &str, (name, scenario): Scenario) -> Trial {
+    Trial::test(format!("{topic}::{name}"), move || {
+        let why = match catch_unwind(AssertUnwindSafe(scenario)) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            // The panic's message and place are printed already.
+            Err(panic) => panic
+                .downcast_ref::<String>()
+                .map_or_else(|| "it panicked".to_owned(), Clone::clone),
+        };
+        let log = last_log();
+        Err(Failed::from(format!("{why}\n--- the daemon's log:\n{log}")))
+    })
+}
