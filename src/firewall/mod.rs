@@ -208,7 +208,7 @@ pub trait Backend {
     /// Has packets that could open a connection to exactly these ports of this host's own
     /// addresses pass connection tracking by: of TCP the SYNs, of UDP all. Replaces what was said
     /// before, and holds over later installations; what an earlier daemon has left goes. Where it
-    /// fails nothing has changed, and it is no more than a pity.
+    /// fails one family may have it and the other not, and it is no more than a pity.
     fn untrack(&mut self, ports: &[KnockPort]) -> Result<(), FirewallError>;
 
     /// What is not as it should be and no installation mends.
