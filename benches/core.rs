@@ -27,6 +27,10 @@ fn shipped() -> Policy {
 /// A policy with so many sequences that all start on a port of their own, and room for half a
 /// million attempts.
 fn with_sequences(count: u16) -> Policy {
+    with_memory(count, "128MiB")
+}
+
+fn with_memory(count: u16, memory: &str) -> Policy {
     let knocks = (0..count).map(|number| {
         let (first, second) = (2000 + 2 * number, 2001 + 2 * number);
         format!(
@@ -35,7 +39,7 @@ fn with_sequences(count: u16) -> Policy {
     });
     let knocks: Vec<String> = knocks.collect();
     checked(&format!(
-        "memory: 128MiB\ngates:\n  ssh: {{ ports: [22] }}\nknocks:\n{}",
+        "memory: {memory}\ngates:\n  ssh: {{ ports: [22] }}\nknocks:\n{}",
         knocks.concat()
     ))
 }
@@ -202,6 +206,38 @@ fn matching(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Packets of sources that were never heard of, each of another one, at a table that is full: each
+/// takes the place of the oldest record.
+fn strangers(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("matcher, a new source each time");
+    for (sequences, memory) in [(2, "64KiB"), (2, "6MiB"), (2, "32MiB"), (200, "32MiB")] {
+        let policy = with_memory(sequences, memory);
+        let mut matcher = Matcher::new(&policy);
+        let (_, room) = matcher.occupancy();
+        let mut number = 0;
+        while matcher.occupancy().0 < room {
+            number += 1;
+            let begun = matcher.handle(&syn(address(number), 2000, number), true, at(0));
+            assert!(begun.completed.is_empty(), "one knock completes nothing");
+        }
+        let last = 2001 + 2 * (sequences - 1);
+        let what = format!("{room} records, {sequences} sequences");
+        for (kind, port) in [
+            ("a port that nobody knocks on", 9),
+            ("a stray knock", last),
+            ("a first knock", last - 1),
+        ] {
+            group.bench_function(BenchmarkId::new(kind, &what), |bencher| {
+                bencher.iter(|| {
+                    number = number.wrapping_add(1);
+                    matcher.handle(black_box(&syn(address(number), port, number)), true, at(1))
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
 fn deciding(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("engine");
     let accepts = KnockName::new("opencloseSSH").expect("a name");
@@ -262,6 +298,6 @@ criterion_group! {
         .sample_size(50)
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2));
-    targets = parsing, matching, deciding
+    targets = parsing, matching, strangers, deciding
 }
 criterion_main!(core);

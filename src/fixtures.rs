@@ -60,6 +60,7 @@ pub(crate) fn policy(gates: Vec<Gate>, knocks: Vec<Knock>) -> Policy {
         scan_guard: ScanGuard {
             ports: 5,
             within: Duration::from_secs(75),
+            nearby: 5,
             action: ScanAction::None,
         },
         memory: 64 << 10,

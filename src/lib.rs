@@ -14,6 +14,8 @@ pub mod demo;
 #[cfg(target_os = "linux")]
 pub mod engine;
 #[cfg(target_os = "linux")]
+pub mod files;
+#[cfg(target_os = "linux")]
 pub mod firewall;
 #[cfg(all(test, target_os = "linux"))]
 mod fixtures;
@@ -32,6 +34,8 @@ pub mod matcher;
 pub mod model;
 #[cfg(target_os = "linux")]
 pub mod netlink;
+#[cfg(target_os = "linux")]
+pub mod operators;
 #[cfg(target_os = "linux")]
 pub mod packet;
 #[cfg(target_os = "linux")]

@@ -26,7 +26,9 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     // The boundary, a module each.
-    ("whitelist", &["model"]),
+    ("files", &[]),
+    ("operators", &["model"]),
+    ("whitelist", &["model", "files"]),
     (
         "firewall",
         &[
@@ -37,6 +39,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "policy::Verdict",
             "sys::clock",
             "sys::ns::die_with_parent",
+            "sys::xtables",
         ],
     ),
     ("netlink", &["sys"]),
@@ -74,11 +77,13 @@ const LAYERS: &[(&str, &[&str])] = &[
             "demo::Options",
             "demo::run",
             "engine",
+            "files",
             "firewall",
             "knockctl::main",
             "links",
             "matcher",
             "model",
+            "operators",
             "packet",
             "policy",
             "resolver",
@@ -91,7 +96,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "whitelist",
         ],
     ),
-    ("knockctl", &["control", "model"]),
+    ("knockctl", &["control", "model", "operators"]),
     ("knock", &["model"]),
     // Shows and tests: from outside, but for what the kernel holds.
     ("lab", &["model", "control", "sys::ns"]),

@@ -1,16 +1,21 @@
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{Refusal, Request, Verb};
+use super::{PolicyText, Refusal, Request, Verb};
 use crate::engine::{Command, Flush};
 use crate::model::{
-    Chain, GateName, Lifetime, canonical, canonical_net, host_net, is_host_name, parse_duration,
+    Chain, GateName, Lifetime, SshConnection, canonical, canonical_net, host_net, is_host_name,
+    parse_duration,
 };
 
 /// The longest comment, in bytes.
 const MAX_COMMENT: usize = 200;
+
+/// The longest time that a change waits to be confirmed.
+const LONGEST_TRIAL: Duration = Duration::from_secs(86_400);
 
 /// A request that makes sense; whether it is carried out is decided by the engine and the daemon.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +43,8 @@ pub enum Asked {
         runtime: bool,
         /// Where; empty is everywhere, and always so without `runtime`.
         gates: Vec<GateName>,
+        /// Past the safety rules.
+        force: bool,
     },
     /// How the daemon is.
     Status,
@@ -60,7 +67,28 @@ pub enum Asked {
     /// Whether the daemon answers.
     Ping,
     /// Read the policy and the whitelist again.
-    Reload,
+    Reload {
+        /// Past the safety rules.
+        force: bool,
+    },
+    /// What a policy would change.
+    Diff(PolicyText),
+    /// Put a policy into force.
+    Apply {
+        /// Which.
+        policy: PolicyText,
+        /// After how long it is taken back unless it is confirmed; `None` keeps it at once.
+        confirm: Option<Duration>,
+        /// Past the safety rules.
+        force: bool,
+    },
+    /// Keep the policy that was applied with `confirm`.
+    Confirm,
+    /// Go back to the policy from before.
+    Rollback {
+        /// Past the safety rules.
+        force: bool,
+    },
     /// Remove everything of ours from the kernel and end.
     Teardown,
 }
@@ -84,12 +112,34 @@ impl fmt::Display for Entry {
     }
 }
 
+impl Asked {
+    /// Whether it could shut out an operator, so that the daemon looks who is logged in before.
+    pub fn endangers(&self) -> bool {
+        match self {
+            Asked::Engine(Command::Drop { force, .. })
+            | Asked::Untrust { force, .. }
+            | Asked::Reload { force }
+            | Asked::Rollback { force } => !force,
+            Asked::Apply { force, confirm, .. } => !force && confirm.is_none(),
+            _ => false,
+        }
+    }
+}
+
 impl Request {
+    /// The ssh session of whoever asks, if they have one.
+    pub fn session(&self) -> Result<Option<SshConnection>, Refusal> {
+        Ok(self.session.as_deref().map(str::parse).transpose()?)
+    }
+
     /// Judges the request; the first thing wrong with it is named.
     pub fn asked(&self) -> Result<Asked, Refusal> {
         self.check_options()?;
+        self.session()?;
         let gates = self.gate_names()?;
-        let lifetime = self.lifetime.as_deref().map(parse_duration).transpose()?;
+        // What has to be altered to be shown is wrong before and after.
+        let lifetime = self.lifetime.as_deref().map(printable);
+        let lifetime = lifetime.as_deref().map(parse_duration).transpose()?;
         Ok(match self.verb {
             Verb::Accept => Asked::Engine(Command::Accept {
                 addresses: self.each("an address", |text| self.source_address(text))?,
@@ -136,14 +186,20 @@ impl Request {
                         text: printable(text),
                     });
                 }
-                without_arguments(self.verb, gates, lifetime)
+                match &self.policy {
+                    Some(policy) => self.with_policy(policy)?,
+                    None => self.without_arguments(gates, lifetime),
+                }
             }
         })
     }
 
     /// Refuses options that would be silently without effect.
     fn check_options(&self) -> Result<(), Refusal> {
-        use Verb::{Accept, Drop, History, Open, Ping, Reload, Status, Teardown, Trust, Untrust};
+        use Verb::{
+            Accept, Apply, Confirm, Diff, Drop, History, Open, Ping, Reload, Rollback, Status,
+            Teardown, Trust, Untrust,
+        };
         let verb = self.verb;
         let wrong = [
             (
@@ -152,7 +208,11 @@ impl Request {
             ),
             (
                 "--gate",
-                !self.gates.is_empty() && matches!(verb, Status | Ping | Reload | Teardown),
+                !self.gates.is_empty()
+                    && matches!(
+                        verb,
+                        Status | Ping | Reload | Diff | Apply | Confirm | Rollback | Teardown
+                    ),
             ),
             ("--limit", self.limit.is_some() && verb != History),
             ("--comment", self.comment.is_some() && verb != Trust),
@@ -162,9 +222,22 @@ impl Request {
             ),
             (
                 "--force",
-                self.force && !matches!(verb, Accept | Drop | Trust),
+                self.force
+                    && !matches!(
+                        verb,
+                        Accept | Drop | Trust | Untrust | Reload | Apply | Rollback
+                    ),
             ),
+            ("--confirm", self.confirm.is_some() && verb != Apply),
         ];
+        let problem = match (self.policy.is_some(), matches!(verb, Diff | Apply)) {
+            (false, true) => Some("needs a policy"),
+            (true, false) => Some("takes no policy"),
+            _ => None,
+        };
+        if let Some(problem) = problem {
+            return Err(Refusal::Policy { verb, problem });
+        }
         match wrong.into_iter().find(|(_, wrong)| *wrong) {
             Some((option, _)) => Err(Refusal::Option { verb, option }),
             None => Ok(()),
@@ -174,7 +247,7 @@ impl Request {
     fn gate_names(&self) -> Result<Vec<GateName>, Refusal> {
         self.gates
             .iter()
-            .map(|text| GateName::new(text).map_err(Refusal::from))
+            .map(|text| GateName::new(&printable(text)).map_err(Refusal::from))
             .collect()
     }
 
@@ -255,6 +328,7 @@ impl Request {
                 entries,
                 runtime: self.runtime,
                 gates,
+                force: self.force,
             });
         }
         Ok(Asked::Trust {
@@ -282,17 +356,41 @@ impl Request {
         }
         Ok(Entry::Name(text.to_ascii_lowercase()))
     }
-}
 
-fn without_arguments(verb: Verb, gates: Vec<GateName>, lifetime: Option<Lifetime>) -> Asked {
-    match verb {
-        Verb::Open => Asked::Engine(Command::Open { gates, lifetime }),
-        Verb::Close => Asked::Engine(Command::Close { gates }),
-        Verb::Status => Asked::Status,
-        Verb::Reload => Asked::Reload,
-        Verb::Teardown => Asked::Teardown,
-        // The others take arguments and were handled; asking whether we are there harms nobody.
-        _ => Asked::Ping,
+    fn with_policy(&self, policy: &PolicyText) -> Result<Asked, Refusal> {
+        let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+        let policy = PolicyText {
+            file: policy.file.chars().map(shown).collect(),
+            text: policy.text.clone(),
+        };
+        if self.verb == Verb::Diff {
+            return Ok(Asked::Diff(policy));
+        }
+        let confirm = match self.confirm.as_deref().map(parse_duration).transpose()? {
+            Some(Lifetime::For(time)) if time <= LONGEST_TRIAL => Some(time),
+            Some(_) => return Err(Refusal::Confirm),
+            None => None,
+        };
+        Ok(Asked::Apply {
+            policy,
+            confirm,
+            force: self.force,
+        })
+    }
+
+    fn without_arguments(&self, gates: Vec<GateName>, lifetime: Option<Lifetime>) -> Asked {
+        let force = self.force;
+        match self.verb {
+            Verb::Open => Asked::Engine(Command::Open { gates, lifetime }),
+            Verb::Close => Asked::Engine(Command::Close { gates }),
+            Verb::Status => Asked::Status,
+            Verb::Reload => Asked::Reload { force },
+            Verb::Confirm => Asked::Confirm,
+            Verb::Rollback => Asked::Rollback { force },
+            Verb::Teardown => Asked::Teardown,
+            // The others take arguments and were handled; asking whether we are there harms nobody.
+            _ => Asked::Ping,
+        }
     }
 }
 
@@ -360,8 +458,14 @@ fn comment(text: &str) -> Result<String, Refusal> {
 
 /// What was typed, fit to be shown: without control characters, and not longer than a line.
 fn printable(text: &str) -> String {
-    let mut shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
-    if text.chars().count() > 80 {
+    printable_start(text, 80)
+}
+
+/// At most that many characters of it.
+pub(super) fn printable_start(text: &str, most: usize) -> String {
+    let start = text.chars().take(most);
+    let mut shown: String = start.flat_map(char::escape_debug).collect();
+    if text.chars().count() > most {
         shown.push('…');
     }
     shown

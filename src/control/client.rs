@@ -33,7 +33,7 @@ pub enum ClientError {
     /// Not for this user.
     #[error(
         "no permission to use the control socket at {}: root may, and members of the group \
-         knockd may use `status`, `list` and `ping`",
+         knockd may use `status`, `list`, `ping` and `diff`",
         .0.display()
     )]
     Denied(PathBuf),

@@ -19,7 +19,7 @@ mod server_tests;
 mod tests;
 
 pub use asked::{Asked, Entry};
-pub use protocol::{Data, Request, Response, Verb};
+pub use protocol::{Data, PolicyText, Request, Response, Verb};
 pub use refusal::Refusal;
 pub use server::{Call, ControlError, Server};
 

@@ -9,13 +9,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::Refusal;
+use super::asked::printable_start;
 use crate::model::{Chain, GateName};
 
 /// The version of the protocol; both sides refuse any other.
 pub const VERSION: u32 = 1;
 
-/// The longest request, its newline included, in bytes.
-pub const MAX_REQUEST: usize = 64 * 1024;
+/// The longest request, its newline included, in bytes: room for a policy of a thousand knocks.
+pub const MAX_REQUEST: usize = 256 * 1024;
 
 /// The longest response, its newline included, in bytes: room for several hundred thousand
 /// members.
@@ -51,13 +52,21 @@ pub enum Verb {
     Ping,
     /// Read the policy and the whitelist again.
     Reload,
+    /// What a policy would change.
+    Diff,
+    /// Put a policy into force.
+    Apply,
+    /// Keep a policy that would revert by itself.
+    Confirm,
+    /// Go back to the policy from before.
+    Rollback,
     /// Remove everything of ours from the kernel and end (`knockd teardown`).
     Teardown,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Verb; 14] = [
+    pub const ALL: [Verb; 18] = [
         Verb::Accept,
         Verb::Drop,
         Verb::Trust,
@@ -71,6 +80,10 @@ impl Verb {
         Verb::History,
         Verb::Ping,
         Verb::Reload,
+        Verb::Diff,
+        Verb::Apply,
+        Verb::Confirm,
+        Verb::Rollback,
         Verb::Teardown,
     ];
 
@@ -90,13 +103,20 @@ impl Verb {
             Verb::History => "history",
             Verb::Ping => "ping",
             Verb::Reload => "reload",
+            Verb::Diff => "diff",
+            Verb::Apply => "apply",
+            Verb::Confirm => "confirm",
+            Verb::Rollback => "rollback",
             Verb::Teardown => "teardown",
         }
     }
 
     /// Whether it only looks. Everything else is for root.
     pub const fn only_reads(self) -> bool {
-        matches!(self, Verb::Status | Verb::List | Verb::History | Verb::Ping)
+        matches!(
+            self,
+            Verb::Status | Verb::List | Verb::History | Verb::Ping | Verb::Diff
+        )
     }
 }
 
@@ -135,6 +155,25 @@ pub struct Request {
     /// Past the safety rules.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
+    /// The policy that `diff` and `apply` are about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyText>,
+    /// After how long an unconfirmed `apply` is taken back, such as `120s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<String>,
+    /// The ssh session of whoever asks, as in `SSH_CONNECTION`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+}
+
+/// A policy on its way to the daemon, which need not be able to read the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyText {
+    /// The file that it comes from, for messages.
+    pub file: String,
+    /// What the file says.
+    pub text: String,
 }
 
 impl Request {
@@ -154,32 +193,41 @@ impl Request {
             runtime: false,
             limit: None,
             force: false,
+            policy: None,
+            confirm: None,
+            session: None,
         }
     }
 
     /// Reads a line, with or without its newline.
     pub fn decode(line: &[u8]) -> Result<Self, Refusal> {
-        let value: Value =
-            serde_json::from_slice(line).map_err(|error| Refusal::Garbage(error.to_string()))?;
+        let value: Value = serde_json::from_slice(line).map_err(|error| garbage(&error))?;
         // The version first: what else a request of another version holds is not ours to judge.
         match value.get("version").and_then(Value::as_u64) {
             Some(version) if version == u64::from(VERSION) => {}
             Some(version) => return Err(Refusal::Version(version)),
             None => return Err(Refusal::Garbage("no version".to_owned())),
         }
-        serde_json::from_value(value).map_err(|error| Refusal::Garbage(error.to_string()))
+        serde_json::from_value(value).map_err(|error| garbage(&error))
     }
 
     /// The line to send, with its newline.
     pub fn encode(&self) -> Result<Vec<u8>, Refusal> {
-        let mut line =
-            serde_json::to_vec(self).map_err(|error| Refusal::Garbage(error.to_string()))?;
+        let mut line = serde_json::to_vec(self).map_err(|error| garbage(&error))?;
         line.push(b'\n');
         if line.len() > MAX_REQUEST {
-            return Err(Refusal::TooLong);
+            return Err(match &self.policy {
+                Some(policy) => Refusal::LongPolicy(policy.file.escape_debug().to_string()),
+                None => Refusal::TooLong,
+            });
         }
         Ok(line)
     }
+}
+
+/// An error may repeat what was sent: names of fields, say.
+fn garbage(error: &serde_json::Error) -> Refusal {
+    Refusal::Garbage(printable_start(&error.to_string(), 300))
 }
 
 /// The answer to a request.
@@ -287,6 +335,9 @@ pub struct Status {
     pub version: String,
     /// The policy file.
     pub policy: String,
+    /// A change of the policy that nobody has confirmed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change: Option<ChangeStatus>,
     /// Each gate, in the order of the policy.
     pub gates: Vec<GateStatus>,
     /// Each knock, in the order of the policy.
@@ -318,6 +369,20 @@ pub struct RepairStatus {
     pub last_s_ago: Option<u64>,
     /// What was missing or altered then.
     pub last: String,
+}
+
+/// A change of the policy that nobody has confirmed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChangeStatus {
+    /// `unconfirmed`: in force for a while; `reverted`: taken back.
+    pub state: String,
+    /// The file that it came from.
+    pub file: String,
+    /// Who applied it.
+    pub by: String,
+    /// When it is taken back, in whole seconds; null if it has been.
+    pub expires_in_s: Option<u64>,
 }
 
 /// How often a knock was completed.

@@ -1,4 +1,4 @@
-use crate::model::{DurationError, NameError};
+use crate::model::{DurationError, NameError, SshConnectionError};
 
 use super::Verb;
 
@@ -16,8 +16,28 @@ pub enum Refusal {
     )]
     Version(u64),
     /// Longer than [`super::protocol::MAX_REQUEST`].
-    #[error("the request is longer than 64 KiB: split it into several")]
+    #[error("the request is longer than 256 KiB: split it into several")]
     TooLong,
+    /// The same because of the policy in it.
+    #[error(
+        "the policy {0} is too long for the control socket, which takes 256 KiB: put it in the \
+         place of the daemon's policy and `reload`"
+    )]
+    LongPolicy(String),
+    /// A policy where none is taken, or none where one is.
+    #[error("`{verb}` {problem}")]
+    Policy {
+        /// What was asked for.
+        verb: Verb,
+        /// `needs a policy` and the like.
+        problem: &'static str,
+    },
+    /// A change that would never be taken back, or too late to be of use.
+    #[error("--confirm takes a time of up to a day, such as 120s")]
+    Confirm,
+    /// The caller's session.
+    #[error(transparent)]
+    Session(#[from] SshConnectionError),
     /// Neither an address nor anything else that could be meant.
     #[error("`{0}` is not an address: expected one such as 192.0.2.1 or 2001:db8::1")]
     NotAnAddress(String),

@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 use super::peer::Peer;
 use super::{Asked, Response, SOCKET_NAME};
 use crate::engine::Who;
+use crate::model::SshConnection;
 
 mod bind;
 mod connection;
@@ -47,6 +48,8 @@ pub struct Call {
     pub asked: Asked,
     /// Who asks.
     pub who: Who,
+    /// The ssh session that they ask from, as they say.
+    pub session: Option<SshConnection>,
     /// Where the answer goes. Nobody may be waiting for it any more.
     pub reply: oneshot::Sender<Response>,
 }

@@ -203,7 +203,7 @@ async fn a_stream_without_end_is_cut_off_after_64_kib() {
     // The kernel's own buffers are all that it got rid of.
     assert!(sent < 2_000_000, "{sent}");
     let response: Response = serde_json::from_str(&text).unwrap();
-    assert!(response.refused[0].contains("64 KiB"), "{text}");
+    assert!(response.refused[0].contains("256 KiB"), "{text}");
     assert_eq!(asked(&socket, ping()).await.unwrap().code, 0);
 }
 

@@ -248,7 +248,9 @@ fn requests_become_commands_of_the_engine() {
             },
         ),
         (Verb::Ping, Asked::Ping),
-        (Verb::Reload, Asked::Reload),
+        (Verb::Reload, Asked::Reload { force: false }),
+        (Verb::Confirm, Asked::Confirm),
+        (Verb::Rollback, Asked::Rollback { force: false }),
         (Verb::Teardown, Asked::Teardown),
         (Verb::Close, Asked::Engine(Command::Close { gates: vec![] })),
     ] {
@@ -303,7 +305,13 @@ fn every_verb_reads_back_as_typed() {
         assert_eq!(Request::decode(&line), Ok(request(verb, &["a"])));
     }
     let readers: Vec<_> = Verb::ALL.iter().filter(|verb| verb.only_reads()).collect();
-    let expected = [Verb::Status, Verb::List, Verb::History, Verb::Ping];
+    let expected = [
+        Verb::Status,
+        Verb::List,
+        Verb::History,
+        Verb::Ping,
+        Verb::Diff,
+    ];
     assert_eq!(readers, expected.each_ref());
 }
 
@@ -332,9 +340,138 @@ fn other_versions_are_refused_before_anything_else() {
 }
 
 #[test]
+fn what_is_no_request_is_not_repeated_at_length_nor_with_control_characters() {
+    let long = "x".repeat(60_000);
+    for name in ["a\u{7f}rgs", "\\u001b[31m", "\\n", &long] {
+        let line = format!("{{\"version\":1,\"verb\":\"ping\",\"{name}\":1}}");
+        let said = Request::decode(line.as_bytes()).unwrap_err().to_string();
+        assert!(!said.chars().any(char::is_control), "{said:?}");
+        assert!(said.chars().count() < 400, "{said:?}");
+    }
+}
+
+#[test]
+fn durations_and_gates_are_not_repeated_at_length_nor_with_control_characters() {
+    let long = "7s".repeat(10_000);
+    for text in ["30\u{8c}", "ssh\n", "\u{1b}[31m", &long] {
+        let by_time = Request {
+            lifetime: Some(text.to_owned()),
+            ..request(Verb::Open, &[])
+        };
+        let by_gate = Request {
+            gates: vec![text.to_owned()],
+            ..request(Verb::Open, &[])
+        };
+        for request in [by_time, by_gate] {
+            let said = request.asked().unwrap_err().to_string();
+            assert!(!said.chars().any(char::is_control), "{said:?}");
+            assert!(said.chars().count() < 400, "{said:?}");
+        }
+    }
+}
+
+#[test]
 fn a_request_that_is_too_long_is_not_sent() {
     let many = vec!["192.0.2.1"; MAX_REQUEST / 8];
     assert_eq!(request(Verb::Accept, &many).encode(), Err(Refusal::TooLong));
+}
+
+fn policy(text: &str) -> PolicyText {
+    PolicyText {
+        file: "/tmp/new\n.yaml".to_owned(),
+        text: text.to_owned(),
+    }
+}
+
+#[test]
+fn a_policy_comes_with_diff_and_apply_alone() {
+    let with = |verb, confirm: Option<&str>| Request {
+        policy: Some(policy("gates: {}")),
+        confirm: confirm.map(str::to_owned),
+        ..request(verb, &[])
+    };
+    let Ok(Asked::Diff(read)) = with(Verb::Diff, None).asked() else {
+        panic!("diff takes a policy");
+    };
+    assert_eq!(read.text, "gates: {}");
+    assert!(!read.file.contains('\n'), "{read:?}");
+    for (text, time) in [
+        (None, None),
+        (Some("120s"), Some(120)),
+        (Some("1d"), Some(86_400)),
+    ] {
+        let Ok(Asked::Apply { confirm, .. }) = with(Verb::Apply, text).asked() else {
+            panic!("apply --confirm {text:?}");
+        };
+        assert_eq!(confirm, time.map(std::time::Duration::from_secs));
+    }
+    for bad in ["never", "2d", "120", "0s"] {
+        let refusal = with(Verb::Apply, Some(bad)).asked().unwrap_err();
+        assert_eq!(refusal.code(), 2, "{refusal}");
+    }
+    for refused in [
+        request(Verb::Diff, &[]),
+        request(Verb::Apply, &[]),
+        with(Verb::Reload, None),
+        with(Verb::Ping, None),
+        with(Verb::Diff, Some("5s")),
+        Request {
+            confirm: Some("5s".to_owned()),
+            ..request(Verb::Rollback, &[])
+        },
+    ] {
+        assert!(refused.asked().is_err(), "{refused:?}");
+    }
+    let long = Request {
+        policy: Some(policy(&"#".repeat(MAX_REQUEST))),
+        ..request(Verb::Apply, &[])
+    };
+    assert!(matches!(long.encode(), Err(Refusal::LongPolicy(_))));
+}
+
+#[test]
+fn what_could_shut_an_operator_out_is_known_unless_it_is_forced() {
+    let asked = |verb, args: &[&str], force| {
+        let policy = matches!(verb, Verb::Apply).then(|| policy(""));
+        let request = Request {
+            force,
+            policy,
+            ..request(verb, args)
+        };
+        request.asked().unwrap()
+    };
+    for (verb, args) in [
+        (Verb::Drop, &["192.0.2.1"][..]),
+        (Verb::Untrust, &["192.0.2.1"]),
+        (Verb::Reload, &[]),
+        (Verb::Apply, &[]),
+        (Verb::Rollback, &[]),
+    ] {
+        assert!(asked(verb, args, false).endangers(), "{verb}");
+        assert!(!asked(verb, args, true).endangers(), "{verb} --force");
+    }
+    for verb in [Verb::Status, Verb::Confirm, Verb::Close] {
+        assert!(!asked(verb, &[], false).endangers(), "{verb}");
+    }
+    let trial = Request {
+        policy: Some(policy("")),
+        confirm: Some("5s".to_owned()),
+        ..request(Verb::Apply, &[])
+    };
+    assert!(
+        !trial.asked().unwrap().endangers(),
+        "it is taken back by itself"
+    );
+}
+
+#[test]
+fn a_session_that_sshd_would_not_write_is_refused() {
+    let from = |text: &str| Request {
+        session: Some(text.to_owned()),
+        ..request(Verb::Ping, &[])
+    };
+    assert!(from("198.51.100.7 51022 203.0.113.1 22").asked().is_ok());
+    assert_eq!(from("somewhere").asked().unwrap_err().code(), 2);
 }
 
 #[test]

@@ -22,6 +22,13 @@ pub enum Event {
         /// Canonical.
         source: IpAddr,
     },
+    /// A sequence that a source completed a moment ago turned out to be part of a sweep.
+    Undone {
+        /// Canonical.
+        source: IpAddr,
+        /// Which sequence.
+        knock: KnockName,
+    },
     /// Somebody asked for something on the control socket.
     Command {
         /// Who asked.

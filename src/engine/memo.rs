@@ -75,6 +75,12 @@ pub enum What {
     Flushed,
     /// Policy and whitelist were read again.
     Reloaded,
+    /// A policy was put into force, for good or for a while.
+    Applied,
+    /// A policy that was in force for a while is kept.
+    Confirmed,
+    /// A policy was taken back, or the one from before is in force again.
+    RolledBack,
     /// Rules that somebody else had removed were put back.
     Repaired,
     /// The daemon has started.
@@ -103,6 +109,9 @@ impl What {
             What::Closed => "closed",
             What::Flushed => "flushed",
             What::Reloaded => "reloaded",
+            What::Applied => "applied",
+            What::Confirmed => "confirmed",
+            What::RolledBack => "rolled back",
             What::Repaired => "repaired",
             What::Started => "started",
             What::Stopped => "stopped",

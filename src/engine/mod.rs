@@ -7,15 +7,18 @@
 //! ever written for a trusted address, so that trust wins wherever it is known.
 #![forbid(unsafe_code)]
 
+mod back;
 mod commands;
 mod event;
 mod knocks;
 mod ledger;
 mod memo;
 mod out;
+mod shut_out;
 #[cfg(test)]
 mod tests;
 mod trust;
+mod undo;
 mod views;
 
 use std::collections::{BTreeSet, HashMap};
@@ -33,6 +36,7 @@ use ledger::{Grant, Ledger};
 use memo::Journal;
 pub use memo::{Everything, Kept, Memo, News, Record, What};
 use out::Out;
+pub use shut_out::{ShutOut, shut_out};
 use trust::Runtime;
 pub use views::{GateView, KnockView};
 
@@ -100,6 +104,7 @@ impl Engine {
         match event {
             Event::Knocked { source, knock } => self.knocked(source, &knock, &mut out),
             Event::Swept { source } => self.swept(source, &mut out),
+            Event::Undone { source, knock } => self.undone(source, &knock, &mut out),
             Event::Command { who, command } => self.command(&who, command, &mut out),
             Event::Whitelist(entries) => self.set_whitelist(entries, &mut out),
             Event::WhitelistEdit { add, remove } => self.edit_whitelist(add, &remove, &mut out),

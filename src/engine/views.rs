@@ -196,16 +196,4 @@ impl Engine {
     pub fn unlogged(&self) -> u64 {
         self.unlogged.0 + self.unlogged.1
     }
-
-    /// Whether a new connection from the address would be let in at the gate, were the kernel to
-    /// hold what the engine has decided. For the tests of its promises.
-    #[cfg(test)]
-    pub(super) fn lets_in(&self, gate: usize, address: std::net::IpAddr) -> bool {
-        let net = host_net(address);
-        let ledger = &self.ledgers[gate];
-        ledger.banned().lookup(net).is_none()
-            && (self.trusted_members(gate).lookup(net).is_some()
-                || ledger.accepted().lookup(net).is_some()
-                || ledger.opened().is_some())
-    }
 }

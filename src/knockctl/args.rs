@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::policy::{self, FileProblem};
 use crate::control::{DEFAULT_SOCKET, Request, Verb};
 
 /// Control knockd: who is let in, who is shut out, and how it is.
@@ -11,7 +12,7 @@ use crate::control::{DEFAULT_SOCKET, Request, Verb};
     version,
     after_help = "Exit status: 0 done, or nothing to do; 1 failed; 2 bad arguments; 3 knockd is not \
 running;\n4 refused by a safety rule (--force); 5 running, but degraded.\n\nRoot may do everything, \
-members of the group knockd may use status, list, history and ping."
+members of the group knockd may use status, list, history, ping and diff."
 )]
 pub(super) struct Arguments {
     /// The control socket of knockd
@@ -64,7 +65,7 @@ pub(super) enum Command {
         /// How long, such as 300s, 7d or never (default: as long as after a decoy)
         #[arg(long = "for", value_name = "TIME")]
         lifetime: Option<String>,
-        /// Even the trusted and the protected
+        /// Even the trusted and the protected, and whoever is logged in
         #[arg(short, long)]
         force: bool,
         #[command(flatten)]
@@ -95,6 +96,9 @@ pub(super) enum Command {
         /// Only what was trusted until reboot; leave the whitelist file alone
         #[arg(long)]
         runtime: bool,
+        /// Even if that shuts out whoever is logged in
+        #[arg(short, long)]
+        force: bool,
         #[command(flatten)]
         gates: Gates,
     },
@@ -151,11 +155,69 @@ pub(super) enum Command {
     /// Ask whether knockd answers
     Ping,
     /// Have knockd read its policy and whitelist again
-    Reload,
+    Reload {
+        /// Even if that shuts out whoever is logged in
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// Say what a policy would change
+    Diff {
+        /// A policy
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Put a policy into force, and into the place of the one that knockd starts with
+    Apply {
+        /// A policy
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Take it back after this time, such as 120s, unless `knockctl confirm` comes first;
+        /// until then the file that knockd starts with stays as it is
+        #[arg(long, value_name = "TIME")]
+        confirm: Option<String>,
+        /// Even if that shuts out whoever is logged in
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// Keep what `apply --confirm` has put into force
+    Confirm,
+    /// Take back what `apply --confirm` has put into force, or go back to the policy from before
+    Rollback {
+        /// Even if that shuts out whoever is logged in
+        #[arg(short, long)]
+        force: bool,
+    },
 }
 
 impl Command {
-    pub(super) fn request(&self) -> Request {
+    /// What to ask. Reads the policy that it is about, if it is about one.
+    pub(super) fn request(&self) -> Result<Request, FileProblem> {
+        let forced = |verb, force| Request {
+            force,
+            ..Request::new(verb, [""; 0])
+        };
+        Ok(match self {
+            Command::Reload { force } => forced(Verb::Reload, *force),
+            Command::Rollback { force } => forced(Verb::Rollback, *force),
+            Command::Confirm => Request::new(Verb::Confirm, [""; 0]),
+            Command::Diff { file } => Request {
+                policy: Some(policy::read(file)?),
+                ..Request::new(Verb::Diff, [""; 0])
+            },
+            Command::Apply {
+                file,
+                confirm,
+                force,
+            } => Request {
+                policy: Some(policy::read(file)?),
+                confirm: confirm.clone(),
+                ..forced(Verb::Apply, *force)
+            },
+            other => other.without_policy(),
+        })
+    }
+
+    fn without_policy(&self) -> Request {
         let of = |verb, args: &[String], gates: &Gates| Request {
             gates: gates.gates.clone(),
             ..Request::new(verb, args)
@@ -196,9 +258,11 @@ impl Command {
             Command::Untrust {
                 entries,
                 runtime,
+                force,
                 gates,
             } => Request {
                 runtime: *runtime,
+                force: *force,
                 ..of(Verb::Untrust, entries, gates)
             },
             Command::Unban { addresses, gates } => of(Verb::Unban, addresses, gates),
@@ -218,8 +282,8 @@ impl Command {
                 ..of(Verb::History, addresses, gates)
             },
             Command::Status => Request::new(Verb::Status, [""; 0]),
-            Command::Ping => Request::new(Verb::Ping, [""; 0]),
-            Command::Reload => Request::new(Verb::Reload, [""; 0]),
+            // The rest was asked for above; asking whether knockd is there harms nobody.
+            _ => Request::new(Verb::Ping, [""; 0]),
         }
     }
 }

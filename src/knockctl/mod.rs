@@ -3,6 +3,7 @@
 
 mod args;
 mod history;
+mod policy;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -15,12 +16,22 @@ use serde_json::Value;
 
 use crate::control::client::{self, ClientError};
 use crate::control::{Data, Response, Verb};
+use crate::operators;
 use args::{Arguments, Output};
 
 /// The program `knockctl`.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let request = arguments.verb.request();
+    let mut request = match arguments.verb.request() {
+        Ok(request) => request,
+        Err(problem) => {
+            let response = Response::refused(2, problem.to_string());
+            return ExitCode::from(report(&arguments, Verb::Apply, response));
+        }
+    };
+    if !request.verb.only_reads() {
+        request.session = operators::own().map(|session| session.to_words());
+    }
     let answer = client::ask(&arguments.socket, &request);
     let response = answer.unwrap_or_else(|error| failed(&error));
     ExitCode::from(report(&arguments, request.verb, response))
@@ -116,6 +127,8 @@ impl Answer {
             (Some(data), Verb::Status) => show::status(out, data, terminal),
             (Some(data), Verb::History) => history::table(out, data, terminal),
             (Some(data), Verb::List) => show::list(out, data, terminal),
+            // It has been said in words.
+            (Some(_), Verb::Diff) => Ok(()),
             (Some(data), _) => writeln!(out, "{data:#}"),
             (None, Verb::Ping) if self.code == 0 && self.done.is_empty() => {
                 writeln!(out, "knockd answers")

@@ -105,6 +105,17 @@ pub(super) fn status(out: &mut impl Write, data: &Value, terminal: bool) -> io::
             writeln!(out, "{name}  {}", clean(value))?;
         }
     }
+    if let Some(change) = &status.change {
+        let (file, by) = (clean(&change.file), clean(&change.by));
+        match change.expires_in_s {
+            left @ Some(_) => writeln!(
+                out,
+                "change   {file}, applied by {by}, is taken back in {} unless it is confirmed",
+                time_left(left)
+            )?,
+            None => writeln!(out, "change   {file}, applied by {by}, was taken back")?,
+        }
+    }
     writeln!(out)?;
     let header = ["GATE", "PORTS", "ACCEPTED", "BANNED", "TRUSTED", "OPEN"];
     let mut table = new_table(terminal, header);

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,10 +23,12 @@ use crate::policy::Policy;
 use crate::resolver::{self, Resolver};
 use crate::sys::clock;
 
+use super::change::Trial;
 use super::drift::Drift;
 use super::force::put_in_force;
 use super::memory::{Memory, Written};
 use super::pace::Scheduling;
+use super::policies::Policies;
 use super::problems::{FIREWALL, Problems, RULES};
 use super::roster::Roster;
 use super::untracked::Untracked;
@@ -35,7 +36,9 @@ use super::wants::{neutral, spec};
 
 /// Everything that runs.
 pub(super) struct Daemon {
-    pub(super) policy_path: PathBuf,
+    pub(super) policies: Policies,
+    /// A policy that waits to be confirmed.
+    pub(super) trial: Option<Trial>,
     /// From the command line, in place of the policy's.
     pub(super) interface: Option<String>,
     pub(super) only_ipv4: bool,
@@ -86,6 +89,8 @@ pub(super) enum Fired {
     Knock(SequenceId),
     /// Its source turned out to sweep ports.
     Sweep,
+    /// A sequence that was complete a moment ago turned out to be part of a sweep.
+    Undone(SequenceId),
 }
 
 /// Counters of what came in.
@@ -119,6 +124,10 @@ impl Daemon {
                         self.look_up(source);
                     }
                     Fired::Sweep => drop(self.handle(Event::Swept { source })),
+                    Fired::Undone(id) => {
+                        let knock = self.matcher.name(id).clone();
+                        self.handle(Event::Undone { source, knock });
+                    }
                 }
             }
             if self.capture.taken() >= enough {
@@ -160,6 +169,8 @@ impl Daemon {
             }
             let completed = heard.completed.into_iter();
             fired.extend(completed.map(|id| (knock.source, Fired::Knock(id))));
+            let undone = heard.undone.into_iter();
+            fired.extend(undone.map(|id| (knock.source, Fired::Undone(id))));
             if heard.swept {
                 fired.push((knock.source, Fired::Sweep));
             }
@@ -291,7 +302,7 @@ impl Daemon {
     pub(super) fn due(&self) -> Option<Time> {
         let retry = self.retry.map(|(at, _)| at);
         let deadline = self.engine.next_deadline();
-        [deadline, retry, self.drift.due()]
+        [deadline, retry, self.drift.due(), self.trial_ends()]
             .into_iter()
             .flatten()
             .min()
@@ -299,6 +310,7 @@ impl Daemon {
 
     /// Does what is due.
     pub(super) fn tick(&mut self) {
+        self.end_of_trial();
         self.handle(Event::Tick);
         self.mind_rules();
         match self.retry {

@@ -21,6 +21,7 @@ use crate::sys::ready::Ready;
 use crate::watchdog::{Leave, Pace, Repairs};
 
 use super::daemon::{Daemon, now};
+use super::guard::Operators;
 use super::problems::{COMPLAINTS, FIGHT, FIREWALL, RULES};
 
 /// Between two glances, where the kernel tells nobody of changes.
@@ -414,7 +415,7 @@ impl Daemon {
             return;
         }
         for call in std::mem::take(&mut self.drift.calls) {
-            let response = self.answer(call.asked, &call.who);
+            let response = self.answer(call.asked, &call.who, &Operators::default());
             // Whoever asked may have gone away meanwhile.
             drop(call.reply.send(response));
         }

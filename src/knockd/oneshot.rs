@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use tracing::warn;
+
 use crate::control::client::{self, ClientError};
 use crate::control::{Request, Verb};
 use crate::firewall::choose;
@@ -29,13 +31,19 @@ pub(super) fn setup(options: &Options) -> Result<ExitCode, StartError> {
         }
         lock => lock?,
     };
-    let policy = start::load_policy(&options.policy_path())?;
+    let (policies, policy) = start::load_policy(options)?;
+    if let Some(problem) = &policies.problem {
+        warn!("{problem}");
+    }
     let basis = start::install(
         policy,
         &options.state_dir,
         Readers::AsBefore,
         "knockd setup",
     )?;
+    if let Err(error) = policies.keep() {
+        warn!("{error}");
+    }
     let gates = basis
         .engine
         .policy()

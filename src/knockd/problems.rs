@@ -18,6 +18,11 @@ pub(super) const FIGHT: &str = "repairs";
 
 /// The topic of what the backend has to say and cannot mend.
 pub(super) const COMPLAINTS: &str = "backend";
+/// The topic of a policy that is not what its file says.
+pub(super) const POLICY: &str = "policy";
+
+/// The topic of what could not be kept of the policies.
+pub(super) const KEPT: &str = "kept policies";
 
 /// The topic of problems with writing to the kernel.
 pub(super) const FIREWALL: &str = "firewall";

@@ -6,23 +6,21 @@ use crate::control::protocol::{
     AttemptStatus, Data, GateStatus, KnockStatus, PacketStatus, PortStatus, Status, UntrackedStatus,
 };
 use crate::control::{Asked, Entry, Response};
-use crate::engine::{Command, Event, KnockView, Outcome, Record, What, Who};
+use crate::engine::{Command, Event, KnockView, Outcome, Who};
 use crate::firewall::Member;
-use crate::firewall::choose;
 use crate::model::{Chain, GateName, KnockPort, Lifetime};
 use crate::packet::NotAKnock;
-use crate::policy;
 
 use super::answers::{self, is_host};
-use super::daemon::{Daemon, log, now};
-use super::force::put_in_force;
-use super::problems::{FIREWALL, FORMER, WHITELIST};
-use super::recall::retention;
-use super::start::remove_all;
+use super::daemon::{Daemon, now};
+use super::guard::Operators;
 
 impl Daemon {
     /// Carries out a request and answers it. `Teardown` is the loop's to finish.
-    pub(super) fn answer(&mut self, asked: Asked, who: &Who) -> Response {
+    pub(super) fn answer(&mut self, asked: Asked, who: &Who, operators: &Operators) -> Response {
+        if let Some(refusal) = self.guard(&asked, who, operators) {
+            return refusal;
+        }
         match asked {
             Asked::Engine(command) => self.command(who, command),
             Asked::Trust {
@@ -47,6 +45,7 @@ impl Daemon {
                 entries,
                 runtime: true,
                 gates,
+                ..
             } => self.command(
                 who,
                 Command::Untrust {
@@ -59,7 +58,15 @@ impl Daemon {
             Asked::List { chains, gates } => self.list(&chains, &gates),
             Asked::History { .. } => Response::refused(1, "the history is read elsewhere"),
             Asked::Ping => Response::new(0, vec!["knockd is running".into()], Vec::new()),
-            Asked::Reload => self.reload(),
+            Asked::Reload { force } => self.reload(force, who, operators),
+            Asked::Diff(policy) => self.diff(&policy),
+            Asked::Apply {
+                policy,
+                confirm,
+                force,
+            } => self.apply_policy(policy, confirm, force, who, operators),
+            Asked::Confirm => self.confirm(who),
+            Asked::Rollback { force } => self.rollback(force, who, operators),
             Asked::Teardown => match self.teardown() {
                 Ok(()) => {
                     Response::new(0, vec!["every rule of ours is removed".into()], Vec::new())
@@ -161,7 +168,8 @@ impl Daemon {
             problems,
             uptime_s: now.since(self.started).as_secs(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            policy: self.policy_path.display().to_string(),
+            policy: self.policies.path().display().to_string(),
+            change: self.change_status(),
             knocks: self.engine.knocks().iter().map(knock_status).collect(),
             ports: self.matcher.arrivals().map(port_status).collect(),
             repairs: self.drift.status(now),
@@ -210,91 +218,6 @@ impl Daemon {
             ports: ports.iter().map(ToString::to_string).collect(),
             why_none: why_none.map(str::to_owned),
         }
-    }
-
-    /// Reads policy and whitelist again; all of it is taken, or nothing.
-    pub(super) fn reload(&mut self) -> Response {
-        let checked = match policy::load(&self.policy_path) {
-            Ok(checked) => checked,
-            Err(error) => return self.reload_refused(2, error.to_string()),
-        };
-        let roster = match self.roster.reloaded(checked.policy.trusted.as_deref()) {
-            Ok(roster) => roster,
-            Err(error) => return self.reload_refused(2, error.to_string()),
-        };
-        let old_engine = self.engine.clone();
-        let old_roster = std::mem::replace(&mut self.roster, roster);
-        if let Err(error) = self.put_into_force(checked.policy) {
-            self.engine = old_engine;
-            self.roster = old_roster;
-            let back = self.install().err();
-            self.problems
-                .set(FIREWALL, back.map(|error| error.to_string()));
-            return self.reload_refused(1, error.to_string());
-        }
-        self.problems.set(WHITELIST, None);
-        self.problems.set(FIREWALL, None);
-        self.matcher.reload(self.engine.policy());
-        self.look_for_listeners();
-        self.follow_interfaces();
-        self.follow_names();
-        self.memory.keep(retention(self.engine.policy()));
-        self.remember_everything();
-        let record = Record::new(What::Reloaded, "reload").by_hand();
-        self.memory.record(record);
-        tracing::info!("policy and whitelist read again");
-        let warnings = checked.warnings.iter();
-        let mut done = vec!["policy and whitelist read again".to_owned()];
-        done.extend(warnings.map(|w| format!("warning: {}", w.in_file(&self.policy_path))));
-        Response::new(0, done, Vec::new())
-    }
-
-    fn reload_refused(&self, code: u8, text: String) -> Response {
-        tracing::error!("reload refused, everything stays as it was: {text}");
-        let record = Record::new(What::Refused, "reload").saying(text.as_str());
-        self.memory.record(record.by_hand());
-        Response::refused(code, text)
-    }
-
-    /// Gives the engine a policy and the roster, and the kernel what follows from both, at once.
-    fn put_into_force(
-        &mut self,
-        policy: policy::Policy,
-    ) -> Result<(), crate::firewall::FirewallError> {
-        let wanted = policy.firewall.backend;
-        let change = wanted != self.engine.policy().firewall.backend;
-        let kind = self.firewall.kind();
-        let chosen = change.then(|| choose::choose(wanted, Some(kind)));
-        let mut chosen = chosen.transpose()?;
-        let same = chosen.take_if(|chosen| chosen.backend.kind() == kind);
-        let reason = same.map(|chosen| chosen.reason);
-        for event in [
-            Event::Policy(Box::new(policy)),
-            Event::Whitelist(self.roster.trusted()),
-        ] {
-            // One installation follows, so that of all actions only what is said matters.
-            self.engine.handle(event, now()).iter().for_each(log);
-        }
-        let Some(mut chosen) = chosen else {
-            self.install()?;
-            self.backend_reason = reason.unwrap_or_else(|| self.backend_reason.clone());
-            return Ok(());
-        };
-        self.notice_used_up()?;
-        // The new one before the old one goes; what cannot be whole does not stay.
-        if let Err(error) = put_in_force(&mut *chosen.backend, &mut self.engine) {
-            if let Err(left) = chosen.backend.teardown() {
-                tracing::error!("{left}");
-            }
-            return Err(error);
-        }
-        self.firewall = chosen.backend;
-        self.drift.follow(&*self.firewall);
-        self.backend_reason = chosen.reason;
-        self.memory.backend(self.firewall.kind());
-        self.problems.set_all(FORMER, remove_all(chosen.former));
-        tracing::info!("{} instead of {kind}", self.firewall.kind());
-        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use crate::model::host_net;
 use crate::whitelist::{self, Entry, Host, Parsed, WhitelistError};
 
 /// The whitelist file's entries, and the addresses of names.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Roster {
     file: Option<PathBuf>,
     entries: Vec<Entry>,

@@ -10,12 +10,14 @@ use tracing::info;
 
 use crate::capture::Drained;
 use crate::control::{Asked, Call, Response, Server};
+use crate::engine::Who;
 use crate::sys::ready::Ready;
 use crate::sys::sched;
 
 use super::alarm::Alarm;
 use super::cli::Options;
 use super::daemon::{Daemon, now};
+use super::guard::Operators;
 use super::logging::Log;
 use super::memory::Written;
 use super::pace::{PAUSE, Pace};
@@ -35,7 +37,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs until told to stop.
 pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> {
-    let policy = start::load_policy(&options.policy_path())?;
+    let (policies, policy) = start::load_policy(options)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -51,7 +53,8 @@ pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> 
         concat!("knockd ", env!("CARGO_PKG_VERSION")),
     )?;
     runtime.block_on(async {
-        let (mut daemon, names) = start::listen(basis, options)?;
+        let (mut daemon, names) = start::listen(basis, policies, options)?;
+        daemon.policies.end_trial();
         let server = Server::bind(&options.runtime_dir)?;
         let (calls, requests) = mpsc::channel(REQUESTS);
         let mut server = tokio::spawn(server.run(calls));
@@ -80,6 +83,7 @@ struct Sources {
     links: Ready,
     names: mpsc::Receiver<crate::resolver::Event>,
     requests: mpsc::Receiver<Call>,
+    looks: Looks,
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
@@ -98,6 +102,7 @@ impl Sources {
             links: Ready::new(daemon.links.fd()).map_err(failed("wait for interface changes"))?,
             names,
             requests,
+            looks: Looks::new(),
             hangup: listen(SignalKind::hangup())?,
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
@@ -132,8 +137,15 @@ async fn events(
                 tokio::task::yield_now().await;
             }
             Some(call) = sources.requests.recv() => {
-                if serve(daemon, call) {
+                if take(daemon, call, &sources.looks) {
                     return Ok(ExitCode::SUCCESS);
+                }
+            }
+            Some((wanted, operators)) = sources.looks.next() => {
+                let _eased = daemon.scheduling.ease();
+                match wanted {
+                    Some(call) => drop(serve(daemon, call, &operators)),
+                    None => drop(daemon.reload(false, &Who("SIGHUP".to_owned()), &operators)),
                 }
             }
             Some(event) = sources.names.recv() => {
@@ -172,7 +184,7 @@ async fn events(
             Some(()) = sources.hangup.recv() => {
                 let _eased = daemon.scheduling.ease();
                 log.reopen();
-                daemon.reload();
+                sources.looks.look(None);
             }
             Some(()) = sources.terminate.recv() => {
                 daemon.stop();
@@ -213,8 +225,49 @@ fn take_packets(daemon: &mut Daemon, pace: &mut Pace) -> bool {
     drained == Drained::More
 }
 
+/// Looks who is logged in, away from the event loop, before what could shut them out.
+struct Looks {
+    done: mpsc::Sender<Look>,
+    next: mpsc::Receiver<Look>,
+}
+
+/// What is to be done (a request, or a reload by signal), and who is logged in.
+type Look = (Option<Call>, Operators);
+
+impl Looks {
+    fn new() -> Self {
+        let (done, next) = mpsc::channel(REQUESTS);
+        Self { done, next }
+    }
+
+    fn look(&self, wanted: Option<Call>) {
+        let done = self.done.clone();
+        tokio::spawn(async move {
+            let session = wanted.as_ref().and_then(|call| call.session);
+            let look = tokio::task::spawn_blocking(move || Operators::look(session));
+            // A look that panicked has been logged; nobody is known then.
+            let operators = look.await.unwrap_or_default();
+            // The daemon may be ending.
+            let _ = done.send((wanted, operators)).await;
+        });
+    }
+
+    async fn next(&mut self) -> Option<Look> {
+        self.next.recv().await
+    }
+}
+
+/// Answers a request, at once or when it is known who is logged in; whether it was the last one.
+fn take(daemon: &mut Daemon, call: Call, looks: &Looks) -> bool {
+    if call.asked.endangers() {
+        looks.look(Some(call));
+        return false;
+    }
+    serve(daemon, call, &Operators::default())
+}
+
 /// Answers a request; whether it was the last one.
-fn serve(daemon: &mut Daemon, call: Call) -> bool {
+fn serve(daemon: &mut Daemon, call: Call, operators: &Operators) -> bool {
     let _eased = daemon.scheduling.ease();
     let Some(call) = daemon.answer_history(call) else {
         return false;
@@ -224,7 +277,7 @@ fn serve(daemon: &mut Daemon, call: Call) -> bool {
         return false;
     }
     let last = call.asked == Asked::Teardown;
-    let response = daemon.answer(call.asked, &call.who);
+    let response = daemon.answer(call.asked, &call.who, operators);
     let over = last && response.code == 0;
     let unwritten = std::mem::take(&mut daemon.unwritten);
     // Whoever asked may have gone away meanwhile, in both cases.

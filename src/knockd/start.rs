@@ -10,13 +10,14 @@ use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
 use crate::capture::CaptureError;
+use crate::control::protocol::ChangeStatus;
 use crate::engine::{Engine, Event, Record, TrustEdit, What};
 use crate::firewall::choose::{self, Chosen, Former};
 use crate::firewall::{Backend, FirewallError, Observed};
 use crate::links::{Links, LinksError};
 use crate::matcher::{Matcher, Scope};
 use crate::model::{Bucket, Chain, GateName};
-use crate::policy::{self, Checked, LoadError, Policy};
+use crate::policy::{Checked, LoadError, Policy};
 use crate::resolver::{self, Known, Resolver};
 use crate::store::{KnownName, Readers};
 
@@ -24,12 +25,14 @@ use super::cli::Options;
 use super::daemon::{self, Daemon, Packets, now};
 use super::drift::Drift;
 use super::force::put_in_force;
+use super::guard;
 use super::lock::LockError;
 use super::logging::LogError;
 use super::memory::Memory;
 use super::merge::{Held, Merged, merge};
 use super::pace::Scheduling;
-use super::problems::{FORMER, Problems, WHITELIST};
+use super::policies::{self, Policies};
+use super::problems::{FORMER, KEPT, POLICY, Problems, WHITELIST};
 use super::recall::{Recalled, Trust, recall, retention};
 use super::roster::Roster;
 use super::untracked::Untracked;
@@ -105,15 +108,20 @@ pub(super) fn check_privileges() -> Result<(), StartError> {
     }
 }
 
-/// Reads the policy, and says in the log what is doubtful about it.
-pub(super) fn load_policy(path: &Path) -> Result<Policy, StartError> {
-    let Checked {
-        policy, warnings, ..
-    } = policy::load(path)?;
+/// Reads the policy, or takes the last good one; says in the log what is doubtful about it.
+pub(super) fn load_policy(options: &Options) -> Result<(Policies, Policy), StartError> {
+    let policies::Start {
+        policies,
+        checked: Checked { policy, warnings },
+    } = policies::at_start(&options.policy_path(), &options.state_dir)?;
     for warning in warnings {
-        warn!("{}", warning.in_file(path));
+        warn!("{}", warning.in_file(&policies.running().file));
     }
-    Ok(policy)
+    if let Some(change) = &policies.reverted {
+        let ChangeStatus { file, by, .. } = change;
+        warn!("{file}, applied by {by}, was never confirmed: the policy from before is in force");
+    }
+    Ok((policies, policy))
 }
 
 /// What is known before anything is decided.
@@ -190,6 +198,9 @@ pub(super) fn install(
         // One installation follows, so that only what the engine believes matters.
         drop(engine.handle(event, now()));
     }
+    if first {
+        guard::accept_installers(&mut engine);
+    }
     let desired = put_in_force(&mut *firewall, &mut engine)?;
     problems.set_all(FORMER, remove_all(former));
     let how = if first {
@@ -255,6 +266,7 @@ fn import_trust(held: &Observed, roster: &Roster, memory: &Memory) -> Vec<Trust>
 /// Starts listening. Must be called within a tokio runtime.
 pub(super) fn listen(
     basis: Basis,
+    policies: Policies,
     options: &Options,
 ) -> Result<(Daemon, tokio::sync::mpsc::Receiver<resolver::Event>), StartError> {
     let Basis {
@@ -265,8 +277,11 @@ pub(super) fn listen(
         roster,
         memory,
         known,
-        problems,
+        mut problems,
     } = basis;
+    problems.set(POLICY, policies.problem.clone());
+    let kept = policies.keep().err();
+    problems.set(KEPT, kept.map(|error| error.to_string()));
     let capture = daemon::open_capture(engine.policy(), options.interface.as_deref(), &links)?;
     let known = known
         .into_iter()
@@ -284,7 +299,8 @@ pub(super) fn listen(
         .collect();
     let (resolver, names) = Resolver::start(resolver::Config::default(), known);
     let mut daemon = Daemon {
-        policy_path: options.policy_path(),
+        policies,
+        trial: None,
         interface: options.interface.clone(),
         only_ipv4: options.only_ipv4,
         lookup_lines: Bucket::new(1, 20),

@@ -23,6 +23,8 @@ use tracing::warn;
 use signals::Signals;
 use worker::Worker;
 
+use crate::operators;
+
 use super::cli::Options;
 use super::lock::Lock;
 use super::logging::Log;
@@ -73,7 +75,12 @@ fn take_name() {
 
 /// Starts the supervisor and waits until the worker is ready, or has failed.
 pub(super) fn launch() -> Result<ExitCode, StartError> {
-    let mut supervisor = again("supervisor")
+    let mut supervisor = again("supervisor");
+    if let Some(session) = operators::own() {
+        // Whoever installs is known to their login shell, and that is not above the supervisor.
+        supervisor.env("SSH_CONNECTION", session.to_words());
+    }
+    let mut supervisor = supervisor
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

@@ -86,7 +86,7 @@ impl Daemon {
     /// reboot with them.
     pub(super) fn untrust(&mut self, entries: &[Entry], who: &Who) -> Response {
         let (mut done, mut refused) = (Vec::new(), Vec::new());
-        let hosts: Vec<Host> = entries.iter().map(host).collect();
+        let hosts = hosts(entries);
         let edits = match self
             .roster
             .file()
@@ -152,6 +152,11 @@ impl Daemon {
         }
         answer(u8::from(!refused.is_empty()), done, refused)
     }
+}
+
+/// The entries as the file has them.
+pub(super) fn hosts(entries: &[Entry]) -> Vec<Host> {
+    entries.iter().map(host).collect()
 }
 
 fn host(entry: &Entry) -> Host {

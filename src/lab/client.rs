@@ -98,6 +98,11 @@ impl Session {
         Ok(line == sent)
     }
 
+    /// Where it comes from.
+    pub fn source(&self) -> io::Result<SocketAddr> {
+        self.stream.get_ref().local_addr()
+    }
+
     /// Sends this and whether anything at all comes back.
     pub fn answers(&mut self, text: &str) -> io::Result<bool> {
         self.stream.get_mut().write_all(text.as_bytes())?;

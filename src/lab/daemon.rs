@@ -219,12 +219,22 @@ impl Daemon {
 
     /// Runs `knockctl` with these arguments against this daemon.
     pub fn ctl(&self, arguments: &[&str]) -> Result<Reply, LabError> {
+        self.ctl_with(arguments, &[])
+    }
+
+    /// The same with these variables in its environment.
+    pub fn ctl_with(
+        &self,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<Reply, LabError> {
         let knockctl = self.programs.knockctl.as_ref();
         let mut command = knockctl.ok_or(LabError::NoKnockctl)?.on(&self.host)?;
         command
             .arg("--socket")
             .arg(self.socket_path())
-            .args(arguments);
+            .args(arguments)
+            .envs(variables.iter().copied());
         Ok(run_bounded(&mut command, &self.dir, PATIENCE)?.into())
     }
 

@@ -5,6 +5,12 @@
 //! the sequence asks for it; any other knock port voids the attempt and may then start it anew;
 //! a retransmission is nothing at all; and a source that sweeps has no valid attempt until it has
 //! been quiet.
+//!
+//! What is a sweep: some ports are strange to whoever was told a knock, since nothing is there for
+//! anybody: those that nobody knocks on or listens on (foreign), and decoys. A source that touches
+//! several of them is a scanner; one that touches one near a sequence has no valid attempt at that.
+//! A sweep that happens to begin with the right ports shows what it is only afterwards: then what
+//! its sequences brought about is to be undone.
 #![forbid(unsafe_code)]
 
 mod ports;
@@ -28,7 +34,7 @@ pub use scope::Scope;
 pub use sequences::SequenceId;
 use sequences::{Arrival, PortId, Sequences};
 use sweeps::Guard;
-use table::Table;
+use table::{Attempt, DONE, Key, Table};
 
 /// The attempts of all sources.
 #[derive(Debug)]
@@ -37,6 +43,8 @@ pub struct Matcher {
     table: Table,
     guard: Guard,
     neutral: Ports,
+    /// Ports that are near a sequence that is no decoy.
+    near: Ports,
     /// Sequences that the packet at hand has already moved; kept to spare an allocation.
     moved: Vec<SequenceId>,
 }
@@ -51,15 +59,19 @@ pub struct Heard {
     pub completed: Vec<SequenceId>,
     /// Its source is a scanner since now.
     pub swept: bool,
+    /// Sequences that its source completed a moment ago, as a part of a sweep as it turns out.
+    pub undone: Vec<SequenceId>,
 }
 
 impl Matcher {
     /// No attempts yet.
     pub fn new(policy: &Policy) -> Self {
+        let (sequences, guard) = (Sequences::new(&policy.knocks), guard(policy));
         Self {
-            sequences: Sequences::new(&policy.knocks),
+            near: sequences.near(guard.nearby),
+            sequences,
             table: Table::new(policy.memory),
-            guard: guard(policy),
+            guard,
             neutral: Ports::default(),
             moved: Vec::new(),
         }
@@ -82,20 +94,15 @@ impl Matcher {
         match self.sequences.arrival(knock) {
             Arrival::Knock(port) => {
                 heard.knock = true;
-                self.knocked(knock, port, at, &mut heard.completed);
+                let key = self.table.key(knock.source);
+                self.knocked(knock, key, port, at, &mut heard.completed);
+                if ours && self.sequences.is_only_decoy(port) && self.counts_as_sweep(knock) {
+                    self.touched(knock.port.port, key, at, &mut heard);
+                }
             }
             Arrival::Foreign if ours && self.counts_as_sweep(knock) => {
-                heard.swept = self
-                    .table
-                    .touch(knock.source, knock.port.port, &self.guard, at);
-                if heard.swept {
-                    let sequences = &self.sequences;
-                    self.table.for_each_attempt(knock.source, |attempt| {
-                        if !sequences[attempt.sequence].is_drop {
-                            attempt.void();
-                        }
-                    });
-                }
+                let key = self.table.key(knock.source);
+                self.touched(knock.port.port, key, at, &mut heard);
             }
             Arrival::Foreign | Arrival::OtherFlags => {}
         }
@@ -109,36 +116,91 @@ impl Matcher {
             && !self.neutral.contains(knock.port.port)
     }
 
-    fn knocked(&mut self, knock: &Knock, port: PortId, at: Time, completed: &mut Vec<SequenceId>) {
-        let print = self.table.fingerprint(knock);
-        if print.is_some_and(|print| self.table.has_seen(knock.source, print)) {
+    /// Takes a strange port into account.
+    fn touched(&mut self, port: u16, key: Key, at: Time, heard: &mut Heard) {
+        heard.swept = self.table.touch(key, port, &self.guard, at);
+        if !heard.swept && !self.near.contains(port) {
             return;
         }
-        // A sweep opens nothing; that it steps on decoys is what these are for.
-        let only_drops = self.table.is_scanner(knock.source, &self.guard, at);
-        self.continue_attempts(knock, at, completed);
+        let Self {
+            sequences, guard, ..
+        } = self;
+        self.table.for_each_attempt(key, |attempt| {
+            let sequence = &sequences[attempt.sequence];
+            let is_near = sequence.is_near(port, guard.nearby);
+            if sequence.is_drop || !(heard.swept || is_near) {
+                return;
+            }
+            if attempt.is_done() {
+                let since = at.since(attempt.started);
+                if (heard.swept && since <= guard.within) || (is_near && since <= sequence.timeout)
+                {
+                    heard.undone.push(attempt.sequence);
+                } else {
+                    return;
+                }
+            }
+            attempt.void();
+        });
+    }
+
+    /// Whether the source may begin the sequence: what sweeps may not, but for decoys, which are
+    /// there for that.
+    fn may_begin(&self, id: SequenceId, key: Key, is_scanner: bool, at: Time) -> bool {
+        let sequence = &self.sequences[id];
+        sequence.is_drop
+            || !(is_scanner
+                || self
+                    .table
+                    .has_touched(key, &self.guard, at, sequence.timeout, |port| {
+                        sequence.is_near(port, self.guard.nearby)
+                    }))
+    }
+
+    fn knocked(
+        &mut self,
+        knock: &Knock,
+        key: Key,
+        port: PortId,
+        at: Time,
+        completed: &mut Vec<SequenceId>,
+    ) {
+        let print = self.table.fingerprint(knock);
+        if print.is_some_and(|print| self.table.has_seen(key, print)) {
+            return;
+        }
+        self.continue_attempts(knock, key, at, completed);
+        let is_scanner = self.table.is_scanner(key, &self.guard, at);
         for &id in self.sequences.starting_with(port) {
             let sequence = &self.sequences[id];
             if self.moved.contains(&id)
                 || !sequence.fits(knock)
-                || (only_drops && !sequence.is_drop)
+                || !self.may_begin(id, key, is_scanner, at)
             {
                 continue;
             }
-            if sequence.ports.len() == 1 {
+            let stage = if sequence.ports.len() == 1 {
                 completed.push(id);
+                DONE
             } else {
-                self.table.start(knock.source, id, at);
-            }
+                1
+            };
+            self.table.start(key, id, stage, at);
         }
         if let Some(print) = print {
-            self.table.remember(knock.source, print, at);
+            self.table.remember(key, print, at);
         }
         completed.sort_unstable_by_key(|&id| (!self.sequences[id].is_drop, id));
     }
 
     /// Moves, restarts or voids the attempts that the source has.
-    fn continue_attempts(&mut self, knock: &Knock, at: Time, completed: &mut Vec<SequenceId>) {
+    fn continue_attempts(
+        &mut self,
+        knock: &Knock,
+        key: Key,
+        at: Time,
+        completed: &mut Vec<SequenceId>,
+    ) {
         let Self {
             sequences,
             table,
@@ -146,9 +208,9 @@ impl Matcher {
             ..
         } = self;
         moved.clear();
-        table.for_each_attempt(knock.source, |attempt| {
+        table.for_each_attempt(key, |attempt| {
             let sequence = &sequences[attempt.sequence];
-            if !sequence.fits(knock) {
+            if attempt.is_done() || !sequence.fits(knock) {
                 return;
             }
             let stage = usize::from(attempt.stage);
@@ -159,7 +221,11 @@ impl Matcher {
                 attempt.stage += 1;
                 if stage + 1 == sequence.ports.len() {
                     completed.push(attempt.sequence);
-                    attempt.void();
+                    *attempt = Attempt {
+                        started: at,
+                        stage: DONE,
+                        ..*attempt
+                    };
                 }
             } else if sequence.ports[stage - 1] == knock.port {
                 // A browser opens several connections at once. While the first port alone is
@@ -186,6 +252,7 @@ impl Matcher {
         self.table.renumber(&renumbered);
         self.table.resize(policy.memory);
         self.guard = guard(policy);
+        self.near = self.sequences.near(self.guard.nearby);
     }
 
     /// What has arrived at each knock port, retransmissions included, in ascending order.
@@ -208,5 +275,6 @@ fn guard(policy: &Policy) -> Guard {
     Guard {
         ports: policy.scan_guard.ports,
         within: policy.scan_guard.within,
+        nearby: policy.scan_guard.nearby,
     }
 }

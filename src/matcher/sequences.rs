@@ -1,6 +1,7 @@
 use std::ops::Index;
 use std::time::Duration;
 
+use super::ports::{Ports, Ranks};
 use crate::model::{KnockName, KnockPort, Proto};
 use crate::packet::Knock;
 use crate::policy::{Knock as Rule, KnockAction, TcpFlags};
@@ -24,14 +25,24 @@ impl Sequence {
     pub(super) fn fits(&self, knock: &Knock) -> bool {
         knock.port.proto == Proto::Udp || self.flags.fit(knock.flags)
     }
+
+    /// Whether the TCP port is at most so far from one of the sequence's.
+    pub(super) fn is_near(&self, port: u16, distance: u16) -> bool {
+        let mut tcp = self.ports.iter().filter(|own| own.proto == Proto::Tcp);
+        tcp.any(|own| own.port.abs_diff(port) <= distance)
+    }
 }
 
-/// All sequences, and which of them use a port. Finding a port costs a binary search, however
-/// many sequences there are.
+/// All sequences, and which of them use a port. Finding a port costs the same however many
+/// sequences there are.
 #[derive(Debug)]
 pub(super) struct Sequences {
     all: Vec<Sequence>,
+    /// Ascending: first those of TCP, then those of UDP.
     ports: Vec<PortUse>,
+    tcp: Ranks,
+    udp: Ranks,
+    tcp_count: usize,
 }
 
 #[derive(Debug)]
@@ -41,6 +52,8 @@ struct PortUse {
     flags: Vec<TcpFlags>,
     /// Sequences whose first port this is.
     first: Vec<SequenceId>,
+    /// Whether it is a decoy and nothing else: nobody who was told a knock goes there.
+    only_decoy: bool,
     arrived: u64,
 }
 
@@ -73,21 +86,34 @@ impl Sequences {
             })
             .collect();
         let mut ports: Vec<KnockPort> = all.iter().flat_map(|s| s.ports.iter().copied()).collect();
-        ports.sort_unstable();
+        ports.sort_unstable_by_key(|port| (port.proto == Proto::Udp, port.port));
         ports.dedup();
+        let tcp_count = ports.partition_point(|port| port.proto == Proto::Tcp);
+        let ranks = |ports: &[KnockPort]| ports.iter().map(|port| port.port).collect();
+        let (tcp, udp) = (ranks(&ports[..tcp_count]), ranks(&ports[tcp_count..]));
         let ports = ports
             .into_iter()
             .map(|port| PortUse::of(port, &all))
             .collect();
-        Self { all, ports }
+        Self {
+            all,
+            ports,
+            tcp,
+            udp,
+            tcp_count,
+        }
+    }
+
+    fn place(&self, port: KnockPort) -> Option<usize> {
+        match port.proto {
+            Proto::Tcp => self.tcp.of(port.port),
+            Proto::Udp => self.udp.of(port.port).map(|rank| self.tcp_count + rank),
+        }
     }
 
     /// Counts the packet and finds its port, if some sequence has it.
     pub(super) fn arrival(&mut self, knock: &Knock) -> Arrival {
-        let Ok(place) = self
-            .ports
-            .binary_search_by_key(&knock.port, |entry| entry.port)
-        else {
+        let Some(place) = self.place(knock.port) else {
             return Arrival::Foreign;
         };
         let entry = &mut self.ports[place];
@@ -104,6 +130,19 @@ impl Sequences {
         &self.ports[port.0].first
     }
 
+    /// TCP ports at most so far from those of sequences that are no decoys.
+    pub(super) fn near(&self, distance: u16) -> Ports {
+        let own = self.all.iter().filter(|sequence| !sequence.is_drop);
+        let own = own.flat_map(|sequence| &sequence.ports);
+        own.filter(|port| port.proto == Proto::Tcp)
+            .flat_map(|own| own.port.saturating_sub(distance)..=own.port.saturating_add(distance))
+            .collect()
+    }
+
+    pub(super) fn is_only_decoy(&self, port: PortId) -> bool {
+        self.ports[port.0].only_decoy
+    }
+
     pub(super) fn arrivals(&self) -> impl Iterator<Item = (KnockPort, u64)> {
         self.ports.iter().map(|entry| (entry.port, entry.arrived))
     }
@@ -112,10 +151,7 @@ impl Sequences {
     /// counters of ports that stay.
     pub(super) fn renumbering(&mut self, old: &Sequences) -> Vec<Option<SequenceId>> {
         for entry in &mut self.ports {
-            if let Ok(place) = old
-                .ports
-                .binary_search_by_key(&entry.port, |entry| entry.port)
-            {
+            if let Some(place) = old.place(entry.port) {
                 entry.arrived = old.ports[place].arrived;
             }
         }
@@ -137,7 +173,9 @@ fn ids(count: usize) -> impl Iterator<Item = SequenceId> {
 impl PortUse {
     fn of(port: KnockPort, all: &[Sequence]) -> Self {
         let mut flags = Vec::new();
+        let mut only_decoy = true;
         for sequence in all.iter().filter(|sequence| sequence.ports.contains(&port)) {
+            only_decoy &= sequence.is_drop;
             if !flags.contains(&sequence.flags) {
                 flags.push(sequence.flags);
             }
@@ -149,6 +187,7 @@ impl PortUse {
             port,
             flags,
             first,
+            only_decoy,
             arrived: 0,
         }
     }

@@ -104,6 +104,117 @@ fn fewer_ports_are_no_sweep() {
 }
 
 #[test]
+fn one_strange_port_near_the_sequence_voids_an_attempt_at_it() {
+    // Before and during, above and below; 1226 is a decoy.
+    for ports in [
+        [1229, 1228, 1227],
+        [1233, 1228, 1227],
+        [1226, 1228, 1227],
+        [1222, 1228, 1227],
+        [1228, 1229, 1227],
+        [1228, 1233, 1227],
+    ] {
+        for gap in [0, 1, 1000, 5000, 7000] {
+            let mut bench = Bench::new(&appliance());
+            let done = sweep(&mut bench, A, 0, gap, &ports);
+            assert!(!opens(&done), "{ports:?}, {gap} ms apart");
+        }
+    }
+    for ports in [[1234, 1228, 1227], [1221, 1228, 1227], [1228, 1234, 1227]] {
+        let mut bench = Bench::new(&appliance());
+        let done = sweep(&mut bench, A, 0, 100, &ports);
+        assert!(opens(&done), "{ports:?} is not near");
+    }
+}
+
+#[test]
+fn after_a_strange_port_nearby_the_sequence_can_be_knocked_again_when_its_time_is_over() {
+    let mut bench = Bench::new(&appliance());
+    bench.knock(A, "1229", 0);
+    assert_eq!(sweep(&mut bench, A, 14_900, 10, &[1228, 1227]), NONE);
+    // A hundredth of a second later, as the guard's clock is coarse.
+    assert!(opens(&sweep(&mut bench, A, 15_010, 10, &[1228, 1227])));
+}
+
+#[test]
+fn nearness_is_what_the_policy_says() {
+    for (nearby, voids) in [(0, false), (1, false), (2, true), (1000, true)] {
+        let mut policy = appliance();
+        policy.scan_guard.nearby = nearby;
+        let mut bench = Bench::new(&policy);
+        let done = sweep(&mut bench, A, 0, 10, &[1230, 1228, 1227]);
+        assert_eq!(opens(&done), !voids, "{nearby}");
+    }
+}
+
+#[test]
+fn a_port_near_one_sequence_does_not_void_an_attempt_at_another() {
+    let mut bench = Bench::new(&policy(
+        vec![gate("ssh")],
+        vec![
+            knock("here", "1000 1100", KnockAction::Accept),
+            knock("there", "2000 2100", KnockAction::Accept),
+        ],
+    ));
+    assert_eq!(
+        sweep(&mut bench, A, 0, 10, &[1000, 2001, 1100]),
+        ["here"],
+        "2001 is near the other one"
+    );
+    // Ports of other sequences that grant something are nobody's strange ports.
+    let mut bench = Bench::new(&policy(
+        vec![gate("ssh")],
+        vec![
+            knock("low", "1000 1001", KnockAction::Accept),
+            knock("high", "1002 1003", KnockAction::Accept),
+        ],
+    ));
+    let done = sweep(&mut bench, A, 0, 10, &[1002, 1003, 1000, 1001]);
+    assert_eq!(done, ["high", "low"]);
+}
+
+/// Which sequences each packet undoes.
+fn undone(bench: &mut Bench, ports: &[(u16, u64)]) -> Vec<(u16, String)> {
+    let mut found = Vec::new();
+    for (i, &(port, at)) in ports.iter().enumerate() {
+        let syn = crate::fixtures::packet(A, &port.to_string(), i as u32);
+        let heard = bench.matcher.handle(&syn, true, Time(at * 1_000_000));
+        let names = heard.undone.iter().map(|&id| bench.matcher.name(id));
+        found.extend(names.map(|name| (port, name.to_string())));
+    }
+    found
+}
+
+#[test]
+fn a_sweep_that_begins_with_the_knock_is_undone_when_it_shows() {
+    let mut bench = Bench::new(&appliance());
+    let nearby = [(1228, 0), (1227, 10), (1226, 20), (1225, 30), (1224, 40)];
+    let once = vec![(1226, "opencloseSSH".to_owned())];
+    assert_eq!(undone(&mut bench, &nearby), once);
+    let mut bench = Bench::new(&appliance());
+    let far = [1228, 1227, 10, 20, 30, 40, 50, 60].map(|port| (port, 0));
+    let once = vec![(50, "opencloseSSH".to_owned())];
+    assert_eq!(undone(&mut bench, &far), once);
+    // Slowly.
+    let mut bench = Bench::new(&appliance());
+    let slow = [(1228, 0), (1227, 14_000), (1226, 28_000)];
+    assert_eq!(undone(&mut bench, &slow).len(), 1);
+}
+
+#[test]
+fn what_was_knocked_longer_ago_is_not_undone() {
+    let mut bench = Bench::new(&appliance());
+    let later = [(1228, 0), (1227, 10), (1229, 15_011), (1230, 20_000)];
+    assert_eq!(undone(&mut bench, &later), []);
+    let mut bench = Bench::new(&appliance());
+    let sweep_later: Vec<_> = [(1228, 0), (1227, 10)]
+        .into_iter()
+        .chain((1..20).map(|port| (port, 75_011)))
+        .collect();
+    assert_eq!(undone(&mut bench, &sweep_later), []);
+}
+
+#[test]
 fn ports_longer_ago_than_the_window_do_not_count() {
     let mut bench = Bench::new(&appliance());
     for (i, port) in (1..=20u16).enumerate() {

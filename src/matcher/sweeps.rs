@@ -1,17 +1,18 @@
-//! Which sources sweep ports: records of foreign ports in the table of attempts, so that they
+//! Which sources sweep ports: records of strange ports in the table of attempts, so that they
 //! share its bound.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use super::table::{FOREIGN, PRINTS, Record, Source, Table};
+use super::table::{FOREIGN, Key, PRINTS, Record, Table};
 use crate::model::Time;
 
-/// What makes a scanner: touching that many foreign ports within that time.
+/// What makes a scanner: touching that many strange ports within that time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Guard {
     pub(super) ports: u16,
     pub(super) within: Duration,
+    /// How far from a sequence's ports one strange port is enough.
+    pub(super) nearby: u16,
 }
 
 impl Guard {
@@ -19,29 +20,37 @@ impl Guard {
     const TICKS: u64 = 1 << 14;
 
     fn tick(&self, now: Time) -> u16 {
-        let window = u64::try_from(self.within.as_nanos()).unwrap_or(u64::MAX);
         #[allow(clippy::cast_possible_truncation)] // the lower bits are wanted
-        let tick = (now.0 / (window / Self::TICKS).max(1)) as u16;
+        let tick = (now.0 / self.tick_length()) as u16;
         tick
+    }
+
+    /// In nanoseconds.
+    fn tick_length(&self) -> u64 {
+        let window = u64::try_from(self.within.as_nanos()).unwrap_or(u64::MAX);
+        (window / Self::TICKS).max(1)
     }
 
     /// Whether a port touched then still counts. Whatever is older than the window is forgotten
     /// at the next touch, or is so old that the whole record is.
     fn counts(&self, print: u32, now: Time) -> bool {
-        let age = self.tick(now).wrapping_sub(low_bits(print));
         // A tick more, since both times were rounded down.
-        u64::from(age) <= Self::TICKS + 1
+        self.age(print, now) <= Self::TICKS + 1
+    }
+
+    /// In ticks.
+    fn age(&self, print: u32, now: Time) -> u64 {
+        self.tick(now).wrapping_sub(low_bits(print)).into()
     }
 }
 
 impl Table {
     /// Whether the source is a scanner: it was found to be one, and has not been quiet since for
     /// as long as the guard asks.
-    pub(super) fn is_scanner(&self, source: IpAddr, guard: &Guard, now: Time) -> bool {
-        let source = source.into();
-        let mut at = self.first(source);
+    pub(super) fn is_scanner(&self, key: Key, guard: &Guard, now: Time) -> bool {
+        let mut at = self.first(key);
         while let Some(record) = self.records.get(at as usize) {
-            if record.source == source && record.sequence == FOREIGN && record.stage > 0 {
+            if key.is_of(record) && record.sequence == FOREIGN && record.stage > 0 {
                 return now.since(record.started) <= guard.within;
             }
             at = record.next_in_bucket;
@@ -49,17 +58,43 @@ impl Table {
         false
     }
 
-    /// Notes that the source touched a foreign port; whether it is a scanner since now.
-    pub(super) fn touch(&mut self, source: IpAddr, port: u16, guard: &Guard, now: Time) -> bool {
-        let source = source.into();
+    /// Whether the source touched a port of those within that time; none that is longer than the
+    /// guard's.
+    pub(super) fn has_touched(
+        &self,
+        key: Key,
+        guard: &Guard,
+        now: Time,
+        within: Duration,
+        is_one: impl Fn(u16) -> bool,
+    ) -> bool {
+        let within = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX) / guard.tick_length() + 1;
+        let mut at = self.first(key);
+        while let Some(record) = self.records.get(at as usize) {
+            if key.is_of(record)
+                && record.sequence == FOREIGN
+                && now.since(record.started) <= guard.within
+                && record
+                    .prints()
+                    .iter()
+                    .any(|&print| guard.age(print, now) <= within && is_one(high_bits(print)))
+            {
+                return true;
+            }
+            at = record.next_in_bucket;
+        }
+        false
+    }
+
+    /// Notes that the source touched a strange port; whether it is a scanner since now.
+    pub(super) fn touch(&mut self, key: Key, port: u16, guard: &Guard, now: Time) -> bool {
         let (mut others, mut room, mut known, mut was_scanner) = (0, None, false, false);
-        self.for_each_foreign(source, |at, record| {
+        self.for_each_foreign(key, |at, record| {
             if now.since(record.started) > guard.within {
                 // Quiet for long enough: nothing from before counts.
                 (record.stage, record.print_count) = (0, 0);
             }
-            record
-                .retain_prints(|print| print >> 16 != u32::from(port) && guard.counts(print, now));
+            record.retain_prints(|print| high_bits(print) != port && guard.counts(print, now));
             others += record.prints().len();
             was_scanner |= record.stage > 0;
             known = true;
@@ -70,13 +105,13 @@ impl Table {
         let enough = others + 1 >= usize::from(guard.ports);
         // The port that makes a scanner needs no place of its own.
         if !enough || !known {
-            let at = room.unwrap_or_else(|| self.add_foreign(source));
+            let at = room.unwrap_or_else(|| self.add_foreign(key));
             let print = (u32::from(port) << 16) | u32::from(guard.tick(now));
             self.records[at as usize].push_print(print);
         }
         let is_scanner = was_scanner || enough;
         let mut newest = None;
-        self.for_each_foreign(source, |at, record| {
+        self.for_each_foreign(key, |at, record| {
             record.started = now;
             record.stage = u8::from(is_scanner);
             newest = Some(at);
@@ -88,18 +123,18 @@ impl Table {
         is_scanner && !was_scanner
     }
 
-    fn for_each_foreign(&mut self, source: Source, mut f: impl FnMut(u32, &mut Record)) {
-        let mut at = self.first(source);
+    fn for_each_foreign(&mut self, key: Key, mut f: impl FnMut(u32, &mut Record)) {
+        let mut at = self.first(key);
         while let Some(record) = self.records.get_mut(at as usize) {
-            if record.source == source && record.sequence == FOREIGN {
+            if key.is_of(record) && record.sequence == FOREIGN {
                 f(at, record);
             }
             at = record.next_in_bucket;
         }
     }
 
-    fn add_foreign(&mut self, source: Source) -> u32 {
-        let at = self.add(source);
+    fn add_foreign(&mut self, key: Key) -> u32 {
+        let at = self.add(key);
         self.records[at as usize].sequence = FOREIGN;
         at
     }
@@ -122,4 +157,9 @@ impl Record {
 #[allow(clippy::cast_possible_truncation)] // the lower bits are wanted
 fn low_bits(print: u32) -> u16 {
     print as u16
+}
+
+#[allow(clippy::cast_possible_truncation)] // 16 bits are left
+fn high_bits(print: u32) -> u16 {
+    (print >> 16) as u16
 }

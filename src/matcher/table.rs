@@ -30,20 +30,38 @@ pub(super) struct Table {
     newest: u32,
     oldest: u32,
     evicted: u64,
-    /// Keyed at random, so that nobody can aim at a bucket or a fingerprint.
+    /// Keyed at random, so that nobody can aim at a bucket.
     hasher: RandomState,
+    /// Odd, and as random: multiplying by it keeps fingerprints apart (Dietzfelbinger et al., "A
+    /// reliable randomized algorithm for the closest-pair problem", 1997), in a nanosecond.
+    multiplier: u64,
 }
 
-/// An attempt of one source at one sequence, or (stage 0) what is left of one.
+/// A source with its bucket, so that it is hashed once for each packet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key {
+    source: Source,
+    bucket: u32,
+}
+
+/// An attempt of one source at one sequence, or (stages 0 and `DONE`) what is left of one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Attempt {
+    /// When the first port was knocked on; for one that is complete, the last.
     pub(super) started: Time,
     pub(super) sequence: SequenceId,
     /// How many ports are matched; 0 is no attempt.
     pub(super) stage: u8,
 }
 
+/// The stage of an attempt that was completed; no sequence is that long.
+pub(super) const DONE: u8 = u8::MAX;
+
 impl Attempt {
+    pub(super) fn is_done(&self) -> bool {
+        self.stage == DONE
+    }
+
     pub(super) fn void(&mut self) {
         self.stage = 0;
     }
@@ -52,7 +70,7 @@ impl Attempt {
 /// 56 bytes, so that 32 MiB hold more than half a million.
 #[derive(Debug)]
 pub(super) struct Record {
-    pub(super) source: Source,
+    source: Source,
     pub(super) started: Time,
     pub(super) prints: [u32; PRINTS],
     pub(super) next_in_bucket: u32,
@@ -70,7 +88,7 @@ const WITNESS: u16 = u16::MAX;
 pub(super) const FOREIGN: u16 = u16::MAX - 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Source([u64; 2]);
+struct Source([u64; 2]);
 
 impl From<IpAddr> for Source {
     fn from(address: IpAddr) -> Self {
@@ -86,8 +104,9 @@ impl From<IpAddr> for Source {
 
 impl Table {
     pub(super) fn new(memory: usize) -> Self {
-        // The greatest power of two of buckets that is no more than the records they serve.
-        let buckets = (memory / size_of::<Record>()).max(2).next_power_of_two() / 2;
+        // At least as many buckets as records, nearly: whoever has no record is found to have none
+        // in a bucket that is empty more often than not.
+        let buckets = (memory / size_of::<Record>()).max(2).next_power_of_two();
         let left = memory.saturating_sub(buckets * size_of::<u32>());
         let capacity = (left / size_of::<Record>()).clamp(1, NIL as usize - 1);
         Self {
@@ -97,8 +116,22 @@ impl Table {
             newest: NIL,
             oldest: NIL,
             evicted: 0,
+            multiplier: RandomState::new().hash_one(0) | 1,
             hasher: RandomState::new(),
         }
+    }
+
+    /// What the other functions know a source by.
+    pub(super) fn key(&self, source: IpAddr) -> Key {
+        self.key_of(source.into())
+    }
+
+    fn key_of(&self, source: Source) -> Key {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write_u64(source.0[0]);
+        hasher.write_u64(source.0[1]);
+        let bucket = low_half(hasher.finish()) & (index(self.buckets.len()) - 1);
+        Key { source, bucket }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -118,18 +151,15 @@ impl Table {
         if knock.port.proto == Proto::Udp {
             return None;
         }
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write_u32(knock.seq);
-        hasher.write_u16(knock.source_port);
-        hasher.write_u16(knock.port.port);
-        Some(low_half(hasher.finish()))
+        let (from, to) = (knock.source_port, knock.port.port);
+        let whole = (u64::from(knock.seq) << 32) | (u64::from(from) << 16) | u64::from(to);
+        Some(low_half(whole.wrapping_mul(self.multiplier) >> 32))
     }
 
-    pub(super) fn has_seen(&self, source: IpAddr, print: u32) -> bool {
-        let source = source.into();
-        let mut at = self.first(source);
+    pub(super) fn has_seen(&self, key: Key, print: u32) -> bool {
+        let mut at = self.first(key);
         while let Some(record) = self.records.get(at as usize) {
-            if record.source == source
+            if record.source == key.source
                 && record.sequence != FOREIGN
                 && record.prints().contains(&print)
             {
@@ -141,12 +171,11 @@ impl Table {
     }
 
     /// Notes a fingerprint in one of the source's records, or in a new one.
-    pub(super) fn remember(&mut self, source: IpAddr, print: u32, now: Time) {
-        let source = source.into();
+    pub(super) fn remember(&mut self, key: Key, print: u32, now: Time) {
         let (mut witnesses, mut oldest) = (0, None::<(Time, u32)>);
-        let mut at = self.first(source);
+        let mut at = self.first(key);
         while let Some(record) = self.records.get_mut(at as usize) {
-            if record.source == source && record.sequence != FOREIGN {
+            if record.source == key.source && record.sequence != FOREIGN {
                 if record.push_print(print) {
                     return;
                 }
@@ -164,7 +193,7 @@ impl Table {
                 self.make_newest(at);
                 at
             }
-            _ => self.add(source),
+            _ => self.add(key),
         };
         let record = &mut self.records[at as usize];
         record.sequence = WITNESS;
@@ -173,11 +202,11 @@ impl Table {
         record.push_print(print);
     }
 
-    pub(super) fn for_each_attempt(&mut self, source: IpAddr, mut f: impl FnMut(&mut Attempt)) {
-        let source = source.into();
-        let mut at = self.first(source);
+    /// Shows the attempts of a source, those that are done included.
+    pub(super) fn for_each_attempt(&mut self, key: Key, mut f: impl FnMut(&mut Attempt)) {
+        let mut at = self.first(key);
         while let Some(record) = self.records.get_mut(at as usize) {
-            if record.source == source && record.stage > 0 && record.sequence != FOREIGN {
+            if record.source == key.source && record.stage > 0 && record.sequence != FOREIGN {
                 let sequence = SequenceId(record.sequence);
                 let mut attempt = Attempt {
                     started: record.started,
@@ -185,31 +214,31 @@ impl Table {
                     stage: record.stage,
                 };
                 f(&mut attempt);
-                record.stage = attempt.stage;
+                (record.started, record.stage) = (attempt.started, attempt.stage);
             }
             at = record.next_in_bucket;
         }
     }
 
-    /// Begins an attempt, in the place of the one at the same sequence if there is one.
-    pub(super) fn start(&mut self, source: IpAddr, sequence: SequenceId, now: Time) {
-        let source = source.into();
-        let mut at = self.first(source);
+    /// Begins an attempt, in the place of the one at the same sequence if there is one; `stage` is
+    /// 1, or `DONE` if one port is all there is.
+    pub(super) fn start(&mut self, key: Key, sequence: SequenceId, stage: u8, now: Time) {
+        let mut at = self.first(key);
         while let Some(record) = self.records.get(at as usize) {
-            if record.source == source && record.sequence == sequence.0 {
+            if record.source == key.source && record.sequence == sequence.0 {
                 break;
             }
             at = record.next_in_bucket;
         }
         if at == NIL {
-            at = self.add(source);
+            at = self.add(key);
         } else {
             self.make_newest(at);
         }
         let record = &mut self.records[at as usize];
         record.sequence = sequence.0;
         record.started = now;
-        record.stage = 1;
+        record.stage = stage;
     }
 
     /// Gives sequences their new numbers; attempts at those without one are void.
@@ -238,10 +267,10 @@ impl Table {
         }
         new.evicted = self.evicted;
         // The fingerprints were made with the old key.
-        new.hasher = self.hasher.clone();
+        new.multiplier = self.multiplier;
         let mut at = self.oldest;
         while let Some(record) = self.records.get(at as usize) {
-            let place = new.add(record.source);
+            let place = new.add(new.key_of(record.source));
             let copy = &mut new.records[place as usize];
             (copy.started, copy.sequence, copy.stage) =
                 (record.started, record.sequence, record.stage);
@@ -252,12 +281,12 @@ impl Table {
     }
 
     /// A new record, in place of the oldest if there is no room.
-    pub(super) fn add(&mut self, source: Source) -> u32 {
+    pub(super) fn add(&mut self, key: Key) -> u32 {
         let record = Record {
-            source,
+            source: key.source,
             started: Time::default(),
             prints: [0; PRINTS],
-            next_in_bucket: self.first(source),
+            next_in_bucket: self.first(key),
             older: NIL,
             newer: NIL,
             sequence: WITNESS,
@@ -273,29 +302,21 @@ impl Table {
             self.unlink_age(at);
             self.unlink_bucket(at);
             // The record that went may have been the first of this very bucket.
-            let next_in_bucket = self.first(source);
+            let next_in_bucket = self.first(key);
             self.records[at as usize] = Record {
                 next_in_bucket,
                 ..record
             };
             at
         };
-        let bucket = self.bucket(source);
-        self.buckets[bucket] = at + 1;
+        self.buckets[key.bucket as usize] = at + 1;
         self.link_newest(at);
         at
     }
 
-    fn bucket(&self, source: Source) -> usize {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write_u64(source.0[0]);
-        hasher.write_u64(source.0[1]);
-        low_half(hasher.finish()) as usize & (self.buckets.len() - 1)
-    }
-
     /// The first record of the source's bucket, or `NIL`.
-    pub(super) fn first(&self, source: Source) -> u32 {
-        self.buckets[self.bucket(source)].wrapping_sub(1)
+    pub(super) fn first(&self, key: Key) -> u32 {
+        self.buckets[key.bucket as usize].wrapping_sub(1)
     }
 
     /// The last to go from now on.
@@ -309,10 +330,10 @@ impl Table {
             let record = &self.records[at as usize];
             (record.source, record.next_in_bucket)
         };
-        let bucket = self.bucket(source);
-        let mut walk = self.buckets[bucket].wrapping_sub(1);
+        let key = self.key_of(source);
+        let mut walk = self.first(key);
         if walk == at {
-            self.buckets[bucket] = next.wrapping_add(1);
+            self.buckets[key.bucket as usize] = next.wrapping_add(1);
             return;
         }
         while let Some(record) = self.records.get_mut(walk as usize) {
@@ -347,6 +368,12 @@ impl Table {
         }
         let record = &mut self.records[at as usize];
         (record.older, record.newer) = (newest, NIL);
+    }
+}
+
+impl Key {
+    pub(super) fn is_of(self, record: &Record) -> bool {
+        record.source == self.source
     }
 }
 

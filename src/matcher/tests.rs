@@ -33,6 +33,7 @@ impl Bench {
         let mut policy = policy(vec![gate("ssh")], knocks);
         // The guard has tests of its own.
         policy.scan_guard.ports = 100;
+        policy.scan_guard.nearby = 0;
         Self::new(&policy)
     }
 

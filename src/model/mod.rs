@@ -8,6 +8,7 @@ mod host;
 mod name;
 mod netmap;
 mod port;
+mod ssh;
 mod time;
 
 pub use addr::{canonical, canonical_net, host_net, net_of_prefix};
@@ -16,6 +17,7 @@ pub use host::is_host_name;
 pub use name::{GateName, KnockName, NameError};
 pub use netmap::NetMap;
 pub use port::{KnockPort, PortError, PortRange, Proto};
+pub use ssh::{SshConnection, SshConnectionError};
 pub use time::{Deadline, DurationError, Lifetime, Time, parse_duration};
 
 /// One of the three chains of a gate that hold members.

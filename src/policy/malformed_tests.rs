@@ -55,6 +55,10 @@ const CASES: &[(&str, &[&str])] = &[
     ("gates: { ssh: { ports: 22 } }", &[
         "1:24: found `22`, expected a list of ports such as `[22]` or `[\"60000-61000/udp\"]` (write `[22]`)",
     ]),
+    // What cannot be shown as it is cannot be suggested either.
+    ("gates: { ssh: { ports: \"22\\t\" } }", &[
+        "1:24: found `22\\u{9}`, expected a list of ports such as `[22]` or `[\"60000-61000/udp\"]`",
+    ]),
     ("gates: { ssh: { ports: [] } }", &[
         "1:24: found an empty list, expected 1 to 128 ports or ranges",
     ]),
@@ -156,6 +160,9 @@ const CASES: &[(&str, &[&str])] = &[
     ("<G>history: { keep: 90, rows: 2000000 }\n", &[
         "2:18: found `90` without a unit, expected a duration such as `300s`, `5m` or `1h30m` (did you mean `90s`?)",
         "2:28: found `2000000`, expected a whole number from 1 to 1000000",
+    ]),
+    ("<G>scan_guard: { nearby: 1001 }\n", &[
+        "2:23: found `1001`, expected a whole number from 0 to 1000",
     ]),
     ("<G>memory: 8GiB\n", &[
         "2:9: found `8GiB`, expected a size from `64KiB` to `4GiB`",

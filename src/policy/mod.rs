@@ -6,6 +6,7 @@
 
 mod border;
 mod conflicts;
+mod diff;
 mod file;
 mod flags;
 mod gates;
@@ -20,6 +21,7 @@ mod syntax;
 mod types;
 mod words;
 
+pub use diff::{Difference, diff};
 pub use file::{Checked, MOST_BYTES, parse};
 pub use load::{LoadError, load, read};
 pub use problem::{PolicyErrors, Problem};

@@ -135,7 +135,8 @@ impl Reader {
         }
         let help = node
             .word()
-            .filter(|word| !word.is_empty() && word.len() < 60)
+            // What `quote` has to alter nobody can write as it is shown.
+            .filter(|word| !word.is_empty() && quote(word).len() == word.len() + 2)
             .map(|word| format!("write `[{word}]`"));
         self.error_with(node.at, node.shown(), what, help);
         None

@@ -18,6 +18,8 @@ const LEAST_MEMORY: u64 = 64 * KIB;
 const MOST_MEMORY: u64 = 4 * KIB * KIB * KIB;
 const MOST_INTERFACES: usize = 64;
 const SCAN_PORTS: u16 = 5;
+const SCAN_NEARBY: u16 = 5;
+const MOST_NEARBY: u16 = 1000;
 
 pub(super) fn interfaces(reader: &mut Reader, node: &Node) -> Interfaces {
     let items = match &node.value {
@@ -154,8 +156,9 @@ pub(super) fn never_ban(reader: &mut Reader, node: &Node) -> Vec<IpNet> {
 
 /// `longest` is the longest `seq_timeout`.
 pub(super) fn scan_guard(reader: &mut Reader, node: Option<&Node>, longest: Duration) -> ScanGuard {
-    let what = "a mapping with `ports`, `within` and `action`";
-    let fields = node.and_then(|node| reader.fields(node, what, &["ports", "within", "action"]));
+    let what = "a mapping with `ports`, `within`, `nearby` and `action`";
+    let keys = ["ports", "within", "nearby", "action"];
+    let fields = node.and_then(|node| reader.fields(node, what, &keys));
     let get = |key| {
         fields
             .as_ref()
@@ -164,11 +167,13 @@ pub(super) fn scan_guard(reader: &mut Reader, node: Option<&Node>, longest: Dura
     let ports = get("ports").and_then(|node| reader.integer(node, 1..=u16::MAX));
     let ports = ports.unwrap_or(SCAN_PORTS);
     let within = get("within").and_then(|node| reader.duration(node));
+    let nearby = get("nearby").and_then(|node| reader.integer(node, 0..=MOST_NEARBY));
     let words = [("none", ScanAction::None), ("drop", ScanAction::Drop)];
     let action = get("action").and_then(|node| reader.choice(node, &words));
     ScanGuard {
         ports,
         within: within.unwrap_or_else(|| longest.saturating_mul(u32::from(ports))),
+        nearby: nearby.unwrap_or(SCAN_NEARBY),
         action: action.unwrap_or(ScanAction::None),
     }
 }

@@ -91,6 +91,9 @@ pub struct ScanGuard {
     pub ports: u16,
     /// Within this time.
     pub within: Duration,
+    /// How far from a port of a sequence one foreign port is enough to void an attempt at that; 0
+    /// is never.
+    pub nearby: u16,
     /// What happens to the sweeper besides voiding its attempts.
     pub action: ScanAction,
 }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::error::WhitelistError;
 use super::file;
 use super::host::Host;
-use super::parse::{Line, forced, parse, read_line};
+use super::parse::{Line, MARK, forced, parse, read_line};
 use crate::model::is_host_name;
 
 /// What became of the file.
@@ -61,25 +61,39 @@ pub fn add_all(path: &Path, hosts: &[(Host, String)]) -> Result<Vec<Edit>, White
         check(host, comment.trim())?;
     }
     let target = file::target(path)?;
-    let created = target.is_none();
     let found = target.as_deref().map(file::read).transpose()?;
-    let mut bytes = found
-        .as_ref()
-        .map_or_else(Vec::new, |found| found.bytes.clone());
+    let before = found.as_ref().map(|found| found.bytes.as_slice());
+    let (bytes, edits) = text_with(before, hosts)?;
+    if bytes.len() > before.map_or(0, <[u8]>::len) {
+        match (&target, &found) {
+            (Some(target), Some(found)) => file::replace(target, found, &bytes)?,
+            _ => file::create(path, &bytes)?,
+        }
+    }
+    Ok(edits)
+}
+
+/// What [`add_all`] makes of a file's bytes, or of no file.
+pub fn text_with(
+    text: Option<&[u8]>,
+    hosts: &[(Host, String)],
+) -> Result<(Vec<u8>, Vec<Edit>), WhitelistError> {
+    let created = text.is_none();
+    let mut bytes = text.unwrap_or_default().to_vec();
     let mut known: Vec<(Host, usize)> = parse(&bytes)
         .entries
         .into_iter()
         .map(|entry| (entry.host, entry.line))
         .collect();
-    let before = bytes.len();
     let mut edits = Vec::with_capacity(hosts.len());
     let mut count = lines(&bytes).count();
     for (host, comment) in hosts {
+        let comment = comment.trim();
+        check(host, comment)?;
         if let Some((_, line)) = known.iter().find(|(known, _)| known.same(host)) {
             edits.push(Edit::AlreadyThere { line: *line });
             continue;
         }
-        let comment = comment.trim();
         let text = if comment.is_empty() {
             host.to_string()
         } else {
@@ -93,13 +107,7 @@ pub fn add_all(path: &Path, hosts: &[(Host, String)]) -> Result<Vec<Edit>, White
             created,
         });
     }
-    if bytes.len() > before {
-        match (&target, &found) {
-            (Some(target), Some(found)) => file::replace(target, found, &bytes)?,
-            _ => file::create(path, &bytes)?,
-        }
-    }
-    Ok(edits)
+    Ok((bytes, edits))
 }
 
 /// Removes every line that means `host`.
@@ -113,15 +121,21 @@ pub fn remove_all(path: &Path, hosts: &[Host]) -> Result<Vec<Edit>, WhitelistErr
     let missing = || WhitelistError::Missing(path.to_owned());
     let target = file::target(path)?.ok_or_else(missing)?;
     let found = file::read(&target)?;
-    let mut bytes = found.bytes.clone();
+    let (bytes, edits) = text_without(&found.bytes, hosts);
+    if bytes.len() < found.bytes.len() {
+        file::replace(&target, &found, &bytes)?;
+    }
+    Ok(edits)
+}
+
+/// What [`remove_all`] makes of a file's bytes.
+pub fn text_without(text: &[u8], hosts: &[Host]) -> (Vec<u8>, Vec<Edit>) {
+    let mut bytes = text.to_vec();
     let mut removed = Vec::with_capacity(hosts.len());
     for host in hosts {
         let (rest, lines) = without_host(&bytes, host);
         bytes = rest;
         removed.push(lines);
-    }
-    if bytes.len() < found.bytes.len() {
-        file::replace(&target, &found, &bytes)?;
     }
     let edits = hosts.iter().zip(removed).map(|(host, lines)| {
         let covered = covered(&bytes, host);
@@ -131,7 +145,8 @@ pub fn remove_all(path: &Path, hosts: &[Host]) -> Result<Vec<Edit>, WhitelistErr
             Edit::Removed { lines, covered }
         }
     });
-    Ok(edits.collect())
+    let edits = edits.collect();
+    (bytes, edits)
 }
 
 fn check(host: &Host, comment: &str) -> Result<(), WhitelistError> {
@@ -185,7 +200,7 @@ fn without_host(bytes: &[u8], host: &Host) -> (Vec<u8>, Vec<usize>) {
         } else {
             b""
         };
-        last_went = means(&line[mark.len()..], host);
+        last_went = means(line, host);
         if last_went {
             removed.push(index + 1);
             kept.extend_from_slice(mark);
@@ -202,9 +217,6 @@ fn without_host(bytes: &[u8], host: &Host) -> (Vec<u8>, Vec<usize>) {
     }
     (kept, removed)
 }
-
-/// UTF-8's byte order mark, which some editors write.
-const MARK: &[u8] = b"\xef\xbb\xbf";
 
 fn means(line: &[u8], host: &Host) -> bool {
     match read_line(line) {

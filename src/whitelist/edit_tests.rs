@@ -408,3 +408,13 @@ proptest! {
         prop_assert_eq!(less, text);
     }
 }
+
+#[test]
+fn removing_a_line_never_makes_another_mean_somebody() {
+    // Once the second line was bad, and good as the first one.
+    let before = "192.0.2.1\n\u{feff}192.0.2.0/24\n";
+    let (after, _) = text_without(before.as_bytes(), &[host("192.0.2.1")]);
+    let meant = |text: &[u8]| parse(text).entries.into_iter().map(|entry| entry.host);
+    let others: Vec<Host> = meant(before.as_bytes()).skip(1).collect();
+    assert_eq!(meant(&after).collect::<Vec<_>>(), others);
+}

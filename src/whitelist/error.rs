@@ -1,5 +1,5 @@
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Why the whitelist file could not be read or changed. It is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -69,41 +69,4 @@ pub enum WhitelistError {
         /// The errno.
         source: io::Error,
     },
-}
-
-impl WhitelistError {
-    /// What a failed attempt to read means.
-    pub(super) fn reading(path: &Path, source: io::Error) -> Self {
-        let path = path.to_owned();
-        match source.kind() {
-            io::ErrorKind::NotFound => WhitelistError::Missing(path),
-            io::ErrorKind::PermissionDenied => WhitelistError::Unreadable(path),
-            io::ErrorKind::IsADirectory => WhitelistError::Directory(path),
-            _ => WhitelistError::Io {
-                operation: "read",
-                object: path,
-                source,
-            },
-        }
-    }
-
-    /// What a failed attempt to make or rename a file in `directory` means.
-    pub(super) fn writing(
-        directory: &Path,
-        operation: &'static str,
-        object: &Path,
-        source: io::Error,
-    ) -> Self {
-        match source.kind() {
-            io::ErrorKind::PermissionDenied => {
-                WhitelistError::UnwritableDirectory(directory.to_owned())
-            }
-            io::ErrorKind::ReadOnlyFilesystem => WhitelistError::ReadOnly(directory.to_owned()),
-            _ => WhitelistError::Io {
-                operation,
-                object: object.to_owned(),
-                source,
-            },
-        }
-    }
 }

@@ -97,7 +97,7 @@ impl Parsed {
 
 /// Reads the whole file. Comments may be in any encoding.
 pub fn parse(text: &[u8]) -> Parsed {
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let text = text.strip_prefix(MARK).unwrap_or(text);
     let mut parsed = Parsed {
         blank: text.iter().all(u8::is_ascii_whitespace),
         ..Parsed::default()
@@ -130,6 +130,9 @@ pub fn parse(text: &[u8]) -> Parsed {
     parsed
 }
 
+/// UTF-8's byte order mark, which some editors write.
+pub(super) const MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Whether a comment says that a network of length 0 is meant.
 pub(super) fn forced(comment: &str) -> bool {
     comment.split_whitespace().next() == Some(FORCE)
@@ -147,7 +150,12 @@ pub(super) enum Line {
 
 /// Reads a line without its newline.
 pub(super) fn read_line(line: &[u8]) -> Line {
-    let line = line.trim_ascii();
+    let mut line = line.trim_ascii();
+    // Files that were joined to one have marks in the middle. They mean nothing anywhere, so that
+    // no line means something else when the one before it is removed.
+    while let Some(rest) = line.strip_prefix(MARK) {
+        line = rest.trim_ascii_start();
+    }
     if line.is_empty() || line[0] == b'#' {
         return Line::Nothing;
     }

@@ -84,6 +84,12 @@ fn blank_lines_and_comment_lines_are_skipped() {
 }
 
 #[test]
+fn a_mark_of_byte_order_means_nothing_in_any_line() {
+    let joined = "\u{feff}192.0.2.1\n\u{feff}\u{feff} 192.0.2.2\n\u{feff}# 192.0.2.3\n\u{feff}\n";
+    assert_eq!(hosts(joined), ["192.0.2.1", "192.0.2.2"]);
+}
+
+#[test]
 fn a_blank_file_is_told_from_one_of_comments() {
     for (text, blank) in [
         ("", true),

@@ -10,6 +10,7 @@ scenarios![
     knocks_on_the_gateway_itself_count,
     outgoing_connections_are_not_gated,
     the_gateways_own_port_is_guarded_with_both,
+    sessions_through_the_gateway_outlive_its_first_start,
 ];
 
 const POLICY: &str = "
@@ -27,7 +28,7 @@ const GATEWAY: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
 const CLIENT: [&str; 2] = ["192.0.2.10", "2001:db8::10"];
 
 struct Site {
-    _daemon: Daemon,
+    daemon: Daemon,
     _services: [Service; 4],
     clients: Host,
     inner: Host,
@@ -37,6 +38,13 @@ struct Site {
 
 impl Site {
     fn new(policy: &str) -> Result<Self, Box<dyn std::error::Error>> {
+        let mut site = Self::before(policy)?;
+        site.daemon.start()?;
+        Ok(site)
+    }
+
+    /// Before the daemon is started.
+    fn before(policy: &str) -> Result<Self, Box<dyn std::error::Error>> {
         let lab = Lab::new()?;
         let [clients, gateway, inner] = [
             lab.host("clients")?,
@@ -68,9 +76,9 @@ impl Site {
             Service::start(&gateway, 22)?,
             Service::start(&clients, 22)?,
         ];
-        let daemon = Daemon::launch(&lab, &gateway, &programs(), policy, "")?;
+        let daemon = Daemon::prepare(&lab, &gateway, &programs(), policy, "")?;
         Ok(Self {
-            _daemon: daemon,
+            daemon,
             _services: services,
             clients,
             inner,
@@ -156,6 +164,22 @@ fn the_gateways_own_port_is_guarded_with_both() -> Tried {
             // Other ports are not guarded.
             inner.gets_in_at(80);
         }
+    }
+    Ok(())
+}
+
+/// The gateway has no socket of theirs, and connection tracking has never seen them.
+fn sessions_through_the_gateway_outlive_its_first_start() -> Tried {
+    let mut site = Site::before(POLICY)?;
+    let ends: Vec<_> = CLIENT.into_iter().zip(INNER).collect();
+    let people = ends.iter().map(|(from, to)| site.person(from, to));
+    let people = people.collect::<Result<Vec<_>, _>>()?;
+    let mut sessions: Vec<_> = people.iter().map(Person::gets_in).collect();
+    site.daemon.start()?;
+    for (person, session) in people.iter().zip(&mut sessions) {
+        goes_on(session);
+        person.is_refused();
+        goes_on(session);
     }
     Ok(())
 }

@@ -2,11 +2,13 @@
 //! nothing but the kernel, and root only where ordinary users may not make namespaces.
 #![cfg(target_os = "linux")]
 
+mod applying;
 mod banning;
 mod commands;
 mod flood;
 mod forwarding;
 mod gates;
+mod guarding;
 mod hostile;
 mod interfaces;
 mod knocking;
@@ -55,6 +57,8 @@ fn main() -> ExitCode {
         ("gates", gates::SCENARIOS),
         ("forwarding", forwarding::SCENARIOS),
         ("reload", reload::SCENARIOS),
+        ("applying", applying::SCENARIOS),
+        ("guarding", guarding::SCENARIOS),
         ("restart", restart::SCENARIOS),
         ("restarts", restarts::SCENARIOS),
         ("interfaces", interfaces::SCENARIOS),

@@ -45,6 +45,8 @@ fn a_dead_daemon_is_started_again_once_its_policy_is_mended(shell: Shell) -> Tri
     let world = World::running(shell)?;
     world.kill_supervisor();
     world.write("knockd.yaml", BAD_POLICY);
+    // With it, it would be started again at once.
+    std::fs::remove_file(world.path("state/policy.good"))?;
     for _ in 0..2 {
         let said = world.expect(shell, 6, &["restartifdead"]).stderr;
         assert!(said.contains("knockd.yaml:2:"), "{said}");

@@ -18,7 +18,7 @@ cases![
     a_missing_policy_is_said_to_be_so,
     a_directory_is_no_policy,
     a_running_gate_does_not_care_about_bad_policies,
-    a_daemon_with_a_bad_policy_does_not_start_and_opens_nothing,
+    a_daemon_without_a_good_policy_does_not_start_and_opens_nothing,
     knockctl_without_a_daemon_ends_with_3,
     what_is_no_address_ends_with_2,
     who_may_not_use_the_socket_is_told_so,
@@ -142,10 +142,11 @@ fn a_running_gate_does_not_care_about_bad_policies() -> Tried {
     Ok(())
 }
 
-fn a_daemon_with_a_bad_policy_does_not_start_and_opens_nothing() -> Tried {
+fn a_daemon_without_a_good_policy_does_not_start_and_opens_nothing() -> Tried {
     let mut world = World::new()?;
     world.daemon.kill_9();
     fs::copy(with_tab(&world)?, world.daemon.policy_path())?;
+    fs::remove_file(world.daemon.state_dir().join("policy.good"))?;
     for subcommand in [&[][..], &["setup"]] {
         let finished = world.daemon.run_knockd(subcommand)?;
         assert_eq!(finished.code, Some(2), "{finished:?}");

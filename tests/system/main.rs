@@ -7,6 +7,7 @@ mod damage;
 mod input;
 mod knocking;
 mod length;
+mod lockout;
 mod owner;
 mod programs;
 mod repair;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
     let topics = [
         ("knocking", knocking::CASES),
         ("ssh", ssh::CASES),
+        ("lockout", lockout::CASES),
         ("scanning", scanning::CASES),
         ("repair", repair::CASES),
         ("owner", owner::CASES),

@@ -21,7 +21,7 @@ cases![
 ];
 
 /// Sshd on a host, and a key that it lets in. Killed when dropped.
-struct Sshd {
+pub(crate) struct Sshd {
     child: Child,
     key: PathBuf,
 }
@@ -34,7 +34,7 @@ impl Drop for Sshd {
 }
 
 impl Sshd {
-    fn start(world: &World, server: &Host) -> Result<Self, Box<dyn std::error::Error>> {
+    pub(crate) fn start(world: &World, server: &Host) -> Result<Self, Box<dyn std::error::Error>> {
         let [host_key, key] = ["host_key", "user_key"].map(|name| world.lab.dir().join(name));
         for path in [&host_key, &key] {
             let path = path.to_str().ok_or("the directory's name is not UTF-8")?;
@@ -67,7 +67,7 @@ impl Sshd {
     }
 
     /// `ssh` or `scp` with the throw-away key, asking nobody anything.
-    fn client(&self, person: &Person, program: &str) -> Command {
+    pub(crate) fn client(&self, person: &Person, program: &str) -> Command {
         let mut command = person.command(program).expect("a command");
         command.args(["-F", "none"]);
         Self::quietly(&mut command).arg("-i").arg(&self.key);
@@ -89,7 +89,7 @@ impl Sshd {
     }
 
     /// What sshd has written.
-    fn log(world: &World) -> String {
+    pub(crate) fn log(world: &World) -> String {
         std::fs::read_to_string(world.lab.dir().join("sshd_log")).unwrap_or_default()
     }
 }
@@ -144,7 +144,7 @@ impl Session {
 }
 
 /// Waits until sshd answers those who need not knock.
-fn ready(world: &World, sshd: &mut Sshd) -> Tried {
+pub(crate) fn ready(world: &World, sshd: &mut Sshd) -> Tried {
     let started = Instant::now();
     while world.colleague.finds(Family::V6, 22) != "open" {
         let over = sshd.child.try_wait()?.is_some();

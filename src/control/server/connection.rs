@@ -9,6 +9,7 @@ use tracing::debug;
 use super::{Call, Peer, Shared};
 use crate::control::protocol::{MAX_REQUEST, MAX_RESPONSE};
 use crate::control::{Asked, Data, Refusal, Request, Response};
+use crate::model::SshConnection;
 
 /// More members than this are turned into JSON away from the event loop, where packets wait.
 const LONG_LIST: usize = 1_000;
@@ -92,8 +93,11 @@ async fn answer(
         let denied = "permission denied: only root may change the firewall";
         return send(stream, Response::refused(1, denied), shared).await;
     }
-    let asked = match request.asked() {
-        Ok(asked) => asked,
+    let judged = request
+        .asked()
+        .and_then(|asked| Ok((asked, request.session()?)));
+    let (asked, session) = match judged {
+        Ok(judged) => judged,
         Err(refusal) => {
             let response = Response::refused(refusal.code(), refusal.to_string());
             return send(stream, response, shared).await;
@@ -107,15 +111,21 @@ async fn answer(
         let busy = "knockd is busy: too many lists are being read; try again";
         return send(stream, Response::refused(1, busy), shared).await;
     }
-    let response = ask_daemon(asked, peer, shared).await;
+    let response = ask_daemon(asked, session, peer, shared).await;
     send(stream, response, shared).await
 }
 
-async fn ask_daemon(asked: Asked, peer: Peer, shared: &Shared) -> Response {
+async fn ask_daemon(
+    asked: Asked,
+    session: Option<SshConnection>,
+    peer: Peer,
+    shared: &Shared,
+) -> Response {
     let (reply, answer) = oneshot::channel();
     let call = Call {
         asked,
         who: peer.who().await,
+        session,
         reply,
     };
     let answered = timeout(shared.limits.answer, async {

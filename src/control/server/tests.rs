@@ -5,7 +5,7 @@ use std::path::Path;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 use super::*;
-use crate::control::{Request, Verb};
+use crate::control::{PolicyText, Request, Verb};
 
 #[tokio::test]
 async fn a_change_by_a_reader_is_denied_and_reaches_nobody() {
@@ -28,7 +28,14 @@ async fn a_change_by_a_reader_is_denied_and_reaches_nobody() {
             }
             _ => &[],
         };
-        let line = Request::new(verb, args.iter().copied()).encode().unwrap();
+        let mut request = Request::new(verb, args.iter().copied());
+        if matches!(verb, Verb::Diff | Verb::Apply) {
+            request.policy = Some(PolicyText {
+                file: "knockd.yaml".to_owned(),
+                text: String::new(),
+            });
+        }
+        let line = request.encode().unwrap();
         write.write_all(&line).await.unwrap();
         if verb.only_reads() {
             let call = received.recv().await.unwrap();

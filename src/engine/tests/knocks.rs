@@ -365,6 +365,58 @@ fn a_sweep_is_logged_and_bans_only_where_the_policy_says_so() {
     assert!(bench.changes().is_empty(), "never what is trusted");
 }
 
+fn undone(bench: &mut Bench, source: &str, knock: &str) {
+    let knock = crate::model::KnockName::new(knock).unwrap();
+    let source = address(source);
+    bench.handle(Event::Undone { source, knock });
+}
+
+#[test]
+fn what_a_knock_within_a_sweep_granted_is_taken_back() {
+    let mut bench = Bench::appliance();
+    bench.knocked(A, "opencloseSSH");
+    bench.knocked(B, "opencloseSSH");
+    undone(&mut bench, A, "opencloseSSH");
+    assert_eq!(bench.changes(), [format!("-ssh_filter {A}/32")]);
+    assert!(bench.logged("it was part of a sweep"));
+    assert_eq!(bench.members(Chain::Filter), [left(B, 300)]);
+    undone(&mut bench, A, "opencloseSSH");
+    assert!(bench.changes().is_empty(), "there is nothing left");
+}
+
+#[test]
+fn opening_and_trust_by_such_a_knock_end_too_and_a_ban_does_not() {
+    let mut policy = appliance();
+    policy.knocks.push(knock("fire", "1 2", KnockAction::Open));
+    policy
+        .knocks
+        .push(knock("friend", "3 4", KnockAction::Trust));
+    let mut bench = Bench::new(policy);
+    for name in ["fire", "friend", "banned1"] {
+        bench.knocked(if name == "banned1" { B } else { A }, name);
+    }
+    undone(&mut bench, A, "fire");
+    undone(&mut bench, A, "friend");
+    undone(&mut bench, B, "banned1");
+    assert!(bench.members(Chain::Filter).is_empty());
+    assert!(bench.members(Chain::Trusted).is_empty());
+    assert_eq!(bench.members(Chain::Banned), [for_good(B)]);
+}
+
+#[test]
+fn what_somebody_else_granted_is_not_taken_back() {
+    let mut bench = Bench::appliance();
+    bench.command(Command::Accept {
+        addresses: vec![address(A)],
+        gates: vec![],
+        lifetime: Some(Lifetime::For(Duration::from_secs(3600))),
+        force: false,
+    });
+    bench.knocked(A, "opencloseSSH");
+    undone(&mut bench, A, "opencloseSSH");
+    assert_eq!(bench.members(Chain::Filter), [left(A, 3600)]);
+}
+
 #[test]
 fn whoever_is_protected_does_not_use_up_the_bans_of_others() {
     let mut bench = Bench::appliance();

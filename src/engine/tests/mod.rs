@@ -1,6 +1,7 @@
 //! Each sentence of "What the engine decides" and "Start, reload, stop" in the design is a test by
 //! name; the promises about trust and bans are properties.
 
+mod changes;
 mod commands;
 mod knocks;
 mod memo;

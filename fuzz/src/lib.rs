@@ -1,0 +1,30 @@
+//! What must hold whatever bytes come in: one function for each way in, which panics if it does
+//! not. The fuzz targets call them with bytes that a fuzzer makes up, `tests/corpora.rs` with those
+//! in `corpus/`.
+#![forbid(unsafe_code)]
+
+mod control;
+mod matcher;
+mod packet;
+mod policy;
+mod whitelist;
+
+pub use control::control;
+pub use matcher::matcher;
+pub use packet::packet;
+pub use policy::policy;
+pub use whitelist::whitelist;
+
+/// Every way in, by the name of its target and of its corpus.
+pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+    ("packet", packet),
+    ("matcher", matcher),
+    ("policy", policy),
+    ("whitelist", whitelist),
+    ("control", control),
+];
+
+/// Whether a terminal or a log can be given it as a line.
+fn is_one_line(text: &str) -> bool {
+    !text.chars().any(char::is_control)
+}

@@ -1,0 +1,217 @@
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use portcullis::matcher::Matcher;
+use portcullis::model::{KnockPort, Proto, Time};
+use portcullis::packet::Knock;
+use portcullis::policy::{self, Policy, TcpFlags};
+
+/// The first byte says which. All sequences are of SYNs, and no two are equal.
+static POLICIES: LazyLock<[Policy; 3]> = LazyLock::new(|| {
+    let shipped = include_str!("../../policy/knockd.yaml").to_owned();
+    let gate = "gates: { ssh: { ports: [22] } }\nmemory: 64KiB\n";
+    let many = format!(
+        "{gate}knocks:
+  three: {{ sequence: [100, 105, 100], seq_timeout: 15s, action: accept }}
+  other: {{ sequence: [105, 103], seq_timeout: 2s, action: open }}
+  one: {{ sequence: [120], seq_timeout: 2s, action: trust }}
+  decoy: {{ sequence: [101, 102], seq_timeout: 15s, action: drop }}
+"
+    );
+    let mixed = format!(
+        "{gate}scan_guard: {{ ports: 3, within: 10s, nearby: 1 }}\nknocks:
+  mixed: {{ sequence: [100, 110/udp, 103], seq_timeout: 15s, action: accept }}
+  plain: {{ sequence: [110, 100], seq_timeout: 30s, action: accept }}
+"
+    );
+    [shipped, many, mixed].map(|text| {
+        let checked = policy::parse(&text, Path::new("fuzz.yaml"));
+        let mut policy = checked.expect("the policy is good").policy;
+        policy.memory = 64 << 10;
+        policy
+    })
+});
+
+/// More would only be slow.
+const MOST_PACKETS: usize = 200;
+
+/// A byte for the policy, then five for each packet: source and kind, port, and how much later
+/// than the one before. Whatever is sent, by whom and when: memory stays within its bound, nothing
+/// is complete that was not sent in order and in time, and no sweep completes anything but decoys.
+pub fn matcher(bytes: &[u8]) {
+    let Some((choice, packets)) = bytes.split_first() else {
+        return;
+    };
+    let policy = &POLICIES[usize::from(*choice) % POLICIES.len()];
+    let mut matcher = Matcher::new(policy);
+    matcher.set_neutral([22, 80, 1230]);
+    let mut sources: HashMap<IpAddr, Heard> = HashMap::new();
+    let mut at = Time::from_secs(1000);
+    let mut last = None;
+    for (number, packet) in packets.chunks_exact(5).take(MOST_PACKETS).enumerate() {
+        let gap = u64::from(packet[3]) << (packet[4] % 12);
+        at = at.after(Duration::from_millis(gap));
+        let knock = knock(policy, packet, number);
+        // The packet before once more.
+        let (again, knock) = match last {
+            Some(last) if packet[0] & 0x80 != 0 => (true, last),
+            _ => (false, knock),
+        };
+        last = Some(knock);
+        let heard = matcher.handle(&knock, true, at);
+        let (used, room) = matcher.occupancy();
+        assert!(used <= room, "{used} of {room}");
+        assert!(
+            !(again && knock.port.proto == Proto::Tcp) || heard.completed.is_empty(),
+            "a retransmission completes nothing"
+        );
+        let plain = sources.entry(knock.source).or_default();
+        plain.take(policy, &knock, at);
+        for &id in &heard.completed {
+            plain.check(policy, matcher.name(id).as_str(), at);
+        }
+        for &id in &heard.undone {
+            let name = matcher.name(id).as_str();
+            assert!(is_strange(policy, &knock), "{name} is undone by a knock");
+            assert!(plain.completed.contains_key(name), "{name} never was");
+        }
+    }
+    matcher.reload(policy);
+}
+
+fn knock(policy: &Policy, packet: &[u8], number: usize) -> Knock {
+    let source = packet[0] & 3;
+    let source = match packet[0] >> 2 & 1 {
+        0 => IpAddr::from(Ipv4Addr::new(192, 0, 2, source)),
+        _ => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, source.into()).into(),
+    };
+    let own: Vec<KnockPort> = policy
+        .knocks
+        .iter()
+        .flat_map(|knock| knock.sequence.iter().copied())
+        .collect();
+    let port = match packet[1] {
+        // Around the knock ports, on them, or anywhere.
+        near @ 0..64 => KnockPort::tcp(own[0].port - 32 + u16::from(near)),
+        one @ 64..192 => own[usize::from(one) % own.len()],
+        other => KnockPort::tcp(u16::from_be_bytes([other, packet[2]]).max(1)),
+    };
+    let is_tcp = port.proto == Proto::Tcp;
+    let flags = if packet[0] >> 3 & 3 == 3 {
+        packet[2]
+    } else {
+        TcpFlags::SYN
+    };
+    Knock {
+        source,
+        destination: Ipv4Addr::new(192, 0, 2, 1).into(),
+        port,
+        source_port: 40_000,
+        flags: if is_tcp { flags } else { 0 },
+        seq: if is_tcp {
+            u32::try_from(number).expect("a small number")
+        } else {
+            0
+        },
+    }
+}
+
+/// A first packet to a TCP port that nobody who was told a knock goes to.
+fn is_strange(policy: &Policy, knock: &Knock) -> bool {
+    let mut grants = policy.knocks.iter().filter(|rule| !is_drop(rule));
+    knock.port.proto == Proto::Tcp
+        && TcpFlags::OPENING.fit(knock.flags)
+        && ![22, 80, 1230].contains(&knock.port.port)
+        && !grants.any(|rule| rule.sequence.contains(&knock.port))
+}
+
+fn is_drop(rule: &policy::Knock) -> bool {
+    rule.action == policy::KnockAction::Drop
+}
+
+/// What one source has sent, remembered without bound and without wit.
+#[derive(Default)]
+struct Heard {
+    /// Packets that may be knocks, each with its time.
+    knocks: Vec<(KnockPort, Time)>,
+    /// Strange ports, each time they were touched.
+    strange: Vec<(u16, Time)>,
+    scanner_until: Option<Time>,
+    completed: HashMap<String, Time>,
+}
+
+impl Heard {
+    fn take(&mut self, policy: &Policy, knock: &Knock, at: Time) {
+        if knock.port.proto == Proto::Udp || TcpFlags::OPENING.fit(knock.flags) {
+            self.knocks.push((knock.port, at));
+        }
+        if !is_strange(policy, knock) {
+            return;
+        }
+        let guard = policy.scan_guard;
+        let was_scanner = self.is_scanner(at);
+        self.strange.push((knock.port.port, at));
+        // A tick of the guard's own clock less, which is coarse.
+        let window = guard.within - guard.within / 1000;
+        let mut ports: Vec<u16> = self
+            .strange
+            .iter()
+            .filter(|(_, then)| at.since(*then) <= window)
+            .map(|(port, _)| *port)
+            .collect();
+        ports.sort_unstable();
+        ports.dedup();
+        if was_scanner || ports.len() >= usize::from(guard.ports) {
+            self.scanner_until = Some(at.after(guard.within));
+        }
+    }
+
+    fn is_scanner(&self, at: Time) -> bool {
+        self.scanner_until.is_some_and(|until| at <= until)
+    }
+
+    /// What was completed now must have been sent, and not by a sweep.
+    fn check(&mut self, policy: &Policy, name: &str, at: Time) {
+        let mut rules = policy.knocks.iter();
+        let rule = rules
+            .find(|rule| rule.name.as_str() == name)
+            .expect("a knock of the policy");
+        self.completed.insert(name.to_owned(), at);
+        let within = |then: Time| at.since(then) <= rule.seq_timeout;
+        let mut expected = rule.sequence.iter().peekable();
+        for (port, then) in &self.knocks {
+            if within(*then) && expected.peek() == Some(&port) {
+                expected.next();
+            }
+        }
+        assert!(expected.peek().is_none(), "{name} was not sent in time");
+        if is_drop(rule) {
+            return;
+        }
+        assert!(!self.is_scanner(at), "{name} was completed by a scanner");
+        // It began with some packet to its first port. If each of these came too soon after a
+        // strange port near the sequence, or before one, none of them may have begun it.
+        let margin = policy.scan_guard.within / 1000;
+        let horizon = rule.seq_timeout.min(policy.scan_guard.within);
+        let near = |port: u16| {
+            let mut tcp = rule.sequence.iter().filter(|own| own.proto == Proto::Tcp);
+            tcp.any(|own| own.port.abs_diff(port) <= policy.scan_guard.nearby)
+        };
+        let may_begin = |begun: Time| {
+            let mut near = self.strange.iter().filter(|(port, _)| near(*port));
+            near.all(|(_, then)| *then < begun && begun.since(*then) + margin > horizon)
+        };
+        let mut beginnings = self
+            .knocks
+            .iter()
+            .filter(|(port, then)| *port == rule.sequence[0] && within(*then))
+            .map(|(_, then)| *then);
+        assert!(
+            beginnings.any(|begun| may_begin(begun)),
+            "{name} was completed around a strange port near it"
+        );
+    }
+}

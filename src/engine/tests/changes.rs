@@ -1,0 +1,222 @@
+//! Changes of the policy: who would be shut out by one, and the way back.
+
+use super::*;
+use crate::model::SshConnection;
+
+const SESSION: &str = "198.51.100.7 51022 192.0.2.1 22";
+
+fn session(text: &str) -> SshConnection {
+    text.parse().unwrap()
+}
+
+/// What is said of the session from A when `change` is made.
+fn said_of(before: &Bench, session: &SshConnection, change: impl FnOnce(&mut Bench)) -> String {
+    let mut after = Bench {
+        engine: before.engine.clone(),
+        now: before.now,
+        actions: Vec::new(),
+    };
+    change(&mut after);
+    shut_out(&before.engine, &after.engine, session).map_or("-".to_owned(), |why| why.to_string())
+}
+
+fn new_policy(bench: &mut Bench, edit: impl FnOnce(&mut Policy)) {
+    let mut policy = bench.engine.policy().clone();
+    edit(&mut policy);
+    bench.handle(Event::Policy(Box::new(policy)));
+}
+
+#[test]
+fn a_ban_of_whoever_is_logged_in_shuts_them_out() {
+    let accepted = |bench: &mut Bench| drop(bench.accept(A, false));
+    let nothing = |_: &mut Bench| {};
+    let trusted = |bench: &mut Bench| bench.whitelist(&[A]);
+    let banned = |bench: &mut Bench| drop(bench.drop(A, false));
+    // What was before, the ban, what is said.
+    type Step = fn(&mut Bench);
+    let cases: &[(Step, &str, &str)] = &[
+        (accepted, A, "ssh: 198.51.100.7 would be banned"),
+        // The acceptance ran out; a ban is more than that.
+        (nothing, A, "ssh: 198.51.100.7 would be banned"),
+        (
+            nothing,
+            "198.51.100.0/24",
+            "ssh: 198.51.100.0/24 would be banned",
+        ),
+        (accepted, B, "-"),
+        (nothing, B, "-"),
+        // The engine refuses that by itself.
+        (trusted, A, "-"),
+        // It makes no difference any more.
+        (banned, A, "-"),
+    ];
+    for (before, net, expected) in cases {
+        let mut bench = Bench::appliance();
+        before(&mut bench);
+        let said = said_of(&bench, &session(SESSION), |bench| {
+            bench.drop(net, false);
+        });
+        assert_eq!(said, *expected, "{net}");
+    }
+}
+
+#[test]
+fn a_ban_says_when_it_cuts_the_session() {
+    let mut bench = Bench::appliance();
+    new_policy(&mut bench, |policy| policy.gates[0].cut_sessions = true);
+    let said = said_of(&bench, &session(SESSION), |bench| {
+        bench.drop(A, false);
+    });
+    assert_eq!(
+        said,
+        "ssh: 198.51.100.7 would be banned, and the session cut"
+    );
+    // Who is banned and in is cut by a gate that cuts from now on.
+    let mut bench = Bench::appliance();
+    bench.drop(A, false);
+    let said = said_of(&bench, &session(SESSION), |bench| {
+        new_policy(bench, |policy| policy.gates[0].cut_sessions = true);
+    });
+    assert!(said.ends_with("the session cut"), "{said}");
+}
+
+#[test]
+fn trust_that_ends_shuts_out_whom_nothing_else_lets_in() {
+    let lost = "ssh: it would be neither trusted nor accepted any more";
+    let untrust = |bench: &mut Bench, who: &str| {
+        bench.handle(Event::WhitelistEdit {
+            add: vec![],
+            remove: vec![net(who)],
+        });
+    };
+    let mut bench = Bench::appliance();
+    bench.whitelist(&[A, B]);
+    let said = |bench: &Bench, who| said_of(bench, &session(SESSION), |after| untrust(after, who));
+    assert_eq!(said(&bench, A), lost);
+    assert_eq!(said(&bench, B), "-", "somebody else");
+    let said_of_list = said_of(&bench, &session(SESSION), |after| after.whitelist(&[B]));
+    assert_eq!(said_of_list, lost, "another file");
+    bench.accept(A, false);
+    assert_eq!(said(&bench, A), "-", "accepted besides");
+    let mut wider = Bench::appliance();
+    wider.whitelist(&[A, "198.51.100.0/24"]);
+    assert_eq!(said(&wider, A), "-", "trusted besides");
+    // Who came by a knock that ran out depends on nobody's trust.
+    let mut knocked = Bench::appliance();
+    knocked.whitelist(&[B]);
+    assert_eq!(said(&knocked, B), "-");
+}
+
+#[test]
+fn a_gate_shuts_out_where_there_was_none() {
+    let new = "web: a new gate in front of it that neither trusts nor accepts it";
+    let with_web = |bench: &mut Bench| {
+        new_policy(bench, |policy| {
+            let mut web = gate("web");
+            web.ports = vec!["8000-8443".parse().unwrap()];
+            policy.gates.push(web);
+        });
+    };
+    let web = session("198.51.100.7 51022 192.0.2.1 8443");
+    let mut bench = Bench::appliance();
+    assert_eq!(said_of(&bench, &web, with_web), new);
+    assert_eq!(said_of(&bench, &session(SESSION), with_web), "-");
+    let local = session("127.0.0.1 51022 127.0.0.1 8443");
+    assert_eq!(said_of(&bench, &local, with_web), "-", "loopback");
+    let udp = |bench: &mut Bench| {
+        with_web(bench);
+        new_policy(bench, |policy| {
+            policy.gates[1].ports = vec!["8443/udp".parse().unwrap()];
+        });
+    };
+    assert_eq!(said_of(&bench, &web, udp), "-", "ssh is TCP");
+    let behind = |bench: &mut Bench| {
+        with_web(bench);
+        new_policy(bench, |policy| {
+            policy.gates[1].hook = crate::policy::Hook::Forward;
+        });
+    };
+    assert_eq!(said_of(&bench, &web, behind), "-", "not on this host");
+    bench.whitelist(&["198.51.100.0/24"]);
+    assert_eq!(said_of(&bench, &web, with_web), "-", "trusted");
+}
+
+#[test]
+fn a_gate_at_another_address_is_no_gate() {
+    let mut bench = Bench::appliance();
+    let own = ["192.0.2.1", "192.0.2.2"].map(address).to_vec();
+    bench.handle(Event::OwnAddresses(own));
+    new_policy(&mut bench, |policy| {
+        policy.gates[0].address = Some(crate::policy::GateAddress::Net(net("192.0.2.2")));
+    });
+    let everywhere = |bench: &mut Bench| new_policy(bench, |p| p.gates[0].address = None);
+    let said = said_of(&bench, &session(SESSION), everywhere);
+    assert!(said.starts_with("ssh: a new gate"), "{said}");
+    let there = session("198.51.100.7 51022 192.0.2.2 22");
+    assert_eq!(said_of(&bench, &there, everywhere), "-");
+}
+
+#[test]
+fn a_gate_with_another_name_shuts_out_whom_the_old_one_let_in() {
+    let rename = |bench: &mut Bench| new_policy(bench, |p| p.gates[0].name = gate("door").name);
+    let mut bench = Bench::appliance();
+    assert_eq!(said_of(&bench, &session(SESSION), rename), "-");
+    bench.accept(A, false);
+    let said = said_of(&bench, &session(SESSION), rename);
+    assert!(said.starts_with("door: a new gate"), "{said}");
+}
+
+#[test]
+fn a_policy_that_only_removes_shuts_nobody_out() {
+    let mut bench = Bench::appliance();
+    bench.accept(A, false);
+    let said = said_of(&bench, &session(SESSION), |bench| {
+        new_policy(bench, |policy| policy.knocks.clear());
+    });
+    assert_eq!(said, "-", "the acceptance stays");
+    let said = said_of(&bench, &session(SESSION), |bench| {
+        new_policy(bench, |policy| {
+            policy.gates[0].name = gate("web").name;
+            policy.gates[0].ports = vec!["443".parse().unwrap()];
+        });
+    });
+    assert_eq!(said, "-", "nothing guards the port any more");
+}
+
+#[test]
+fn the_way_back_brings_back_what_a_removed_gate_held() {
+    let mut two = appliance();
+    let mut web = gate("web");
+    web.ports = vec!["443".parse().unwrap()];
+    two.gates.push(web);
+    let mut bench = Bench::new(two.clone());
+    bench.drop(A, false);
+    bench.drop(B, false);
+    bench.accept("192.0.2.77", false);
+    let before = bench.engine.clone();
+    bench.handle(Event::Policy(Box::new(appliance())));
+    bench.wait(100);
+    let trusted = vec![(net(B), "friend".to_owned())];
+    bench.handle(Event::Whitelist(trusted));
+    bench.accept("192.0.2.78", false);
+    bench.actions = bench.engine.back_to(two, &before, bench.now);
+    assert!(bench.actions.contains(&Action::Install));
+    let desired = bench.engine.desired(bench.now);
+    let of_web = desired.members.iter().filter(|m| m.gate.as_str() == "web");
+    let of_web: Vec<_> = of_web
+        .map(|m| (m.chain, shown(m.net), m.remaining.as_secs()))
+        .collect();
+    assert_eq!(
+        of_web,
+        [
+            (Chain::Banned, A.to_owned(), None),
+            (Chain::Trusted, B.to_owned(), None),
+            (Chain::Filter, "192.0.2.77".to_owned(), Some(200)),
+        ]
+    );
+    // What was decided meanwhile at the gate that stayed, stays.
+    let accepted = bench.members(Chain::Filter);
+    assert_eq!(accepted, [left("192.0.2.77", 200), left("192.0.2.78", 300)]);
+    bench.tick_after(200);
+    assert_eq!(bench.members(Chain::Filter), [left("192.0.2.78", 100)]);
+}

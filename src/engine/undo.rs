@@ -1,0 +1,65 @@
+//! Knocks that turn out to have been part of a sweep.
+
+use std::net::IpAddr;
+
+use super::Engine;
+use super::out::Out;
+use crate::model::{KnockName, canonical, host_net, net_of_prefix};
+use crate::policy::KnockAction;
+
+impl Engine {
+    /// Takes back what the knock granted to the source, unless something else has granted it since.
+    /// Flushes and closings stay: they let nobody in. So does a ban.
+    pub(super) fn undone(&mut self, source: IpAddr, name: &KnockName, out: &mut Out) {
+        let source = canonical(source);
+        let mut rules = self.policy.knocks.iter();
+        let Some(knock) = rules.find(|knock| knock.name == *name) else {
+            return;
+        };
+        let action = knock.action;
+        let Ok(gates) = self.indexes(&knock.gates) else {
+            return;
+        };
+        for gate in gates {
+            if !self.take_back(gate, source, name, action, out) {
+                continue;
+            }
+            self.log(out, |engine| {
+                let gate = &engine.policy.gates[gate].name;
+                format!("{source}: {name}: undone at {gate}: it was part of a sweep")
+            });
+        }
+    }
+
+    /// Whether there was anything.
+    fn take_back(
+        &mut self,
+        gate: usize,
+        source: IpAddr,
+        name: &KnockName,
+        action: KnockAction,
+        out: &mut Out,
+    ) -> bool {
+        let ledger = &self.ledgers[gate];
+        let by_it = |reason: &str| reason == name.as_str();
+        match action {
+            KnockAction::Accept => {
+                let net = net_of_prefix(source, self.policy.gates[gate].ipv6_prefix);
+                let held = ledger.accepted().get(net);
+                held.is_some_and(|grant| by_it(&grant.reason))
+                    && self.withdraw(gate, source, out).is_some()
+            }
+            KnockAction::Open => {
+                let held = ledger.opened();
+                held.is_some_and(|grant| by_it(&grant.reason)) && self.close_gate(gate, out)
+            }
+            KnockAction::Trust => {
+                let net = host_net(source);
+                let held = ledger.runtime.get(net);
+                held.is_some_and(|trust| !trust.stored && by_it(&trust.reason))
+                    && self.untrust_at_runtime(Some(&[gate]), net, out)
+            }
+            KnockAction::Drop | KnockAction::Flush | KnockAction::Close => false,
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! Changes of the policy: `diff`, `apply`, `confirm`, `rollback`, `reload`. Checked first, put into
+//! force whole or not at all, and taken back whole.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+use tracing::{error, info, warn};
+
+use crate::control::protocol::{ChangeStatus, Data};
+use crate::control::{PolicyText, Response};
+use crate::engine::{Event, Record, What, Who};
+use crate::files::FileError;
+use crate::firewall::FirewallError;
+use crate::model::{Lifetime, Time};
+use crate::policy::{self, Checked, LoadError, PolicyErrors};
+
+use super::daemon::{Daemon, now};
+use super::guard::{self, Operators};
+use super::policies::Source;
+use super::problems::{FIREWALL, KEPT, POLICY};
+use super::roster::{Roster, RosterError};
+use super::switch::Before;
+
+/// What lets an apply happen that would shut somebody out.
+const FORCE_OR_CONFIRM: &str =
+    "--confirm 120s takes it back by itself, --force does it all the same";
+
+/// A policy that is in force for a while.
+#[derive(Debug)]
+pub(super) struct Trial {
+    source: Source,
+    by: String,
+    /// When it is taken back.
+    until: Time,
+    before: Before,
+}
+
+/// A policy that could be put into force.
+struct Candidate {
+    source: Source,
+    checked: Checked,
+    roster: Roster,
+}
+
+/// Why a policy is not put into force.
+#[derive(Debug, thiserror::Error)]
+enum ChangeError {
+    /// The policy itself.
+    #[error(transparent)]
+    Policy(#[from] LoadError),
+    /// The whitelist that it names.
+    #[error(transparent)]
+    Whitelist(#[from] RosterError),
+    /// The kernel.
+    #[error(transparent)]
+    Firewall(#[from] FirewallError),
+    /// The policy's file.
+    #[error("cannot keep the policy, so the one from before is in force again: {0}")]
+    File(FileError),
+}
+
+impl ChangeError {
+    fn code(&self) -> u8 {
+        match self {
+            ChangeError::Policy(_) | ChangeError::Whitelist(_) => 2,
+            ChangeError::Firewall(_) | ChangeError::File(_) => 1,
+        }
+    }
+
+    fn refused(&self, what: &str, who: &Who) -> Response {
+        let text = self.to_string();
+        error!("{who}: {what} refused, everything stays as it was: {text}");
+        Response::refused(self.code(), text)
+    }
+}
+
+impl Daemon {
+    /// What a policy would change about the one in force.
+    pub(super) fn diff(&self, new: &PolicyText) -> Response {
+        let checked = match self.checked(&new.text, Path::new(&new.file)) {
+            Ok(checked) => checked,
+            Err(error) => return Response::refused(2, error.to_string()),
+        };
+        let differences = policy::diff(self.engine.policy(), &checked.policy);
+        let changes: Vec<_> = differences
+            .iter()
+            .map(|it| json!({"of": it.of, "key": it.key, "from": it.from, "to": it.to}))
+            .collect();
+        let mut lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
+        if lines.is_empty() {
+            lines.push("nothing would change".to_owned());
+        }
+        let warnings = said(&checked, Path::new(&new.file));
+        Response {
+            data: Data::Json(json!({"changes": changes, "warnings": warnings})),
+            ..Response::new(0, [lines, warnings].concat(), Vec::new())
+        }
+    }
+
+    /// Takes down in the history what became of a change.
+    fn recorded(&self, what: What, who: &Who, response: Response) -> Response {
+        let (what, lines) = match response.code {
+            0 => (what, &response.done),
+            _ => (What::Refused, &response.refused),
+        };
+        let note = lines.first().cloned().unwrap_or_default();
+        self.memory
+            .record(Record::new(what, &who.0).saying(note).by_hand());
+        response
+    }
+
+    /// Puts a policy into force: for good, or for a while.
+    pub(super) fn apply_policy(
+        &mut self,
+        new: PolicyText,
+        confirm: Option<Duration>,
+        force: bool,
+        who: &Who,
+        operators: &Operators,
+    ) -> Response {
+        let response = self.apply_checked(new, confirm, force, who, operators);
+        self.recorded(What::Applied, who, response)
+    }
+
+    fn apply_checked(
+        &mut self,
+        new: PolicyText,
+        confirm: Option<Duration>,
+        force: bool,
+        who: &Who,
+        operators: &Operators,
+    ) -> Response {
+        if let Some(pending) = self.pending(who) {
+            return pending;
+        }
+        let file = PathBuf::from(new.file);
+        let candidate = match self.candidate(new.text, &file) {
+            Ok(candidate) => candidate,
+            Err(error) => return error.refused("apply", who),
+        };
+        if !force
+            && confirm.is_none()
+            && let Some(objection) = self.objection(&candidate, operators)
+        {
+            return guard::refusal(who, &objection, FORCE_OR_CONFIRM);
+        }
+        let warnings = said(&candidate.checked, &file);
+        let told = match confirm {
+            Some(time) => self.try_out(candidate, &file, time, who),
+            None => self.keep_applied(candidate),
+        };
+        match told {
+            Ok(mut response) => {
+                for line in &response.done {
+                    info!("{who}: {line}");
+                }
+                response
+                    .done
+                    .splice(0..0, [format!("{} is in force", file.display())]);
+                response.done.extend(warnings);
+                response
+            }
+            Err(error) => error.refused("apply", who),
+        }
+    }
+
+    /// Puts a policy into force and into the policy's file, or does neither.
+    fn keep_applied(&mut self, candidate: Candidate) -> Result<Response, ChangeError> {
+        let source = candidate.source;
+        let before = self.switch(candidate.checked.policy, candidate.roster)?;
+        match self.commit(source) {
+            Ok(response) => Ok(response),
+            Err(error) => {
+                self.go_back(before);
+                Err(ChangeError::File(error))
+            }
+        }
+    }
+
+    /// Puts a policy into force until it is confirmed, or this time is over.
+    fn try_out(
+        &mut self,
+        candidate: Candidate,
+        file: &Path,
+        time: Duration,
+        who: &Who,
+    ) -> Result<Response, ChangeError> {
+        let mut noted = candidate.source.clone();
+        noted.file = file.to_owned();
+        let noted = self.policies.note_trial(&noted, &who.0);
+        if let Err(error) = &noted {
+            // It only means that the next start says nothing about it.
+            warn!("{error}");
+        }
+        let before = match self.switch(candidate.checked.policy, candidate.roster) {
+            Ok(before) => before,
+            Err(error) => {
+                self.policies.end_trial();
+                return Err(error.into());
+            }
+        };
+        self.trial = Some(Trial {
+            source: Source {
+                file: file.to_owned(),
+                text: candidate.source.text,
+            },
+            by: who.0.clone(),
+            until: now().after(time),
+            before,
+        });
+        self.policies.reverted = None;
+        let time = Lifetime::For(time);
+        let line = format!("it is taken back in {time} unless `knockctl confirm` comes first");
+        Ok(Response::new(0, vec![line], Vec::new()))
+    }
+
+    /// Keeps what is being tried.
+    pub(super) fn confirm(&mut self, who: &Who) -> Response {
+        let Some(trial) = self.trial.take() else {
+            let line = "nothing waits to be confirmed".to_owned();
+            return Response::new(0, vec![line], Vec::new());
+        };
+        let response = self.keep_trial(trial, who);
+        self.recorded(What::Confirmed, who, response)
+    }
+
+    fn keep_trial(&mut self, trial: Trial, who: &Who) -> Response {
+        let source = Source {
+            file: self.policies.path().to_owned(),
+            text: trial.source.text.clone(),
+        };
+        match self.commit(source) {
+            Ok(mut response) => {
+                let line = format!("{} is confirmed", trial.source.file.display());
+                info!("{who}: {line}");
+                response.done.insert(0, line);
+                response
+            }
+            Err(error) => {
+                let left = Lifetime::For(trial.until.since(now()));
+                let text = format!("not confirmed, and taken back in {left}: {error}");
+                self.trial = Some(trial);
+                error!("{who}: {text}");
+                Response::refused(1, text)
+            }
+        }
+    }
+
+    /// Takes back what is being tried; otherwise goes back to the policy from before.
+    pub(super) fn rollback(&mut self, force: bool, who: &Who, operators: &Operators) -> Response {
+        let response = self.take_back(force, who, operators);
+        self.recorded(What::RolledBack, who, response)
+    }
+
+    fn take_back(&mut self, force: bool, who: &Who, operators: &Operators) -> Response {
+        if let Some(trial) = self.trial.take() {
+            let line = format!("{} is taken back", trial.source.file.display());
+            info!("{who}: {line}");
+            self.go_back(trial.before);
+            self.policies.end_trial();
+            return self.answered(vec![line]);
+        }
+        let Some(previous) = self.policies.previous() else {
+            return Response::refused(1, "there is no policy from before to go back to");
+        };
+        let file = self.policies.path().to_owned();
+        let candidate = match self.candidate(previous.text, &file) {
+            Ok(candidate) => candidate,
+            Err(error) => return error.refused("rollback", who),
+        };
+        if !force && let Some(objection) = self.objection(&candidate, operators) {
+            return guard::refusal(who, &objection, guard::FORCE);
+        }
+        match self.keep_applied(candidate) {
+            Ok(mut response) => {
+                let line = "the policy from before is in force again".to_owned();
+                info!("{who}: {line}");
+                response.done.insert(0, line);
+                response
+            }
+            Err(error) => error.refused("rollback", who),
+        }
+    }
+
+    /// Reads policy and whitelist again; all of it is taken, or nothing.
+    pub(super) fn reload(&mut self, force: bool, who: &Who, operators: &Operators) -> Response {
+        let response = self.read_again(force, who, operators);
+        self.recorded(What::Reloaded, who, response)
+    }
+
+    fn read_again(&mut self, force: bool, who: &Who, operators: &Operators) -> Response {
+        if let Some(pending) = self.pending(who) {
+            return pending;
+        }
+        let file = self.policies.path().to_owned();
+        let read = policy::read(&file).map_err(ChangeError::from);
+        let candidate = match read.and_then(|text| self.candidate(text, &file)) {
+            Ok(candidate) => candidate,
+            Err(error) => return error.refused("reload", who),
+        };
+        if !force && let Some(objection) = self.objection(&candidate, operators) {
+            return guard::refusal(who, &objection, guard::FORCE);
+        }
+        let warnings = said(&candidate.checked, &file);
+        if let Err(error) = self.switch(candidate.checked.policy, candidate.roster) {
+            return ChangeError::from(error).refused("reload", who);
+        }
+        self.kept(candidate.source);
+        let done = "policy and whitelist read again".to_owned();
+        info!("{who}: {done}");
+        Response::new(0, [vec![done], warnings].concat(), Vec::new())
+    }
+
+    /// What a trial that goes on refuses everything else with.
+    fn pending(&self, who: &Who) -> Option<Response> {
+        let trial = self.trial.as_ref()?;
+        let text = format!(
+            "{}, applied by {}, waits to be confirmed for another {}: `knockctl confirm` or \
+             `knockctl rollback` first",
+            trial.source.file.display(),
+            trial.by,
+            Lifetime::For(trial.until.since(now()))
+        );
+        warn!("{who}: refused: {text}");
+        Some(Response::refused(4, text))
+    }
+
+    /// When the trial ends by itself.
+    pub(super) fn trial_ends(&self) -> Option<Time> {
+        self.trial.as_ref().map(|trial| trial.until)
+    }
+
+    /// Takes back what nobody has confirmed in time.
+    pub(super) fn end_of_trial(&mut self) {
+        let Some(trial) = self.trial.take_if(|trial| trial.until <= now()) else {
+            return;
+        };
+        let Trial { source, by, .. } = trial;
+        let file = source.file.display().to_string();
+        let why = format!("{file}, applied by {by}, was not confirmed in time and is taken back");
+        warn!("{why}");
+        self.memory
+            .record(Record::new(What::RolledBack, &by).saying(why).by_hand());
+        self.go_back(trial.before);
+        self.policies.end_trial();
+        self.policies.reverted = Some(ChangeStatus {
+            state: "reverted".to_owned(),
+            file,
+            by,
+            expires_in_s: None,
+        });
+    }
+
+    /// What `status` says about a change that nobody has confirmed.
+    pub(super) fn change_status(&self) -> Option<ChangeStatus> {
+        let Some(trial) = &self.trial else {
+            return self.policies.reverted.clone();
+        };
+        Some(ChangeStatus {
+            state: "unconfirmed".to_owned(),
+            file: trial.source.file.display().to_string(),
+            by: trial.by.clone(),
+            expires_in_s: Some(trial.until.since(now()).as_secs()),
+        })
+    }
+
+    /// Checks a policy as it will be in the place of the running one; problems are told of `file`.
+    fn checked(&self, text: &str, file: &Path) -> Result<Checked, PolicyErrors> {
+        policy::parse(text, self.policies.path()).map_err(|errors| PolicyErrors {
+            file: file.to_owned(),
+            ..errors
+        })
+    }
+
+    fn candidate(&self, text: String, file: &Path) -> Result<Candidate, ChangeError> {
+        let checked = self.checked(&text, file).map_err(LoadError::from)?;
+        let roster = self.roster.reloaded(checked.policy.trusted.as_deref())?;
+        let source = Source {
+            file: self.policies.path().to_owned(),
+            text,
+        };
+        Ok(Candidate {
+            source,
+            checked,
+            roster,
+        })
+    }
+
+    /// Why a policy must not be put into force.
+    fn objection(&self, candidate: &Candidate, operators: &Operators) -> Option<String> {
+        operators.objection(&self.engine, |engine| {
+            let policy = Box::new(candidate.checked.policy.clone());
+            engine.handle(Event::Policy(policy), now());
+            engine.handle(Event::Whitelist(candidate.roster.trusted()), now());
+        })
+    }
+
+    /// Puts what is in force into the policy's file too.
+    fn commit(&mut self, source: Source) -> Result<Response, FileError> {
+        let aside = self.policies.write_file(&source.text)?;
+        let mut done = vec![format!("written to {}", self.policies.path().display())];
+        if let Some(aside) = aside {
+            let aside = aside.display();
+            done.push(format!(
+                "what was there had never been in force, and is kept as {aside}"
+            ));
+        }
+        self.kept(source);
+        Ok(self.answered(done))
+    }
+
+    /// Takes down what is in force from now on; if the disk does not take it, `status` says so.
+    fn kept(&mut self, source: Source) {
+        let kept = self.policies.now_running(source);
+        self.problems.set(POLICY, None);
+        self.problems
+            .set(KEPT, kept.err().map(|error| error.to_string()));
+    }
+
+    /// The answer, with what could not be kept or is not in the kernel yet.
+    fn answered(&self, done: Vec<String>) -> Response {
+        let problems = [KEPT, FIREWALL].into_iter();
+        let refused: Vec<String> = problems
+            .filter_map(|topic| self.problems.get(topic).map(ToOwned::to_owned))
+            .collect();
+        Response::new(u8::from(!refused.is_empty()), done, refused)
+    }
+}
+
+/// What is doubtful about a policy, a line each.
+fn said(checked: &Checked, file: &Path) -> Vec<String> {
+    let warnings = checked.warnings.iter();
+    warnings
+        .map(|warning| format!("warning: {}", warning.in_file(file)))
+        .collect()
+}

@@ -1,0 +1,195 @@
+//! Nobody who is logged in is shut out by accident: who is in, and what a change would do to them.
+//!
+//! An operator is whoever sshd has let in and whose connection still stands. Whoever asks from an
+//! ssh session answers for that one; where nobody does (a console, a cron job, fail2ban), everybody
+//! who is logged in is looked after. Connections that sshd has not let in yet are nobody's: they
+//! must not keep an attacker from being banned.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tracing::warn;
+
+use crate::control::{Asked, Response};
+use crate::engine::{Command, Engine, Event, Who, shut_out};
+use crate::model::{Lifetime, PortRange, Proto, SshConnection, host_net, net_of_prefix};
+use crate::operators;
+use crate::sessions;
+
+use super::daemon::{Daemon, log, now};
+use super::requests::nets;
+use super::whitelisting::hosts;
+
+/// Who is logged in over ssh.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Operators {
+    sessions: Vec<SshConnection>,
+    /// Whether there is one, and it is that of whoever asked.
+    own: bool,
+}
+
+/// Any TCP port.
+const EVERY_PORT: PortRange = PortRange {
+    first: 1,
+    last: u16::MAX,
+    proto: Proto::Tcp,
+};
+
+impl Operators {
+    /// Looks for the session of whoever asked, or for everybody's. Asks the kernel and reads many
+    /// small files: not for the event loop.
+    pub(super) fn look(asking: Option<SshConnection>) -> Self {
+        let open = match sessions::established(&[EVERY_PORT]) {
+            Ok(open) => open,
+            Err(error) => {
+                warn!("{error}: whether those who are logged in would be shut out is not known");
+                return Self {
+                    own: asking.is_some(),
+                    sessions: asking.into_iter().collect(),
+                };
+            }
+        };
+        let open: BTreeSet<SshConnection> = open
+            .into_iter()
+            .map(|(local, peer)| SshConnection { peer, local })
+            .collect();
+        // A session that was left in the environment of a terminal multiplexer is not one.
+        if let Some(own) = asking.filter(|own| open.contains(own)) {
+            return Self {
+                sessions: vec![own],
+                own: true,
+            };
+        }
+        let known = operators::logged_in();
+        let is_known = |session: &SshConnection| {
+            known.sessions.contains(session) || known.addresses.contains(&session.peer.ip())
+        };
+        Self {
+            sessions: open.into_iter().filter(is_known).collect(),
+            own: false,
+        }
+    }
+
+    /// Why a change of the engine must not be made: whom it would shut out, and how.
+    pub(super) fn objection(
+        &self,
+        before: &Engine,
+        change: impl FnOnce(&mut Engine),
+    ) -> Option<String> {
+        if self.sessions.is_empty() {
+            return None;
+        }
+        let mut after = before.clone();
+        change(&mut after);
+        self.sessions.iter().find_map(|session| {
+            let why = shut_out(before, &after, session)?;
+            let whose = if self.own {
+                "your ssh session"
+            } else {
+                "an open ssh session"
+            };
+            Some(format!(
+                "this would shut out {session} ({whose}): {why}; nothing was changed"
+            ))
+        })
+    }
+
+    /// Whether a ban of these could concern one of them. Bans may be as wide as an IPv6 subnet.
+    fn concerned(&self, nets: &[IpNet]) -> bool {
+        self.sessions.iter().any(|session| {
+            let peer = session.peer.ip();
+            let around = if peer.is_ipv6() {
+                net_of_prefix(peer, 64)
+            } else {
+                host_net(peer)
+            };
+            nets.iter()
+                .any(|net| net.contains(&around) || around.contains(net))
+        })
+    }
+}
+
+/// What refuses to shut somebody out; `way` is what lets it happen all the same.
+pub(super) fn refusal(who: &Who, objection: &str, way: &str) -> Response {
+    warn!("{who}: refused: {objection}");
+    Response::refused(4, format!("{objection} ({way})"))
+}
+
+/// What lets it happen all the same.
+pub(super) const FORCE: &str = "--force does it all the same";
+
+impl Daemon {
+    /// Refuses a ban or an end of trust that would shut out somebody who is logged in. What changes
+    /// the policy is judged where the new one is known.
+    pub(super) fn guard(
+        &self,
+        asked: &Asked,
+        who: &Who,
+        operators: &Operators,
+    ) -> Option<Response> {
+        let nobody = || Who(String::new());
+        let objection = match asked {
+            Asked::Engine(command @ Command::Drop { nets, force, .. })
+                if !force && operators.concerned(nets) =>
+            {
+                operators.objection(&self.engine, |engine| {
+                    let (who, command) = (nobody(), command.clone());
+                    engine.handle(Event::Command { who, command }, now());
+                })
+            }
+            Asked::Untrust {
+                entries,
+                runtime,
+                gates,
+                force: false,
+            } => operators.objection(&self.engine, |engine| {
+                if !runtime {
+                    let change = self.roster.clone().remove(&hosts(entries));
+                    let (add, remove) = (change.add, change.remove);
+                    engine.handle(Event::WhitelistEdit { add, remove }, now());
+                }
+                let command = Command::Untrust {
+                    nets: nets(entries),
+                    gates: gates.clone(),
+                };
+                let who = nobody();
+                engine.handle(Event::Command { who, command }, now());
+            }),
+            _ => None,
+        };
+        objection.map(|objection| refusal(who, &objection, FORCE))
+    }
+}
+
+/// The least time for which an installer is accepted.
+const TO_COME_BACK: Duration = Duration::from_secs(300);
+
+/// When the gates come in front of ports that nothing has guarded: lets those come back for a
+/// while who are logged in through them, first of all whoever installs.
+pub(super) fn accept_installers(engine: &mut Engine) {
+    let operators = Operators::look(operators::own());
+    for session in operators.sessions {
+        for gate in engine.gates_before(session.local) {
+            if session.peer.ip().is_loopback() {
+                continue;
+            }
+            let usual = engine.policy().gate(&gate).map(|gate| gate.accept_timeout);
+            let lifetime = match usual {
+                Some(Lifetime::For(time)) => time.max(TO_COME_BACK),
+                _ => TO_COME_BACK,
+            };
+            let command = Command::Accept {
+                addresses: vec![session.peer.ip()],
+                gates: vec![gate],
+                lifetime: Some(Lifetime::For(lifetime)),
+                // Not whoever is banned.
+                force: false,
+            };
+            let who = Who("installer's session".to_owned());
+            let said = engine.handle(Event::Command { who, command }, now());
+            // What follows in the kernel is installed with the rest.
+            said.iter().for_each(log);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! From one policy to another: put into force whole, or not at all, and taken back whole.
+
+use tracing::{error, info, warn};
+
+use crate::engine::{Action, Engine, Event};
+use crate::firewall::{FirewallError, choose};
+use crate::policy::Policy;
+
+use super::daemon::{Daemon, log, now};
+use super::force::put_in_force;
+use super::problems::{FIREWALL, FORMER, WHITELIST};
+use super::recall::retention;
+use super::roster::Roster;
+use super::start::remove_all;
+
+/// What there was before a change.
+#[derive(Debug)]
+pub(super) struct Before {
+    engine: Box<Engine>,
+    roster: Roster,
+}
+
+impl Daemon {
+    /// Puts a policy and a whitelist into force, or leaves everything as it was.
+    pub(super) fn switch(
+        &mut self,
+        policy: Policy,
+        roster: Roster,
+    ) -> Result<Before, FirewallError> {
+        let before = Before {
+            engine: Box::new(self.engine.clone()),
+            roster: std::mem::replace(&mut self.roster, roster),
+        };
+        if let Err(error) = self.put_into_force(policy, None) {
+            self.engine = *before.engine;
+            self.roster = before.roster;
+            let back = self.install().err();
+            self.problems
+                .set(FIREWALL, back.map(|error| error.to_string()));
+            return Err(error);
+        }
+        self.problems.set(WHITELIST, None);
+        self.problems.set(FIREWALL, None);
+        self.follow_policy();
+        Ok(before)
+    }
+
+    /// Goes back to the policy from before. What was decided since about gates that stayed, stays.
+    /// If the kernel does not take it, it is tried again and again.
+    pub(super) fn go_back(&mut self, before: Before) {
+        let policy = before.engine.policy().clone();
+        // The same list may have been edited meanwhile.
+        if self.engine.policy().trusted != policy.trusted {
+            let again = self.roster.reloaded(policy.trusted.as_deref());
+            self.roster = again.unwrap_or_else(|error| {
+                warn!("{error}; the whitelist is as it was before");
+                before.roster
+            });
+        }
+        match self.put_into_force(policy.clone(), Some(&before.engine)) {
+            Ok(()) => self.problems.set(FIREWALL, None),
+            Err(error) => {
+                error!("{error}");
+                if *self.engine.policy() != policy {
+                    self.decide(policy, Some(&before.engine));
+                }
+                self.perform(vec![Action::Install]);
+            }
+        }
+        self.follow_policy();
+    }
+
+    /// What else depends on the policy.
+    fn follow_policy(&mut self) {
+        self.matcher.reload(self.engine.policy());
+        self.look_for_listeners();
+        self.follow_interfaces();
+        self.follow_names();
+        self.memory.keep(retention(self.engine.policy()));
+        self.remember_everything();
+    }
+
+    /// Gives the engine a policy, or gives it back, and the roster.
+    fn decide(&mut self, policy: Policy, before: Option<&Engine>) {
+        let mut said = match before {
+            Some(before) => self.engine.back_to(policy, before, now()),
+            None => self.engine.handle(Event::Policy(Box::new(policy)), now()),
+        };
+        let trusted = self.roster.trusted();
+        said.extend(self.engine.handle(Event::Whitelist(trusted), now()));
+        // One installation follows, so that of all actions only what is said matters.
+        said.iter().for_each(log);
+    }
+
+    /// Gives the engine a policy and the roster, and the kernel what follows from both, at once.
+    fn put_into_force(
+        &mut self,
+        policy: Policy,
+        before: Option<&Engine>,
+    ) -> Result<(), FirewallError> {
+        let wanted = policy.firewall.backend;
+        let change = wanted != self.engine.policy().firewall.backend;
+        let kind = self.firewall.kind();
+        let chosen = change.then(|| choose::choose(wanted, Some(kind)));
+        let mut chosen = chosen.transpose()?;
+        let same = chosen.take_if(|chosen| chosen.backend.kind() == kind);
+        let reason = same.map(|chosen| chosen.reason);
+        self.decide(policy, before);
+        let Some(mut chosen) = chosen else {
+            self.install()?;
+            self.backend_reason = reason.unwrap_or_else(|| self.backend_reason.clone());
+            return Ok(());
+        };
+        self.notice_used_up()?;
+        // The new one before the old one goes; what cannot be whole does not stay.
+        if let Err(error) = put_in_force(&mut *chosen.backend, &mut self.engine) {
+            if let Err(left) = chosen.backend.teardown() {
+                error!("{left}");
+            }
+            return Err(error);
+        }
+        self.firewall = chosen.backend;
+        self.drift.follow(&*self.firewall);
+        self.backend_reason = chosen.reason;
+        self.memory.backend(self.firewall.kind());
+        self.problems.set_all(FORMER, remove_all(chosen.former));
+        info!("{} instead of {kind}", self.firewall.kind());
+        Ok(())
+    }
+}

@@ -1,0 +1,382 @@
+//! `apply`, `confirm`, `rollback` and `diff`, and the last good policy.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use portcullis::lab::await_some;
+
+use crate::scenarios;
+use crate::world::{AT_ONCE, Family, KNOCK, POLICY, TRUSTED, Tried, World, backend, long_policy};
+
+scenarios![
+    a_policy_is_applied_and_kept_and_rolled_back,
+    a_trial_is_taken_back_by_itself,
+    a_confirmed_trial_outlives_the_daemon,
+    a_rollback_ends_a_trial_and_brings_back_what_a_gate_held,
+    a_daemon_killed_during_a_trial_starts_with_the_policy_from_before,
+    a_trial_of_the_policys_own_file_is_not_taken_up_by_a_start,
+    a_bad_policy_is_not_applied_and_changes_nothing,
+    what_cannot_be_kept_is_taken_back,
+    an_edit_that_was_never_in_force_is_not_lost,
+    diff_says_what_would_change,
+    garbage_at_start_is_overcome_by_the_last_good_policy,
+    without_a_last_good_policy_garbage_is_refused,
+];
+
+/// Another sequence opens.
+const OTHER: &[&str] = &["4001", "4002"];
+
+fn pinned(policy: &str) -> String {
+    format!(
+        "{}\nfirewall: {{ backend: {} }}\n",
+        policy.trim_end(),
+        backend()
+    )
+}
+
+fn other_policy() -> String {
+    pinned(&long_policy().replace("[1228, 1227]", "[4001, 4002]"))
+}
+
+fn candidate(world: &World, name: &str, text: &str) -> Result<String, Box<dyn std::error::Error>> {
+    let path = world.lab.dir().join(name);
+    fs::write(&path, text)?;
+    Ok(path.to_str().ok_or("not UTF-8")?.to_owned())
+}
+
+#[track_caller]
+fn on_disk(world: &World) -> String {
+    fs::read_to_string(world.daemon.policy_path()).expect("the policy can be read")
+}
+
+/// Which knocks open the gate. Nobody else may be accepted meanwhile.
+#[track_caller]
+fn opens_with(world: &World, works: &[&str], fails: &[&str]) {
+    for family in Family::BOTH {
+        let [stranger, person] =
+            [10, 11].map(|number| world.person(family, number).expect("a person"));
+        world.expect(0, &["flush", "filter"]);
+        stranger.knocks(fails);
+        person.opens_with(works, 22);
+        // Knocks are handled in order: the stranger's were before.
+        stranger.is_refused();
+    }
+}
+
+#[track_caller]
+fn change(world: &World, code: i32) -> serde_json::Value {
+    let reply = world.expect(code, &["-o", "json", "status"]);
+    let status: serde_json::Value = serde_json::from_str(&reply.stdout).expect("JSON");
+    status["change"].clone()
+}
+
+fn a_policy_is_applied_and_kept_and_rolled_back() -> Tried {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let path = world.daemon.policy_path();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o604))?;
+    let before = on_disk(&world);
+    let other = other_policy();
+    let file = candidate(&world, "other.yaml", &other)?;
+    let reply = world.expect(1, &["rollback"]);
+    assert!(reply.stderr.contains("no policy from before"), "{reply:?}");
+    let reply = world.expect(0, &["apply", &file]);
+    assert!(reply.stdout.contains("is in force"), "{reply:?}");
+    opens_with(&world, OTHER, KNOCK);
+    assert_eq!(on_disk(&world), other);
+    let mode = fs::metadata(&path)?.permissions().mode();
+    assert_eq!(mode & 0o7777, 0o604);
+    for (expected, [works, fails]) in [
+        (&before, [KNOCK, OTHER]),
+        (&other, [OTHER, KNOCK]),
+        (&before, [KNOCK, OTHER]),
+    ] {
+        world.expect(0, &["rollback"]);
+        opens_with(&world, works, fails);
+        assert_eq!(on_disk(&world), *expected);
+    }
+    world.daemon.kill_9();
+    world.daemon.start()?;
+    opens_with(&world, KNOCK, OTHER);
+    world.expect(0, &["status"]);
+    // The same once more is nothing new: the one from before stays.
+    let file = candidate(&world, "same.yaml", &before)?;
+    world.expect(0, &["apply", &file]);
+    world.expect(0, &["rollback"]);
+    assert_eq!(on_disk(&world), other);
+    for kept in ["policy.good", "policy.previous"] {
+        let mode = fs::metadata(world.daemon.state_dir().join(kept))?.permissions();
+        assert_eq!(mode.mode() & 0o7777, 0o600, "{kept}");
+    }
+    Ok(())
+}
+
+fn a_trial_is_taken_back_by_itself() -> Tried {
+    let world = World::with(&long_policy(), TRUSTED)?;
+    let before = on_disk(&world);
+    let file = candidate(&world, "other.yaml", &other_policy())?;
+    world.expect(0, &["apply", &file, "--confirm", "4s"]);
+    opens_with(&world, OTHER, KNOCK);
+    let pending = change(&world, 0);
+    assert_eq!(pending["state"], "unconfirmed");
+    assert_eq!(pending["file"], file.as_str());
+    assert!(
+        pending["expires_in_s"]
+            .as_u64()
+            .is_some_and(|left| left < 4)
+    );
+    for refused in [&["apply", &file][..], &["reload"]] {
+        let reply = world.expect(4, refused);
+        assert!(reply.stderr.contains("other.yaml"), "{reply:?}");
+        assert!(reply.stderr.contains("rollback"), "{reply:?}");
+    }
+    world.daemon.hang_up()?;
+    world.daemon.await_log("refused: ", 3)?;
+    assert_eq!(on_disk(&world), before);
+    world
+        .daemon
+        .await_log("was not confirmed in time and is taken back", 1)?;
+    opens_with(&world, KNOCK, OTHER);
+    assert_eq!(change(&world, 0)["state"], "reverted");
+    let reply = world.expect(0, &["confirm"]);
+    assert!(reply.stdout.contains("nothing waits"), "{reply:?}");
+    world.expect(0, &["reload"]);
+    assert!(change(&world, 0).is_null());
+    Ok(())
+}
+
+fn a_confirmed_trial_outlives_the_daemon() -> Tried {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let file = candidate(&world, "other.yaml", &other_policy())?;
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    world.expect(0, &["confirm"]);
+    assert!(change(&world, 0).is_null());
+    assert_eq!(on_disk(&world), other_policy());
+    world.daemon.kill_9();
+    world.daemon.start()?;
+    opens_with(&world, OTHER, KNOCK);
+    world.expect(0, &["rollback"]);
+    opens_with(&world, KNOCK, OTHER);
+    Ok(())
+}
+
+const WEB: &str = "gates:\n  web: { ports: [8443], accept_timeout: 60s, ban_timeout: never }\n";
+
+fn a_rollback_ends_a_trial_and_brings_back_what_a_gate_held() -> Tried {
+    let with_web = long_policy()
+        .replace("gates:\n", WEB)
+        .replace("action: accept", "action: accept, gate: ssh");
+    let world = World::with_services(&with_web, TRUSTED, &[22, 8443])?;
+    let banned = world.person(Family::V4, 12)?;
+    world.expect(0, &["drop", &banned.address]);
+    world.expect(0, &["accept", "192.0.2.13", "--gate", "web"]);
+    let file = candidate(&world, "less.yaml", &pinned(&long_policy()))?;
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    banned.gets_in_at(8443);
+    assert!(world.members("web_banned").is_empty());
+    // What happens meanwhile stays.
+    world.expect(0, &["drop", "192.0.2.14"]);
+    world.expect(0, &["rollback"]);
+    banned.is_refused_at(8443);
+    world.await_member("web_banned", &banned.address);
+    let accepted = world.await_member("web_filter", "192.0.2.13");
+    assert!(
+        accepted.left.is_some_and(|left| left <= 60.0),
+        "{accepted:?}"
+    );
+    world.await_member("ssh_banned", "192.0.2.14");
+    assert!(change(&world, 0).is_null());
+    Ok(())
+}
+
+fn a_daemon_killed_during_a_trial_starts_with_the_policy_from_before() -> Tried {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let file = candidate(&world, "other.yaml", &other_policy())?;
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    opens_with(&world, OTHER, KNOCK);
+    world.daemon.kill_9();
+    world.daemon.start()?;
+    opens_with(&world, KNOCK, OTHER);
+    world.daemon.await_log("was never confirmed", 1)?;
+    let change = change(&world, 0);
+    assert_eq!(change["state"], "reverted");
+    assert_eq!(change["file"], file.as_str());
+    assert!(change["expires_in_s"].is_null());
+    Ok(())
+}
+
+fn a_trial_of_the_policys_own_file_is_not_taken_up_by_a_start() -> Tried {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let path = world.daemon.policy_path();
+    let own = path.to_str().ok_or("not UTF-8")?.to_owned();
+    world.daemon.write_policy(&other_policy())?;
+    world.expect(0, &["apply", &own, "--confirm", "60s"]);
+    opens_with(&world, OTHER, KNOCK);
+    for _ in 0..2 {
+        world.daemon.kill_9();
+        world.daemon.start()?;
+        opens_with(&world, KNOCK, OTHER);
+        let reply = world.expect(5, &["status"]);
+        assert!(reply.stdout.contains("never confirmed"), "{reply:?}");
+    }
+    world.expect(0, &["reload"]);
+    opens_with(&world, OTHER, KNOCK);
+    world.expect(0, &["status"]);
+    world.daemon.kill_9();
+    world.daemon.start()?;
+    opens_with(&world, OTHER, KNOCK);
+    Ok(())
+}
+
+fn a_bad_policy_is_not_applied_and_changes_nothing() -> Tried {
+    let world = World::with(&long_policy(), TRUSTED)?;
+    let before = on_disk(&world);
+    let person = world.person(Family::V4, 12)?;
+    person.opens();
+    let misspelt = POLICY.replace("accept_timeout: 2s", "accept_timout: 2s");
+    let misspelt = candidate(&world, "bad.yaml", &misspelt)?;
+    let alone = POLICY.replace("knockd.trusted", "/nowhere/list");
+    let alone = candidate(&world, "alone.yaml", &alone)?;
+    let long = candidate(&world, "long.yaml", &"# filler\n".repeat(40_000))?;
+    let binary = world.lab.dir().join("binary.yaml");
+    fs::write(&binary, [0xff, 0xfe])?;
+    let binary = binary.to_str().ok_or("not UTF-8")?;
+    for (file, word) in [
+        (misspelt.as_str(), "bad.yaml:5:"),
+        (&alone, "/nowhere/list"),
+        (&long, "256 KiB"),
+        (binary, "UTF-8"),
+        ("/nowhere/policy.yaml", "No such file"),
+        ("/", "directory"),
+    ] {
+        for extra in [&[][..], &["--confirm", "5s"], &["--force"]] {
+            let reply = world.expect(2, &[&["apply", file][..], extra].concat());
+            assert!(reply.stderr.contains(word), "{word} in {reply:?}");
+        }
+    }
+    let reply = world.expect(2, &["apply", &misspelt, "--confirm", "never"]);
+    assert!(reply.stderr.contains("--confirm"), "{reply:?}");
+    person.gets_in();
+    assert_eq!(on_disk(&world), before);
+    assert!(change(&world, 0).is_null());
+    assert!(!world.daemon.state_dir().join("policy.unconfirmed").exists());
+    opens_with(&world, KNOCK, OTHER);
+    Ok(())
+}
+
+fn what_cannot_be_kept_is_taken_back() -> Tried {
+    let world = World::with(&long_policy(), TRUSTED)?;
+    let file = candidate(&world, "other.yaml", &other_policy())?;
+    let path = world.daemon.policy_path();
+    let aside = world.lab.dir().join("aside");
+    fs::rename(&path, &aside)?;
+    fs::create_dir(&path)?;
+    let reply = world.expect(1, &["apply", &file]);
+    assert!(reply.stderr.contains("is a directory"), "{reply:?}");
+    opens_with(&world, KNOCK, OTHER);
+    // A trial needs no file until it is confirmed; then it goes on until its time is over.
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    let reply = world.expect(1, &["confirm"]);
+    assert!(reply.stderr.contains("not confirmed"), "{reply:?}");
+    assert_eq!(change(&world, 0)["state"], "unconfirmed");
+    fs::remove_dir(&path)?;
+    world.expect(0, &["confirm"]);
+    opens_with(&world, OTHER, KNOCK);
+    assert_eq!(on_disk(&world), other_policy());
+    Ok(())
+}
+
+fn an_edit_that_was_never_in_force_is_not_lost() -> Tried {
+    let world = World::with(&long_policy(), TRUSTED)?;
+    let edited = format!("{}# half an idea\n", long_policy());
+    world.daemon.write_policy(&edited)?;
+    let file = candidate(&world, "other.yaml", &other_policy())?;
+    let reply = world.expect(0, &["apply", &file]);
+    assert!(reply.stdout.contains("policy.replaced"), "{reply:?}");
+    let aside = world.daemon.state_dir().join("policy.replaced");
+    assert_eq!(fs::read_to_string(aside)?, edited);
+    assert_eq!(on_disk(&world), other_policy());
+    Ok(())
+}
+
+fn diff_says_what_would_change() -> Tried {
+    let world = World::with(&pinned(&long_policy()), TRUSTED)?;
+    let same = candidate(&world, "same.yaml", &pinned(&long_policy()))?;
+    let reply = world.expect(0, &["diff", &same]);
+    assert_eq!(reply.stdout.trim_end(), "nothing would change");
+    let other = candidate(&world, "other.yaml", &other_policy())?;
+    let reply = world.expect(0, &["diff", &other]);
+    let line = "knock open: sequence [1228/tcp, 1227/tcp] → [4001/tcp, 4002/tcp]";
+    assert_eq!(reply.stdout.trim_end(), line);
+    let json = world.json(&["diff", &other]);
+    let change = &json["changes"][0];
+    assert_eq!(
+        (change["of"].as_str(), change["key"].as_str()),
+        (Some("knock open"), Some("sequence"))
+    );
+    assert_eq!(change["to"], "[4001/tcp, 4002/tcp]");
+    let bad = candidate(&world, "bad.yaml", "gates: 5\n")?;
+    let reply = world.expect(2, &["diff", &bad]);
+    assert!(reply.stderr.contains("bad.yaml:1:"), "{reply:?}");
+    opens_with(&world, KNOCK, OTHER);
+    Ok(())
+}
+
+fn garbage_at_start_is_overcome_by_the_last_good_policy() -> Tried {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let path = world.daemon.policy_path();
+    let good = on_disk(&world);
+    let garbage: [(&str, fn(&PathBuf)); 3] = [
+        ("knockd.yaml:1:", |path| {
+            fs::write(path, "gates: 5").unwrap()
+        }),
+        ("there is no policy at", |path| {
+            fs::remove_file(path).unwrap()
+        }),
+        ("it is a directory", |path| fs::create_dir(path).unwrap()),
+    ];
+    for (word, spoil) in garbage {
+        world.daemon.kill_9();
+        spoil(&path);
+        let reply = world.daemon.run_knockd(&["setup"])?;
+        assert_eq!(reply.code, Some(0), "{reply:?}");
+        assert!(reply.stderr.contains(word), "{word} in {reply:?}");
+        world.daemon.start()?;
+        opens_with(&world, KNOCK, OTHER);
+        // The whitelist is found beside the policy that is no more.
+        for trusted in world.people(50)? {
+            trusted.gets_in();
+        }
+        let reply = world.expect(5, &["status"]);
+        assert!(reply.stdout.contains(word), "{word} in {reply:?}");
+        assert!(reply.stdout.contains("the last good policy"), "{reply:?}");
+        let reply = world.expect(2, &["reload"]);
+        assert!(reply.stderr.contains(word), "{word} in {reply:?}");
+        assert_eq!(world.daemon.run_knockd(&["check"])?.code, Some(2));
+    }
+    fs::remove_dir(&path)?;
+    fs::write(&path, &good)?;
+    world.expect(0, &["reload"]);
+    world.expect(0, &["status"]);
+    // What was in force is also what `apply` puts into the place of garbage.
+    world.daemon.kill_9();
+    fs::write(&path, "gates: 5")?;
+    world.daemon.start()?;
+    let file = candidate(&world, "other.yaml", &other_policy())?;
+    world.expect(0, &["apply", &file]);
+    world.expect(0, &["status"]);
+    await_some("the file", AT_ONCE, || {
+        Ok((on_disk(&world) == other_policy()).then_some(()))
+    })?;
+    Ok(())
+}
+
+fn without_a_last_good_policy_garbage_is_refused() -> Tried {
+    let world = World::before("gates: 5", TRUSTED, &[22])?;
+    for subcommand in [&["setup"][..], &[]] {
+        let reply = world.daemon.run_knockd(subcommand)?;
+        assert_eq!(reply.code, Some(2), "{reply:?}");
+        assert!(reply.stderr.contains("knockd.yaml:1:"), "{reply:?}");
+    }
+    Ok(())
+}
