@@ -11,7 +11,7 @@ use super::{EVERYBODY, Engine, Record, SCAN_GUARD, What, shown};
 use crate::model::{
     Chain, Deadline, KnockName, Lifetime, Time, canonical, host_net, net_of_prefix,
 };
-use crate::policy::{BanRule, Knock, KnockAction, ScanAction};
+use crate::policy::{BanRule, Knock, KnockAction, LogStyle, ScanAction};
 
 impl Engine {
     /// Does what the knock's action says at each of its gates.
@@ -28,11 +28,18 @@ impl Engine {
             return;
         };
         *self.fired.entry(knock.name.clone()).or_default() += 1;
+        if self.policy.log.style == LogStyle::Classic {
+            self.log(out, |_| format!("{source}: {name}: OPEN SESAME"));
+        }
         let Ok(gates) = self.indexes(&knock.gates) else {
             return;
         };
         if knock.action == KnockAction::Drop {
             self.ban_at(&gates, source, name.as_str(), knock.lifetime, out);
+            return;
+        }
+        if let KnockAction::Run(run) = &knock.action {
+            self.run_by_knock(&gates, source, &knock, run, out);
             return;
         }
         for gate in gates {
@@ -59,7 +66,7 @@ impl Engine {
     /// Does at one gate what a knock of somebody who is not banned does.
     fn grant(&mut self, gate: usize, source: IpAddr, knock: &Knock, out: &mut Out) {
         let name = &knock.name;
-        match knock.action {
+        match &knock.action {
             KnockAction::Accept => self.accept_by_knock(gate, source, name, knock.lifetime, out),
             KnockAction::Trust => self.trust_by_knock(gate, source, name, out),
             KnockAction::Flush => self.flush_by_knock(gate, source, name, out),
@@ -74,7 +81,8 @@ impl Engine {
                     });
                 }
             }
-            KnockAction::Drop => {}
+            // These are not done gate by gate.
+            KnockAction::Drop | KnockAction::Run(_) => {}
         }
     }
 
@@ -86,7 +94,7 @@ impl Engine {
         if self.sweep_lines.take(out.now) {
             out.info(format!("{source}: sweeps ports: its knocks do not count"));
         } else {
-            self.unlogged += 1;
+            self.unlogged.0 += 1;
         }
         self.record_cheap(out.now, |_| {
             Record::new(What::Swept, SCAN_GUARD).to(host_net(source))
@@ -424,15 +432,15 @@ impl Engine {
     /// Logs what a packet brought about, at a limited rate: packets can be forged, disks fill.
     pub(super) fn log(&mut self, out: &mut Out, text: impl FnOnce(&Self) -> String) {
         if !self.lines.take(out.now) {
-            self.unlogged += 1;
+            self.unlogged.0 += 1;
             return;
         }
-        if self.unlogged > 0 {
+        if self.unlogged.0 > 0 {
             out.warn(format!(
                 "{} lines were left out: too many at once",
-                self.unlogged
+                self.unlogged.0
             ));
-            self.unlogged = 0;
+            self.unlogged = (0, self.unlogged.1 + self.unlogged.0);
         }
         out.info(text(self));
     }

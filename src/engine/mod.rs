@@ -15,6 +15,7 @@ mod ledger;
 mod memo;
 mod offences;
 mod out;
+mod run;
 mod shut_out;
 mod standing;
 #[cfg(test)]
@@ -72,7 +73,8 @@ pub struct Engine {
     sweep_lines: Bucket,
     refused_bans: u64,
     evicted_bans: u64,
-    unlogged: u64,
+    /// Since the last line that said so, and before that.
+    unlogged: (u64, u64),
     journal: Journal,
 }
 
@@ -93,7 +95,7 @@ impl Engine {
             sweep_lines: Bucket::new(1, 20),
             refused_bans: 0,
             evicted_bans: 0,
-            unlogged: 0,
+            unlogged: (0, 0),
             journal: Journal::new(),
         }
     }

@@ -40,14 +40,14 @@ impl Engine {
         let host = host_net(address);
         let decided = self.decided(index, host, now);
         let is_banned = decided.iter().any(|it| it.chain == Chain::Banned);
-        let lets_in = |action| {
+        let lets_in = |action: &KnockAction| {
             matches!(
                 action,
                 KnockAction::Accept | KnockAction::Trust | KnockAction::Open
             )
         };
         let knocks = self.policy.knocks.iter();
-        let knocks = knocks.filter(|k| !is_banned && lets_in(k.action) && k.gates.contains(gate));
+        let knocks = knocks.filter(|k| !is_banned && lets_in(&k.action) && k.gates.contains(gate));
         Some(Standing {
             decided,
             is_own: self.own.contains(&address),

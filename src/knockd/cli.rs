@@ -1,11 +1,10 @@
 //! The command line. The short flags mean what they do in the classic daemon.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Where the policy is, unless `-c` says otherwise: the first of these that exists.
-const POLICIES: [&str; 2] = ["/etc/knockd/knockd.yaml", "/etc/knockd.conf"];
+use crate::policy::{self, LogSettings, Policy};
 
 /// Where state is kept unless a flag says otherwise.
 pub(super) const STATE_DIR: &str = "/var/lib/knockd";
@@ -84,6 +83,9 @@ pub(super) struct Options {
     /// The part that this process plays for a daemon in the background
     #[arg(long, hide = true, global = true)]
     pub(super) role: Option<Role>,
+    /// What the policy says about the log
+    #[arg(skip)]
+    pub(super) log: LogSettings,
 }
 
 /// The processes of a daemon in the background.
@@ -113,9 +115,23 @@ pub(super) enum Task {
 }
 
 impl Options {
+    /// Takes from the policy what the command line leaves open and is needed before anything
+    /// else: where the log goes, how it looks, and the pid file. What is wrong with the policy is
+    /// said when it is read to be put in force.
+    pub(super) fn completed(mut self) -> Self {
+        let Ok(checked) = policy::load(&self.policy_path()) else {
+            return self;
+        };
+        let Policy { log, pid_file, .. } = checked.policy;
+        self.logfile = self.logfile.or_else(|| log.file.clone());
+        self.pidfile = self.pidfile.or(pid_file);
+        self.log = log;
+        self
+    }
+
     /// The policy's path.
     pub(super) fn policy_path(&self) -> PathBuf {
-        policy_path(self.policy.as_deref())
+        self.policy.clone().unwrap_or_else(policy::usual_path)
     }
 
     /// Whether none of the paths changes its meaning with the working directory.
@@ -133,17 +149,6 @@ impl Options {
             .clone()
             .unwrap_or_else(|| self.runtime_dir.join("knockd.pid"))
     }
-}
-
-/// The policy's path: the one that was given, or where it usually is.
-pub(super) fn policy_path(given: Option<&Path>) -> PathBuf {
-    if let Some(path) = given {
-        return path.to_owned();
-    }
-    let mut known = POLICIES.iter().map(PathBuf::from);
-    known
-        .find(|path| path.exists())
-        .unwrap_or_else(|| POLICIES[0].into())
 }
 
 #[cfg(test)]

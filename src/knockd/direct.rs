@@ -143,7 +143,7 @@ impl Direct {
     /// Puts together what is decided. Fails where the kernel does not have the gates that are
     /// named, or one of the policy's if none is.
     fn open(places: &Places, named: &[GateName], lock: Lock) -> Result<Self, DirectError> {
-        let path = cli::policy_path(places.policy.as_deref());
+        let path = places.policy.clone().unwrap_or_else(policy::usual_path);
         // Only what is written there: whoever asks has it before them.
         let policy = policy::load(&path).map_err(StartError::from)?.policy;
         let links = Links::open().map_err(StartError::from)?;

@@ -5,9 +5,11 @@
 mod applying;
 mod asking;
 mod banning;
+mod classic;
 mod commands;
 mod cutting;
 mod direct;
+mod flood;
 mod forwarding;
 mod gates;
 mod guarding;
@@ -15,9 +17,11 @@ mod hostile;
 mod interfaces;
 mod knocking;
 mod reload;
+mod replaying;
 mod restart;
 mod restarts;
 mod setup;
+mod tap;
 mod whitelist;
 mod world;
 
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
         ("knocking", knocking::SCENARIOS),
         ("asking", asking::SCENARIOS),
         ("banning", banning::SCENARIOS),
+        ("classic", classic::SCENARIOS),
         ("commands", commands::SCENARIOS),
         ("cutting", cutting::SCENARIOS),
         ("direct", direct::SCENARIOS),
@@ -69,6 +74,8 @@ fn main() -> ExitCode {
         ("interfaces", interfaces::SCENARIOS),
         ("setup", setup::SCENARIOS),
         ("hostile", hostile::SCENARIOS),
+        ("replaying", replaying::SCENARIOS),
+        ("flood", flood::SCENARIOS),
     ];
     #[cfg_attr(
         not(feature = "system-tests"),

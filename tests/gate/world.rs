@@ -73,7 +73,8 @@ impl Drop for OnBackend {
 }
 
 pub(crate) fn on_backend(policy: &str) -> String {
-    if policy.contains("firewall:") {
+    let is_classic = policy.starts_with('[');
+    if is_classic || policy.contains("firewall:") {
         policy.to_owned()
     } else {
         // At the end, so that line numbers stay what they are.

@@ -7,6 +7,7 @@ mod knocks;
 mod memo;
 mod offences;
 mod properties;
+mod run;
 mod start;
 
 use std::time::Duration;
