@@ -4,9 +4,11 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
-use nix::unistd::{User, geteuid};
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::{Pid, User, geteuid};
 
 use crate::control::{Asked, Request, Response, Verb};
 use crate::engine::{Action, Command, Engine, Event, Outcome, Record, Who};
@@ -118,12 +120,7 @@ impl Direct {
         start::check_privileges()?;
         // Modes are given where files are made.
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-        let pid_path = places.runtime_dir.join("knockd.pid");
-        let lock = match Lock::take(&places.runtime_dir, &pid_path) {
-            Ok(lock) => lock,
-            Err(taken @ LockError::Taken { .. }) => return Err(DirectError::Running(taken)),
-            Err(error) => return Err(StartError::from(error).into()),
-        };
+        let lock = take_lock(places)?;
         let named = match &asked {
             Asked::Engine(command) => command.gates(),
             Asked::Trust { gates, .. }
@@ -385,6 +382,33 @@ fn difference(before: &[Member], after: &[Member]) -> Vec<Change> {
         net: member.net,
     });
     put.chain(remove).collect()
+}
+
+/// Programs that a daemon had started hold its lock for a moment after its death.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// Takes the lock that a running daemon has.
+fn take_lock(places: &Places) -> Result<Lock, DirectError> {
+    let pid_path = places.runtime_dir.join("knockd.pid");
+    let until = Instant::now() + MOMENT;
+    loop {
+        match Lock::take(&places.runtime_dir, &pid_path) {
+            Ok(lock) => return Ok(lock),
+            Err(LockError::Taken { pid: Some(pid), .. })
+                if Instant::now() < until && !is_alive(&pid) =>
+            {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(taken @ LockError::Taken { .. }) => return Err(DirectError::Running(taken)),
+            Err(error) => return Err(StartError::from(error).into()),
+        }
+    }
+}
+
+/// Whether there is such a process; what cannot be told counts as alive.
+fn is_alive(pid: &str) -> bool {
+    let Ok(pid) = pid.parse() else { return true };
+    kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
 }
 
 fn who() -> Who {
