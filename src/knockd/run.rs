@@ -139,6 +139,7 @@ impl Sources {
 }
 
 /// What happened.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Happened {
     /// There may be packets.
     Packets,
