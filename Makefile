@@ -17,11 +17,13 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 # What the system tests use and we did not write: program=package.
 PROGRAMS = nft=nftables knock=knockd nc=netcat-openbsd sshd=openssh-server ssh=openssh-client \
-	ssh-keygen=openssh-client nmap=nmap ip=iproute2 setpriv=util-linux \
+	ssh-keygen=openssh-client nmap=nmap ip=iproute2 setpriv=util-linux tcpdump=tcpdump \
+	telnet=telnet curl=curl python3=python3 \
 	iptables-restore=iptables ip6tables-restore=iptables iptables-legacy=iptables ipset=ipset \
 	ufw=ufw fail2ban-server=fail2ban fail2ban-client=fail2ban dash=dash shellcheck=shellcheck \
 	faketime=faketime
-SYSTEM_TESTS = --test system --test state --test nft_binary --test init --test conformance --test coexistence
+SYSTEM_TESTS = --test system --test state --test nft_binary --test init --test conformance --test coexistence \
+	--test sweeps
 
 # The system tests are root's: sshd cannot change to a user otherwise.
 ifneq ($(shell id -u),0)
@@ -89,9 +91,10 @@ test-long: test
 
 # Debian's knockd is measured beside ours where it is installed.
 bench:
-	.ci/programs knockd=knockd iptables-restore=iptables
+	.ci/programs knockd=knockd iptables-restore=iptables nft=nftables ipset=ipset
 	$(CARGO) bench --locked --bench gate
 	$(CARGO) bench --locked --bench restarts
+	$(CARGO) bench --locked --bench repair
 	$(CARGO) bench --locked --bench core -- --noplot
 
 # Built by whoever has Rust, installed by root, who may not have it. Hence not built here, but

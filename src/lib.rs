@@ -34,7 +34,6 @@ pub mod lab;
 pub mod links;
 #[cfg(target_os = "linux")]
 pub mod matcher;
-#[cfg(target_os = "linux")]
 pub mod model;
 #[cfg(target_os = "linux")]
 pub mod netlink;
@@ -44,6 +43,8 @@ pub mod operators;
 pub mod packet;
 #[cfg(target_os = "linux")]
 pub mod policy;
+#[cfg(target_os = "linux")]
+pub mod replay;
 #[cfg(target_os = "linux")]
 pub mod resolver;
 #[cfg(target_os = "linux")]

@@ -41,6 +41,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "policy::Verdict",
             "sys::clock",
             "sys::ns::die_with_parent",
+            "sys::xtables",
         ],
     ),
     ("netlink", &["sys"]),
@@ -68,6 +69,19 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["model", "engine::Command", "engine::Flush", "engine::Who"],
     ),
     ("watchdog", &["model"]),
+    (
+        "replay",
+        &[
+            "model",
+            "packet",
+            "policy",
+            "matcher",
+            "engine",
+            // Plain data.
+            "firewall::Change",
+            "whitelist",
+        ],
+    ),
     ("sys", &[]),
     // The programs.
     (
@@ -105,6 +119,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "model",
             "operators",
             "policy",
+            "replay",
         ],
     ),
     ("knock", &["model"]),

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::policy::{self, FileProblem};
-use super::{handout, import};
+use super::{handout, import, replay};
 use crate::control::{DEFAULT_SOCKET, Request, Verb};
 
 /// Control knockd: who is let in, who is shut out, and how it is.
@@ -31,6 +31,7 @@ pub(super) struct Arguments {
 pub(super) enum Task {
     #[command(flatten)]
     Ask(Command),
+    Replay(replay::Arguments),
     Import(import::Arguments),
     Handout(handout::Arguments),
 }

@@ -1,4 +1,4 @@
-//! `knockctl`: asks the daemon over its control socket, and shows the answer. `import` and
+//! `knockctl`: asks the daemon over its control socket, and shows the answer. `replay`, `import` and
 //! `handout` ask nobody.
 #![forbid(unsafe_code)]
 
@@ -8,6 +8,7 @@ mod history;
 mod import;
 mod output;
 mod policy;
+mod replay;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -26,12 +27,13 @@ use args::{Arguments, Output, Task};
 /// The program `knockctl`.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let asked = match &arguments.verb {
-        Task::Ask(command) => command.request(),
-        Task::Handout(handout) => return ExitCode::from(handout::run(handout)),
+    let command = match &arguments.verb {
+        Task::Ask(command) => command,
+        Task::Replay(replay) => return ExitCode::from(replay::run(replay, arguments.output)),
         Task::Import(import) => return ExitCode::from(import::run(import)),
+        Task::Handout(handout) => return ExitCode::from(handout::run(handout)),
     };
-    let mut request = match asked {
+    let mut request = match command.request() {
         Ok(request) => request,
         Err(problem) => {
             let response = Response::refused(2, problem.to_string());

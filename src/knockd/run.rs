@@ -17,7 +17,7 @@ use crate::sys::ready::Ready;
 use super::alarm::Alarm;
 use super::cli::Options;
 use super::daemon::Daemon;
-use super::guard::Operators;
+use super::guard::Prepared;
 use super::logging::Log;
 use super::memory::Written;
 use super::pulse::{Listener, Pulse};
@@ -152,9 +152,9 @@ async fn events(
                     return Ok(ExitCode::SUCCESS);
                 }
             }
-            Some((wanted, operators)) = sources.looks.next() => match wanted {
-                Some(call) => drop(serve(daemon, call, &operators)),
-                None => drop(daemon.reload(false, &Who("SIGHUP".to_owned()), &operators)),
+            Some((wanted, prepared)) = sources.looks.next() => match wanted {
+                Some(call) => drop(serve(daemon, call, prepared)),
+                None => drop(daemon.reload(false, &Who("SIGHUP".to_owned()), &prepared.operators)),
             },
             Some(event) = sources.names.recv() => daemon.name_changed(event),
             ready = sources.links.readable() => {
@@ -179,7 +179,7 @@ async fn events(
             }
             Some(()) = sources.hangup.recv() => {
                 log.reopen();
-                sources.looks.look(None);
+                sources.looks.look(None, daemon);
             }
             Some(()) = sources.terminate.recv() => {
                 daemon.stop();
@@ -199,14 +199,15 @@ async fn events(
     }
 }
 
-/// Looks who is logged in, away from the event loop, before what could shut them out.
+/// Looks who is logged in before what could shut them out, and reads policies: away from the event
+/// loop.
 struct Looks {
     done: mpsc::Sender<Look>,
     next: mpsc::Receiver<Look>,
 }
 
-/// What is to be done (a request, or a reload by signal), and who is logged in.
-type Look = (Option<Call>, Operators);
+/// What is to be done (a request, or a reload by signal), and what was found out.
+type Look = (Option<Call>, Prepared);
 
 impl Looks {
     fn new() -> Self {
@@ -214,15 +215,21 @@ impl Looks {
         Self { done, next }
     }
 
-    fn look(&self, wanted: Option<Call>) {
+    fn look(&self, wanted: Option<Call>, daemon: &Daemon) {
         let done = self.done.clone();
-        tokio::spawn(async move {
+        let path = daemon.policies.path().to_owned();
+        let look = move || {
             let session = wanted.as_ref().and_then(|call| call.session);
-            let look = tokio::task::spawn_blocking(move || Operators::look(session));
-            // A look that panicked has been logged; nobody is known then.
-            let operators = look.await.unwrap_or_default();
-            // The daemon may be ending.
-            let _ = done.send((wanted, operators)).await;
+            let asked = wanted.as_ref().map(|call| &call.asked);
+            let prepared = Prepared::of(asked, session, &path);
+            (wanted, prepared)
+        };
+        tokio::spawn(async move {
+            // What panicked has been logged; whoever asked gets no answer, and is told so.
+            if let Ok(look) = tokio::task::spawn_blocking(look).await {
+                // The daemon may be ending.
+                let _ = done.send(look).await;
+            }
         });
     }
 
@@ -233,15 +240,15 @@ impl Looks {
 
 /// Answers a request, at once or when it is known who is logged in; whether it was the last one.
 fn take(daemon: &mut Daemon, call: Call, looks: &Looks) -> bool {
-    if call.asked.endangers() {
-        looks.look(Some(call));
+    if Prepared::is_needed(&call.asked) {
+        looks.look(Some(call), daemon);
         return false;
     }
-    serve(daemon, call, &Operators::default())
+    serve(daemon, call, Prepared::default())
 }
 
 /// Answers a request; whether it was the last one.
-fn serve(daemon: &mut Daemon, call: Call, operators: &Operators) -> bool {
+fn serve(daemon: &mut Daemon, call: Call, prepared: Prepared) -> bool {
     let Some(call) = daemon.answer_history(call) else {
         return false;
     };
@@ -250,7 +257,7 @@ fn serve(daemon: &mut Daemon, call: Call, operators: &Operators) -> bool {
         return false;
     }
     let last = call.asked == Asked::Teardown;
-    let response = daemon.answer(call.asked, &call.who, operators);
+    let response = daemon.answer(call.asked, &call.who, prepared);
     let over = last && response.code == 0;
     let unwritten = std::mem::take(&mut daemon.unwritten);
     // Whoever asked may have gone away meanwhile, in both cases.

@@ -9,19 +9,6 @@ use crate::policy::{GateAddress, Interfaces, Policy, TcpFlags};
 
 use super::roster::Roster;
 
-/// TCP ports of gates, and those that something listens on: nobody is a scanner for these.
-pub(super) fn neutral(policy: &Policy, listening: &[u16]) -> Vec<u16> {
-    let gates = policy.gates.iter().flat_map(|gate| &gate.ports);
-    let gates = gates.filter(|range| range.proto == Proto::Tcp);
-    let mut ports: Vec<u16> = gates
-        .flat_map(|range| range.first..=range.last)
-        .chain(listening.iter().copied())
-        .collect();
-    ports.sort_unstable();
-    ports.dedup();
-    ports
-}
-
 /// What the kernel's filter is to let through, and which interfaces do not exist: knocks, and
 /// connections to ports that nobody has a reason to connect to.
 pub(super) fn spec(

@@ -8,7 +8,8 @@
 //!
 //! What is a sweep: some ports are strange to whoever was told a knock, since nothing is there for
 //! anybody: those that nobody knocks on or listens on (foreign), and decoys. A source that touches
-//! several of them is a scanner; one that touches one near a sequence has no valid attempt at that.
+//! several of them is a scanner; one that touches a foreign one near a sequence has no valid attempt
+//! at that.
 //! A sweep that happens to begin with the right ports shows what it is only afterwards: then what
 //! its sequences brought about is to be undone.
 #![forbid(unsafe_code)]
@@ -148,10 +149,17 @@ impl Matcher {
             if sequence.is_drop || !(heard.swept || is_near) {
                 return;
             }
+            // A decoy voids an attempt as any other knock port does, which may then start it anew;
+            // and who takes TCP for UDP may have been told the knock.
+            if !attempt.is_done() && !heard.swept && sequences.has_number(port) {
+                return;
+            }
             if attempt.is_done() {
                 let since = at.since(attempt.started);
-                if (heard.swept && since <= guard.within) || (is_near && since <= sequence.timeout)
-                {
+                // The first of the ports that make a scanner was touched in the window, and what came
+                // just before that belongs to it.
+                let sweep = guard.within.saturating_mul(2);
+                if (heard.swept && since <= sweep) || (is_near && since <= sequence.timeout) {
                     heard.undone.push(attempt.sequence);
                 } else {
                     return;
@@ -171,6 +179,7 @@ impl Matcher {
                     .table
                     .has_touched(key, &self.guard, at, sequence.timeout, |port| {
                         sequence.is_near(port, self.guard.nearby)
+                            && !self.sequences.has_number(port)
                     }))
     }
 

@@ -117,6 +117,11 @@ impl Sequences {
         }
     }
 
+    /// Whether some sequence has this port, be it of the other protocol.
+    pub(super) fn has_number(&self, port: u16) -> bool {
+        self.tcp.of(port).is_some() || self.udp.of(port).is_some()
+    }
+
     fn place(&self, port: KnockPort) -> Option<usize> {
         match port.proto {
             Proto::Tcp => self.tcp.of(port.port),

@@ -16,6 +16,7 @@ mod gates;
 mod history;
 mod knocks;
 mod load;
+mod neutral;
 mod node;
 mod problem;
 mod reader;
@@ -24,6 +25,7 @@ mod settings;
 mod syntax;
 mod types;
 mod words;
+mod words_run;
 
 pub use classic::is_classic;
 pub use command::{ADDRESS_TOKEN, CommandLine, PerFamily, Run, SplitError};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::model::{canonical_net, host_net};
+use crate::model::{Lifetime, canonical_net, host_net};
 
 use super::node::{At, Node, Value};
 use super::reader::{Fields, Reader};
@@ -196,6 +196,20 @@ pub(super) fn scan_guard(reader: &mut Reader, node: Option<&Node>, longest: Dura
     let ports = get("ports").and_then(|node| reader.integer(node, 1..=u16::MAX));
     let ports = ports.unwrap_or(SCAN_PORTS);
     let within = get("within").and_then(|node| reader.duration(node));
+    if let (Some(node), Some(window)) = (get("within"), within)
+        && window < longest
+    {
+        let expected = "a time window as long as the longest `seq_timeout`";
+        let help = format!(
+            "a sweep that takes the {} of a sequence would be forgotten on the way",
+            Lifetime::For(longest)
+        );
+        reader.warn(node.at, node.shown(), expected, &help);
+    }
+    if let (Some(node), 1) = (get("ports"), ports) {
+        let help = "one mistyped port, or a neighbour's behind the same address, voids a knock";
+        reader.warn(node.at, node.shown(), "two or more foreign ports", help);
+    }
     let nearby = get("nearby").and_then(|node| reader.integer(node, 0..=MOST_NEARBY));
     let words = [("none", ScanAction::None), ("drop", ScanAction::Drop)];
     let action = get("action").and_then(|node| reader.choice(node, &words));

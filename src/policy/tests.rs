@@ -384,3 +384,17 @@ fn a_sound_knock_is_not_blamed_for_an_unsound_gate() {
     );
     assert_eq!(told.lines().count(), 1, "{told}");
 }
+
+#[test]
+fn a_scan_guard_that_contradicts_a_sequence_is_warned_about() {
+    let text = "gates: { ssh: { ports: [22] } }\nscan_guard: { ports: 1, within: 10s }\nknocks:\n  a: { sequence: [1000, 2000], seq_timeout: 15s, action: accept }\n";
+    let checked = parse(text, Path::new("p.yaml")).unwrap();
+    let said: Vec<String> = checked.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "2:22: found `1`, expected two or more foreign ports (one mistyped port, or a neighbour's behind the same address, voids a knock)",
+            "2:33: found `10s`, expected a time window as long as the longest `seq_timeout` (a sweep that takes the 15s of a sequence would be forgotten on the way)",
+        ]
+    );
+}

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use crate::model::{Chain, GateName, KnockPort, Lifetime, Proto};
 
-use super::problem::quote;
+use super::words_run::runs;
 use super::{
-    BackendChoice, CommandLine, Gate, GateAddress, Hook, Interfaces, Knock, KnockAction, LogStyle,
-    OnStop, PerFamily, Policy, Problem, Run, ScanAction, TcpFlags,
+    BackendChoice, Gate, GateAddress, Hook, Interfaces, Knock, KnockAction, LogStyle, OnStop,
+    Policy, Problem, ScanAction, TcpFlags,
 };
-use super::{border, flags};
+use super::{border, flags, problem};
 
 /// What there is to say about the whitelist file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -242,29 +242,6 @@ fn effect(policy: &Policy, knock: &Knock) -> String {
     }
 }
 
-/// "runs `door open %IP%`, and `door shut %IP%` 10s later".
-fn runs(run: &Run, lifetime: Option<Lifetime>) -> String {
-    let start = commands(&run.start);
-    match lifetime {
-        Some(lifetime) if !run.stop.is_empty() => {
-            format!("runs {start}, and {} {lifetime} later", commands(&run.stop))
-        }
-        _ => format!("runs {start}"),
-    }
-}
-
-fn commands(commands: &PerFamily) -> String {
-    let told = |command: &Option<CommandLine>| match command {
-        Some(command) => quote(&command.to_string()),
-        None => String::from("nothing"),
-    };
-    if commands.v4 == commands.v6 {
-        told(&commands.v4)
-    } else {
-        format!("{} (IPv6: {})", told(&commands.v4), told(&commands.v6))
-    }
-}
-
 fn accept_time(gate: &Gate, knock: &Knock) -> String {
     match knock.lifetime.unwrap_or(gate.accept_timeout) {
         Lifetime::Never => String::from("until it is flushed"),
@@ -307,7 +284,7 @@ fn write_settings(
     }
     match (whitelist, &policy.trusted) {
         (Some(summary), _) => write_whitelist(out, summary)?,
-        (None, Some(file)) => writeln!(out, "  Whitelist: {}.", file.display())?,
+        (None, Some(file)) => writeln!(out, "  Whitelist: {}.", problem::path(file))?,
         (None, None) if policy.gates.is_empty() => {}
         (None, None) => out.write_str("  There is no whitelist.\n")?,
     }
@@ -322,11 +299,18 @@ fn write_settings(
     };
     writeln!(
         out,
-        "  A sender that touches {} foreign ports within {} is a scanner: its knocks \
+        "  A sender that touches {} foreign ports or decoys within {} is a scanner: its knocks \
          open nothing{also}.",
         guard.ports,
         Lifetime::For(guard.within)
     )?;
+    if guard.nearby > 0 {
+        writeln!(
+            out,
+            "  A foreign port at most {} away from a sequence's ports voids a knock of that.",
+            guard.nearby
+        )?;
+    }
     writeln!(
         out,
         "  What happened is remembered for {} (at most {} entries, and as many by hand).",
@@ -381,7 +365,7 @@ fn write_whitelist(out: &mut String, summary: &WhitelistSummary) -> fmt::Result 
     write!(
         out,
         "  Whitelist: {}, with {}, {} and {}",
-        file.display(),
+        problem::path(file),
         counted(*addresses, "address", "addresses"),
         counted(*networks, "network", "networks"),
         counted(*names, "host name", "host names"),

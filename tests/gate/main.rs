@@ -13,9 +13,11 @@ mod hostile;
 mod interfaces;
 mod knocking;
 mod reload;
+mod replaying;
 mod restart;
 mod restarts;
 mod setup;
+mod tap;
 mod whitelist;
 mod world;
 
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         ("interfaces", interfaces::SCENARIOS),
         ("setup", setup::SCENARIOS),
         ("hostile", hostile::SCENARIOS),
+        ("replaying", replaying::SCENARIOS),
     ];
     let trials: Vec<Trial> = topics
         .into_iter()
