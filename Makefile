@@ -89,13 +89,17 @@ test-long: test
 		echo "round $$round"; $(CARGO) test --locked --test gate || exit 1; \
 	done
 
-# Debian's knockd is measured beside ours where it is installed.
+# Beside the daemons that others use, in the same run; about ten minutes. BENCH="--write
+# docs/benchmarks.md" also puts the figures into the document, BENCH=--long has the flood last for
+# two minutes.
+BENCH ?=
 bench:
-	.ci/programs knockd=knockd iptables-restore=iptables nft=nftables ipset=ipset
-	$(CARGO) bench --locked --bench gate
+	.ci/programs knockd=knockd fwknopd=fwknop-server fwknop=fwknop-client \
+		iptables-restore=iptables nft=nftables ipset=ipset
+	$(CARGO) bench --locked --bench gate -- $(BENCH)
 	$(CARGO) bench --locked --bench restarts
 	$(CARGO) bench --locked --bench repair
-	$(CARGO) bench --locked --bench core -- --noplot
+	$(CARGO) bench --locked --bench core -- --noplot --quick
 
 # Built by whoever has Rust, installed by root, who may not have it. Hence not built here, but
 # nothing that is older than its source is installed.

@@ -106,6 +106,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "store",
             "sys::clock",
             "sys::ready",
+            "sys::sched",
             "watchdog",
             "whitelist",
         ],

@@ -90,7 +90,7 @@ impl Engine {
         if self.sweep_lines.take(out.now) {
             out.info(format!("{source}: sweeps ports: its knocks do not count"));
         } else {
-            self.unlogged += 1;
+            self.unlogged.0 += 1;
         }
         self.record_cheap(out.now, |_| {
             Record::new(What::Swept, SCAN_GUARD).to(host_net(source))
@@ -304,6 +304,7 @@ impl Engine {
         let ledger = &mut self.ledgers[gate];
         out.put(&name, Chain::Banned, net, &grant);
         if let Some(evicted) = ledger.ban(net, grant, by_knock) {
+            self.evicted_bans += 1;
             out.remove(&name, Chain::Banned, evicted);
             let evicted = Record::new(What::Evicted, "too many bans by knock").of(&name, evicted);
             self.journal.push(evicted);
@@ -354,15 +355,15 @@ impl Engine {
     /// Logs what a packet brought about, at a limited rate: packets can be forged, disks fill.
     pub(super) fn log(&mut self, out: &mut Out, text: impl FnOnce(&Self) -> String) {
         if !self.lines.take(out.now) {
-            self.unlogged += 1;
+            self.unlogged.0 += 1;
             return;
         }
-        if self.unlogged > 0 {
+        if self.unlogged.0 > 0 {
             out.warn(format!(
                 "{} lines were left out: too many at once",
-                self.unlogged
+                self.unlogged.0
             ));
-            self.unlogged = 0;
+            self.unlogged = (0, self.unlogged.1 + self.unlogged.0);
         }
         out.info(text(self));
     }

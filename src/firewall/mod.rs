@@ -16,7 +16,7 @@ use watch::Removed;
 
 use std::fmt;
 
-use crate::model::{Chain, GateName, PortRange};
+use crate::model::{Chain, GateName, KnockPort, PortRange};
 
 /// Which kernel interface a backend speaks to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -206,6 +206,12 @@ pub trait Backend {
 
     /// Compares the rules with what `install` wrote and names what is missing or altered.
     fn verify(&mut self) -> Result<Vec<String>, FirewallError>;
+
+    /// Has packets that could open a connection to exactly these ports of this host's own
+    /// addresses pass connection tracking by: of TCP the SYNs, of UDP all. Replaces what was said
+    /// before, and holds over later installations; what an earlier daemon has left goes. Where it
+    /// fails one family may have it and the other not, and it is no more than a pity.
+    fn untrack(&mut self, ports: &[KnockPort]) -> Result<(), FirewallError>;
 
     /// What is not as it should be and no installation mends.
     fn complaints(&mut self) -> Vec<String> {

@@ -27,13 +27,13 @@ use args::{Arguments, Output, Task};
 /// The program `knockctl`.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let command = match &arguments.verb {
-        Task::Ask(command) => command,
+    let asked = match &arguments.verb {
+        Task::Ask(command) => command.request(),
         Task::Replay(replay) => return ExitCode::from(replay::run(replay, arguments.output)),
-        Task::Import(import) => return ExitCode::from(import::run(import)),
         Task::Handout(handout) => return ExitCode::from(handout::run(handout)),
+        Task::Import(import) => return ExitCode::from(import::run(import)),
     };
-    let mut request = match command.request() {
+    let mut request = match asked {
         Ok(request) => request,
         Err(problem) => {
             let response = Response::refused(2, problem.to_string());

@@ -62,8 +62,9 @@ impl Daemon {
     pub(super) fn look_for_listeners(&mut self) {
         match sessions::listening_ports() {
             Ok(ports) => {
-                let tcp = ports.into_iter().filter(|port| port.proto == Proto::Tcp);
+                let tcp = ports.iter().filter(|port| port.proto == Proto::Tcp);
                 let tcp: Vec<u16> = tcp.map(|port| port.port).collect();
+                self.served = Some(ports);
                 self.problems.set("listeners", None);
                 if tcp != self.listening {
                     debug!("listening: {tcp:?}");
@@ -71,8 +72,12 @@ impl Daemon {
                     self.follow_interfaces();
                 }
             }
-            Err(error) => self.problems.set("listeners", Some(error.to_string())),
+            Err(error) => {
+                self.served = None;
+                self.problems.set("listeners", Some(error.to_string()));
+            }
         }
+        self.follow_untracked();
     }
 
     /// Looks after exactly the names that whitelist and policy have, and tells the engine what

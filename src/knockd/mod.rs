@@ -17,6 +17,7 @@ mod memory;
 mod merge;
 mod neighbours;
 mod oneshot;
+mod pace;
 mod policies;
 mod problems;
 mod pulse;
@@ -27,6 +28,7 @@ mod run;
 mod start;
 mod supervisor;
 mod switch;
+mod untracked;
 mod wants;
 mod whitelisting;
 

@@ -1,5 +1,5 @@
-//! The event loop. Packets come first: nothing else is looked at while there are any, but for a
-//! turn now and then.
+//! The event loop. Packets come first: whoever has knocked is waiting. But between two turns of
+//! theirs each of the others is asked once.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,13 +13,15 @@ use crate::control::{Asked, Call, Response, Server};
 use crate::engine::Who;
 use crate::policy::{Interfaces, LogStyle};
 use crate::sys::ready::Ready;
+use crate::sys::sched;
 
 use super::alarm::Alarm;
 use super::cli::Options;
-use super::daemon::Daemon;
+use super::daemon::{Daemon, now};
 use super::guard::Prepared;
 use super::logging::Log;
 use super::memory::Written;
+use super::pace::{PAUSE, Pace};
 use super::pulse::{Listener, Pulse};
 use super::recall;
 use super::start::{self, StartError};
@@ -126,58 +128,71 @@ async fn events(
     log: &Log,
 ) -> Result<ExitCode, StartError> {
     let mut more = false;
+    let mut pace = Pace::default();
+    let mut had_packets = false;
     let wanted = daemon.memory.wanted();
     let mut alarm = Alarm::new()?;
     let mut look_around = tokio::time::interval(LOOK_AROUND);
     look_around.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         alarm.set(daemon.due())?;
+        let others = std::mem::take(&mut had_packets);
         tokio::select! {
-            () = async {}, if more => {
-                more = daemon.take_packets() == Drained::More;
-                // The others get their turn, however fast packets come.
-                tokio::task::yield_now().await;
-                if let Ok(call) = sources.requests.try_recv()
-                    && take(daemon, call, &sources.looks)
-                {
-                    return Ok(ExitCode::SUCCESS);
-                }
-            }
-            ready = sources.packets.readable() => {
+            biased;
+            ready = packets(&sources.packets, more), if !others => {
                 ready.map_err(|source| StartError::Io { operation: "wait for packets", source })?;
-                more = daemon.take_packets() == Drained::More;
+                more = take_packets(daemon, &mut pace);
+                had_packets = true;
+                // The tasks that serve the control socket are others, too.
+                tokio::task::yield_now().await;
             }
             Some(call) = sources.requests.recv() => {
                 if take(daemon, call, &sources.looks) {
                     return Ok(ExitCode::SUCCESS);
                 }
             }
-            Some((wanted, prepared)) = sources.looks.next() => match wanted {
-                Some(call) => drop(serve(daemon, call, prepared)),
-                None => drop(daemon.reload(false, &Who("SIGHUP".to_owned()), &prepared.operators)),
-            },
-            Some(event) = sources.names.recv() => daemon.name_changed(event),
+            Some((wanted, prepared)) = sources.looks.next() => {
+                let _eased = daemon.scheduling.ease();
+                match wanted {
+                    Some(call) => drop(serve(daemon, call, prepared)),
+                    None => drop(daemon.reload(false, &Who("SIGHUP".to_owned()), &prepared.operators)),
+                }
+            }
+            Some(event) = sources.names.recv() => {
+                let _eased = daemon.scheduling.ease();
+                daemon.name_changed(event);
+            }
             ready = sources.links.readable() => {
                 ready.map_err(|source| StartError::Io { operation: "wait for interfaces", source })?;
+                let _eased = daemon.scheduling.ease();
                 daemon.links_changed();
             }
             rung = alarm.rings() => {
                 rung?;
                 daemon.tick();
             }
-            () = wanted.notified() => daemon.remember_everything(),
+            stir = pulse.stirs() => {
+                let _eased = daemon.scheduling.ease();
+                pulse.carry_on(stir, daemon);
+            }
+            () = wanted.notified() => {
+                let _eased = daemon.scheduling.ease();
+                daemon.remember_everything();
+            }
             stir = daemon.drift.stirs() => {
                 let stir = stir.map_err(|source| StartError::Io { operation: "wait for changes of the rules", source })?;
+                let _eased = daemon.scheduling.ease();
                 daemon.rules_stir(stir);
             }
-            stir = pulse.stirs() => pulse.carry_on(stir, daemon),
             _ = look_around.tick() => {
+                let _eased = daemon.scheduling.ease();
                 daemon.look_for_listeners();
                 if !pulse.beats() {
                     daemon.keep_rules();
                 }
             }
             Some(()) = sources.hangup.recv() => {
+                let _eased = daemon.scheduling.ease();
                 log.reopen();
                 sources.looks.look(None, daemon);
             }
@@ -195,8 +210,29 @@ async fn events(
                 }
                 return Ok(ExitCode::FAILURE);
             }
+            // None of them has anything to do.
+            () = async {}, if others => {}
         }
     }
+}
+
+/// Returns when there may be packets.
+async fn packets(watch: &crate::capture::Watch, more: bool) -> std::io::Result<()> {
+    if more {
+        return Ok(());
+    }
+    watch.readable().await
+}
+
+/// Takes packets in, and a rest where they have taken their share of a CPU; whether there may be
+/// more.
+fn take_packets(daemon: &mut Daemon, pace: &mut Pace) -> bool {
+    let drained = daemon.take_packets();
+    if pace.is_over(sched::cpu_time(), now()) {
+        // Shorter than what the event loop's timers can do, and nothing else waits for longer.
+        std::thread::sleep(PAUSE);
+    }
+    drained == Drained::More
 }
 
 /// Looks who is logged in before what could shut them out, and reads policies: away from the event
@@ -249,6 +285,7 @@ fn take(daemon: &mut Daemon, call: Call, looks: &Looks) -> bool {
 
 /// Answers a request; whether it was the last one.
 fn serve(daemon: &mut Daemon, call: Call, prepared: Prepared) -> bool {
+    let _eased = daemon.scheduling.ease();
     let Some(call) = daemon.answer_history(call) else {
         return false;
     };

@@ -285,6 +285,11 @@ impl Matcher {
         self.sequences.arrivals()
     }
 
+    /// How many records had to go before their time since the start.
+    pub fn evicted(&self) -> u64 {
+        self.table.evicted()
+    }
+
     /// How many records are in use and how many there may be.
     pub fn occupancy(&self) -> (usize, usize) {
         (self.table.len(), self.table.capacity())

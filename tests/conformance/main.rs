@@ -13,6 +13,7 @@ mod iptables;
 mod large;
 mod members;
 mod sessions;
+mod untracked;
 mod world;
 
 use std::collections::BTreeMap;
@@ -64,6 +65,12 @@ const SCENARIOS: &[Scenario] = &[
     ("one address", Needs::Kernel, gates::one_address),
     ("loopback", Needs::Kernel, gates::loopback),
     ("forward", Needs::Kernel, gates::forward),
+    ("untracked", Needs::Kernel, untracked::untracked),
+    (
+        "untracked teardown",
+        Needs::Kernel,
+        untracked::untracked_teardown,
+    ),
     ("session stays", Needs::Kernel, sessions::stays),
     ("session from before", Needs::Kernel, sessions::from_before),
     ("cut sessions", Needs::Kernel, sessions::cut),

@@ -6,6 +6,7 @@ mod applying;
 mod banning;
 mod classic;
 mod commands;
+mod flood;
 mod forwarding;
 mod gates;
 mod guarding;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         ("setup", setup::SCENARIOS),
         ("hostile", hostile::SCENARIOS),
         ("replaying", replaying::SCENARIOS),
+        ("flood", flood::SCENARIOS),
     ];
     let trials: Vec<Trial> = topics
         .into_iter()
