@@ -8,6 +8,7 @@
 
 mod asked;
 pub mod client;
+mod counted;
 mod peer;
 pub mod protocol;
 mod refusal;
