@@ -198,7 +198,9 @@ impl Heard {
         let horizon = rule.seq_timeout.min(policy.scan_guard.within);
         let near = |port: u16| {
             let mut tcp = rule.sequence.iter().filter(|own| own.proto == Proto::Tcp);
+            let mut all = policy.knocks.iter().flat_map(|rule| &rule.sequence);
             tcp.any(|own| own.port.abs_diff(port) <= policy.scan_guard.nearby)
+                && !all.any(|own| own.port == port)
         };
         let may_begin = |begun: Time| {
             let mut near = self.strange.iter().filter(|(port, _)| near(*port));

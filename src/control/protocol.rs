@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::Refusal;
 use super::asked::printable_start;
+pub use super::change::{ChangeStatus, PolicyText};
 pub use super::counted::{AttemptStatus, PacketStatus, UntrackedStatus};
 use crate::model::{Chain, GateName};
 
@@ -164,16 +165,6 @@ pub struct Request {
     /// The ssh session of whoever asks, as in `SSH_CONNECTION`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
-}
-
-/// A policy on its way to the daemon, which need not be able to read the file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PolicyText {
-    /// The file that it comes from, for messages.
-    pub file: String,
-    /// What the file says.
-    pub text: String,
 }
 
 impl Request {
@@ -369,20 +360,6 @@ pub struct RepairStatus {
     pub last_s_ago: Option<u64>,
     /// What was missing or altered then.
     pub last: String,
-}
-
-/// A change of the policy that nobody has confirmed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ChangeStatus {
-    /// `unconfirmed`: in force for a while; `reverted`: taken back.
-    pub state: String,
-    /// The file that it came from.
-    pub file: String,
-    /// Who applied it.
-    pub by: String,
-    /// When it is taken back, in whole seconds; null if it has been.
-    pub expires_in_s: Option<u64>,
 }
 
 /// How often a knock was completed.

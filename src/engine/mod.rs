@@ -14,6 +14,7 @@ mod knocks;
 mod ledger;
 mod memo;
 mod out;
+mod run;
 mod shut_out;
 #[cfg(test)]
 mod tests;

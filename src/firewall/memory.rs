@@ -294,7 +294,7 @@ impl<C: Fn() -> Time> Backend for Memory<C> {
         }
         self.members = members;
         self.installed = desired.gates.iter().map(|g| g.name.clone()).collect();
-        self.gates = Some(desired.gates.clone());
+        self.gates = (!desired.gates.is_empty()).then(|| desired.gates.clone());
         self.installs += 1;
         Ok(())
     }

@@ -192,7 +192,9 @@ pub trait Backend {
     /// `nft add element` while we run, or what `observe` overlooked. The installation then
     /// changes nothing and fails with `FirewallError::Unseen`, which tells the caller, whose
     /// business they are from then on: it adopts them and installs again, and what is not desired
-    /// then is deleted. The caller knows of what it put or desired, of what `observe` reported
+    /// then is deleted. Without gates there is nothing to hold: all of ours is removed.
+    ///
+    /// The caller knows of what it put or desired, of what `observe` reported
     /// before the first installation, and of what `Unseen` named, as long as these hold. Trusted
     /// members are the caller's alone, and go unasked; so do the members of gates that go.
     fn install(&mut self, desired: &Desired) -> Result<(), FirewallError>;

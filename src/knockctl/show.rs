@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::control::protocol::Status;
+use crate::control::protocol::{ChangeStatus, Status};
 use crate::model::{Lifetime, host_net};
 
 /// A member as it came over the socket.
@@ -106,15 +106,7 @@ pub(super) fn status(out: &mut impl Write, data: &Value, terminal: bool) -> io::
         }
     }
     if let Some(change) = &status.change {
-        let (file, by) = (clean(&change.file), clean(&change.by));
-        match change.expires_in_s {
-            left @ Some(_) => writeln!(
-                out,
-                "change   {file}, applied by {by}, is taken back in {} unless it is confirmed",
-                time_left(left)
-            )?,
-            None => writeln!(out, "change   {file}, applied by {by}, was taken back")?,
-        }
+        show_change(out, change)?;
     }
     writeln!(out)?;
     let header = ["GATE", "PORTS", "ACCEPTED", "BANNED", "TRUSTED", "OPEN"];
@@ -186,6 +178,18 @@ fn under_attack(out: &mut impl Write, status: &Status) -> io::Result<()> {
         None => clean(&status.untracked.ports.join(" ")),
     };
     writeln!(out, "untracked {untracked}")
+}
+
+fn show_change(out: &mut impl Write, change: &ChangeStatus) -> io::Result<()> {
+    let (file, by) = (clean(&change.file), clean(&change.by));
+    match change.expires_in_s {
+        left @ Some(_) => writeln!(
+            out,
+            "change   {file}, applied by {by}, is taken back in {} unless it is confirmed",
+            time_left(left)
+        ),
+        None => writeln!(out, "change   {file}, applied by {by}, was taken back"),
+    }
 }
 
 /// `4m59s`, or `never`.

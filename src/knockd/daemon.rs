@@ -32,7 +32,7 @@ use super::policies::Policies;
 use super::problems::{FIREWALL, Problems, RULES};
 use super::roster::Roster;
 use super::untracked::Untracked;
-use super::wants::{neutral, spec};
+use super::wants::spec;
 
 /// Everything that runs.
 pub(super) struct Daemon {
@@ -270,7 +270,9 @@ impl Daemon {
     pub(super) fn remember_everything(&mut self) {
         // What is new is part of it; what happened is not.
         self.memory.news(self.engine.take_news());
-        self.memory.everything(self.engine.everything());
+        let mut everything = self.engine.everything();
+        self.add_what_a_trial_removed(&mut everything);
+        self.memory.everything(everything);
     }
 
     /// Writes changes. Somebody may have removed what they belong to; what is desired is known then,
@@ -326,6 +328,7 @@ impl Daemon {
     pub(super) fn install(&mut self) -> Result<(), FirewallError> {
         let _eased = self.scheduling.ease();
         self.notice_used_up()?;
+        self.drift.begin_install();
         put_in_force(&mut *self.firewall, &mut self.engine)?;
         // It has been read back.
         self.problems.set(RULES, None);
@@ -403,5 +406,5 @@ pub(super) fn open_capture(
     only: Option<&str>,
     links: &Links,
 ) -> Result<Capture, CaptureError> {
-    Capture::open(&spec(policy, only, &neutral(policy, &[]), links).0)
+    Capture::open(&spec(policy, only, &policy.neutral(&[]), links).0)
 }

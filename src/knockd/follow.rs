@@ -10,7 +10,7 @@ use crate::resolver;
 use crate::sessions;
 
 use super::daemon::Daemon;
-use super::wants::{gate_addresses, names, neutral, spec};
+use super::wants::{gate_addresses, names, spec};
 
 impl Daemon {
     /// Follows interfaces and addresses that came or went.
@@ -41,7 +41,7 @@ impl Daemon {
 
     /// Tells the kernel's filter what is wanted, and says which interfaces are waited for.
     pub(super) fn follow_interfaces(&mut self) {
-        let neutral = neutral(self.engine.policy(), &self.listening);
+        let neutral = self.engine.policy().neutral(&self.listening);
         self.matcher.set_neutral(neutral.iter().copied());
         let (spec, missing) = spec(
             self.engine.policy(),

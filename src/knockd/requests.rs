@@ -13,11 +13,13 @@ use crate::packet::NotAKnock;
 
 use super::answers::{self, is_host};
 use super::daemon::{Daemon, now};
-use super::guard::Operators;
+use super::guard::Prepared;
 
 impl Daemon {
     /// Carries out a request and answers it. `Teardown` is the loop's to finish.
-    pub(super) fn answer(&mut self, asked: Asked, who: &Who, operators: &Operators) -> Response {
+    pub(super) fn answer(&mut self, asked: Asked, who: &Who, prepared: Prepared) -> Response {
+        let Prepared { operators, checked } = prepared;
+        let operators = &operators;
         if let Some(refusal) = self.guard(&asked, who, operators) {
             return refusal;
         }
@@ -59,12 +61,12 @@ impl Daemon {
             Asked::History { .. } => Response::refused(1, "the history is read elsewhere"),
             Asked::Ping => Response::new(0, vec!["knockd is running".into()], Vec::new()),
             Asked::Reload { force } => self.reload(force, who, operators),
-            Asked::Diff(policy) => self.diff(&policy),
+            Asked::Diff(policy) => self.diff(&policy, checked),
             Asked::Apply {
                 policy,
                 confirm,
                 force,
-            } => self.apply_policy(policy, confirm, force, who, operators),
+            } => self.apply_policy(policy, checked, confirm, force, who, operators),
             Asked::Confirm => self.confirm(who),
             Asked::Rollback { force } => self.rollback(force, who, operators),
             Asked::Teardown => match self.teardown() {

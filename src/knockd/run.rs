@@ -11,13 +11,14 @@ use tracing::info;
 use crate::capture::Drained;
 use crate::control::{Asked, Call, Response, Server};
 use crate::engine::Who;
+use crate::policy::{Interfaces, LogStyle};
 use crate::sys::ready::Ready;
 use crate::sys::sched;
 
 use super::alarm::Alarm;
 use super::cli::Options;
 use super::daemon::{Daemon, now};
-use super::guard::Operators;
+use super::guard::Prepared;
 use super::logging::Log;
 use super::memory::Written;
 use super::pace::{PAUSE, Pace};
@@ -59,7 +60,8 @@ pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> 
         let (calls, requests) = mpsc::channel(REQUESTS);
         let mut server = tokio::spawn(server.run(calls));
         let sources = Sources::new(&daemon, names, requests)?;
-        let mut pulse = Pulse::new(announce(options), &options.runtime_dir);
+        let interfaces = &daemon.engine.policy().interfaces;
+        let mut pulse = Pulse::new(announce(options, interfaces), &options.runtime_dir);
         let end = events(&mut daemon, sources, &mut server, &mut pulse, log).await;
         server.abort();
         let _ = server.await;
@@ -68,8 +70,16 @@ pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> 
 }
 
 /// Tells whoever started us that everything is in place; who wants to hear that it stays so.
-fn announce(options: &Options) -> Option<Listener> {
+fn announce(options: &Options, interfaces: &Interfaces) -> Option<Listener> {
     info!("knockd {} is listening", env!("CARGO_PKG_VERSION"));
+    if options.log.style == LogStyle::Classic {
+        let named = match (&options.interface, interfaces) {
+            (Some(name), _) => name.clone(),
+            (None, Interfaces::Any) => "any".to_owned(),
+            (None, Interfaces::Named(names)) => names.join(","),
+        };
+        info!("starting up, listening on {named}");
+    }
     // Not being started by systemd is no fault.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     match options.role {
@@ -141,11 +151,11 @@ async fn events(
                     return Ok(ExitCode::SUCCESS);
                 }
             }
-            Some((wanted, operators)) = sources.looks.next() => {
+            Some((wanted, prepared)) = sources.looks.next() => {
                 let _eased = daemon.scheduling.ease();
                 match wanted {
-                    Some(call) => drop(serve(daemon, call, &operators)),
-                    None => drop(daemon.reload(false, &Who("SIGHUP".to_owned()), &operators)),
+                    Some(call) => drop(serve(daemon, call, prepared)),
+                    None => drop(daemon.reload(false, &Who("SIGHUP".to_owned()), &prepared.operators)),
                 }
             }
             Some(event) = sources.names.recv() => {
@@ -184,7 +194,7 @@ async fn events(
             Some(()) = sources.hangup.recv() => {
                 let _eased = daemon.scheduling.ease();
                 log.reopen();
-                sources.looks.look(None);
+                sources.looks.look(None, daemon);
             }
             Some(()) = sources.terminate.recv() => {
                 daemon.stop();
@@ -225,14 +235,15 @@ fn take_packets(daemon: &mut Daemon, pace: &mut Pace) -> bool {
     drained == Drained::More
 }
 
-/// Looks who is logged in, away from the event loop, before what could shut them out.
+/// Looks who is logged in before what could shut them out, and reads policies: away from the event
+/// loop.
 struct Looks {
     done: mpsc::Sender<Look>,
     next: mpsc::Receiver<Look>,
 }
 
-/// What is to be done (a request, or a reload by signal), and who is logged in.
-type Look = (Option<Call>, Operators);
+/// What is to be done (a request, or a reload by signal), and what was found out.
+type Look = (Option<Call>, Prepared);
 
 impl Looks {
     fn new() -> Self {
@@ -240,15 +251,21 @@ impl Looks {
         Self { done, next }
     }
 
-    fn look(&self, wanted: Option<Call>) {
+    fn look(&self, wanted: Option<Call>, daemon: &Daemon) {
         let done = self.done.clone();
-        tokio::spawn(async move {
+        let path = daemon.policies.path().to_owned();
+        let look = move || {
             let session = wanted.as_ref().and_then(|call| call.session);
-            let look = tokio::task::spawn_blocking(move || Operators::look(session));
-            // A look that panicked has been logged; nobody is known then.
-            let operators = look.await.unwrap_or_default();
-            // The daemon may be ending.
-            let _ = done.send((wanted, operators)).await;
+            let asked = wanted.as_ref().map(|call| &call.asked);
+            let prepared = Prepared::of(asked, session, &path);
+            (wanted, prepared)
+        };
+        tokio::spawn(async move {
+            // What panicked has been logged; whoever asked gets no answer, and is told so.
+            if let Ok(look) = tokio::task::spawn_blocking(look).await {
+                // The daemon may be ending.
+                let _ = done.send(look).await;
+            }
         });
     }
 
@@ -259,15 +276,15 @@ impl Looks {
 
 /// Answers a request, at once or when it is known who is logged in; whether it was the last one.
 fn take(daemon: &mut Daemon, call: Call, looks: &Looks) -> bool {
-    if call.asked.endangers() {
-        looks.look(Some(call));
+    if Prepared::is_needed(&call.asked) {
+        looks.look(Some(call), daemon);
         return false;
     }
-    serve(daemon, call, &Operators::default())
+    serve(daemon, call, Prepared::default())
 }
 
 /// Answers a request; whether it was the last one.
-fn serve(daemon: &mut Daemon, call: Call, operators: &Operators) -> bool {
+fn serve(daemon: &mut Daemon, call: Call, prepared: Prepared) -> bool {
     let _eased = daemon.scheduling.ease();
     let Some(call) = daemon.answer_history(call) else {
         return false;
@@ -277,7 +294,7 @@ fn serve(daemon: &mut Daemon, call: Call, operators: &Operators) -> bool {
         return false;
     }
     let last = call.asked == Asked::Teardown;
-    let response = daemon.answer(call.asked, &call.who, operators);
+    let response = daemon.answer(call.asked, &call.who, prepared);
     let over = last && response.code == 0;
     let unwritten = std::mem::take(&mut daemon.unwritten);
     // Whoever asked may have gone away meanwhile, in both cases.

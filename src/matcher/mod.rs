@@ -8,7 +8,8 @@
 //!
 //! What is a sweep: some ports are strange to whoever was told a knock, since nothing is there for
 //! anybody: those that nobody knocks on or listens on (foreign), and decoys. A source that touches
-//! several of them is a scanner; one that touches one near a sequence has no valid attempt at that.
+//! several of them is a scanner; one that touches a foreign one near a sequence has no valid attempt
+//! at that.
 //! A sweep that happens to begin with the right ports shows what it is only afterwards: then what
 //! its sequences brought about is to be undone.
 #![forbid(unsafe_code)]
@@ -63,6 +64,16 @@ pub struct Heard {
     pub undone: Vec<SequenceId>,
 }
 
+/// Where a knock belongs.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// The source's records.
+    key: Key,
+    port: PortId,
+    /// It went to an address that is only for sequences that name it.
+    reserved: bool,
+}
+
 impl Matcher {
     /// No attempts yet.
     pub fn new(policy: &Policy) -> Self {
@@ -94,8 +105,15 @@ impl Matcher {
         match self.sequences.arrival(knock) {
             Arrival::Knock(port) => {
                 heard.knock = true;
+                // What is behind us is not ours to hear unless a sequence names it.
+                let reserved = !ours && self.sequences.is_target(knock.destination);
                 let key = self.table.key(knock.source);
-                self.knocked(knock, key, port, at, &mut heard.completed);
+                let place = Place {
+                    key,
+                    port,
+                    reserved,
+                };
+                self.knocked(knock, place, at, &mut heard.completed);
                 if ours && self.sequences.is_only_decoy(port) && self.counts_as_sweep(knock) {
                     self.touched(knock.port.port, key, at, &mut heard);
                 }
@@ -131,10 +149,17 @@ impl Matcher {
             if sequence.is_drop || !(heard.swept || is_near) {
                 return;
             }
+            // A decoy voids an attempt as any other knock port does, which may then start it anew;
+            // and who takes TCP for UDP may have been told the knock.
+            if !attempt.is_done() && !heard.swept && sequences.has_number(port) {
+                return;
+            }
             if attempt.is_done() {
                 let since = at.since(attempt.started);
-                if (heard.swept && since <= guard.within) || (is_near && since <= sequence.timeout)
-                {
+                // The first of the ports that make a scanner was touched in the window, and what came
+                // just before that belongs to it.
+                let sweep = guard.within.saturating_mul(2);
+                if (heard.swept && since <= sweep) || (is_near && since <= sequence.timeout) {
                     heard.undone.push(attempt.sequence);
                 } else {
                     return;
@@ -154,27 +179,26 @@ impl Matcher {
                     .table
                     .has_touched(key, &self.guard, at, sequence.timeout, |port| {
                         sequence.is_near(port, self.guard.nearby)
+                            && !self.sequences.has_number(port)
                     }))
     }
 
-    fn knocked(
-        &mut self,
-        knock: &Knock,
-        key: Key,
-        port: PortId,
-        at: Time,
-        completed: &mut Vec<SequenceId>,
-    ) {
+    fn knocked(&mut self, knock: &Knock, place: Place, at: Time, completed: &mut Vec<SequenceId>) {
+        let Place {
+            key,
+            port,
+            reserved,
+        } = place;
         let print = self.table.fingerprint(knock);
         if print.is_some_and(|print| self.table.has_seen(key, print)) {
             return;
         }
-        self.continue_attempts(knock, key, at, completed);
+        self.continue_attempts(knock, place, at, completed);
         let is_scanner = self.table.is_scanner(key, &self.guard, at);
         for &id in self.sequences.starting_with(port) {
             let sequence = &self.sequences[id];
             if self.moved.contains(&id)
-                || !sequence.fits(knock)
+                || !sequence.fits(knock, reserved)
                 || !self.may_begin(id, key, is_scanner, at)
             {
                 continue;
@@ -197,10 +221,11 @@ impl Matcher {
     fn continue_attempts(
         &mut self,
         knock: &Knock,
-        key: Key,
+        place: Place,
         at: Time,
         completed: &mut Vec<SequenceId>,
     ) {
+        let Place { key, reserved, .. } = place;
         let Self {
             sequences,
             table,
@@ -210,7 +235,7 @@ impl Matcher {
         moved.clear();
         table.for_each_attempt(key, |attempt| {
             let sequence = &sequences[attempt.sequence];
-            if attempt.is_done() || !sequence.fits(knock) {
+            if attempt.is_done() || !sequence.fits(knock, reserved) {
                 return;
             }
             let stage = usize::from(attempt.stage);

@@ -109,14 +109,27 @@ pub(super) fn quote(text: &str) -> String {
             shown.push('…');
             break;
         }
-        if c.is_control() || is_invisible(c) {
-            shown.extend(c.escape_unicode());
-        } else {
-            shown.push(c);
-        }
+        show(c, &mut shown);
     }
     shown.push('`');
     shown
+}
+
+/// A path as it may be shown: whole, without control characters.
+pub(super) fn path(path: &Path) -> String {
+    let mut shown = String::new();
+    for c in path.to_string_lossy().chars() {
+        show(c, &mut shown);
+    }
+    shown
+}
+
+fn show(c: char, shown: &mut String) {
+    if c.is_control() || is_invisible(c) {
+        shown.extend(c.escape_unicode());
+    } else {
+        shown.push(c);
+    }
 }
 
 /// Characters that change how a terminal shows what stands around them (Unicode's `Bidi_Control` and

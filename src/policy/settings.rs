@@ -6,19 +6,21 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::model::{canonical_net, host_net};
+use crate::model::{Lifetime, canonical_net, host_net};
 
 use super::node::{At, Node, Value};
 use super::reader::{Fields, Reader};
-use super::{BackendChoice, Firewall, Interfaces, OnStop, ScanAction, ScanGuard};
+use super::{
+    BackendChoice, Firewall, Interfaces, LogSettings, LogStyle, OnStop, ScanAction, ScanGuard,
+};
 
 const KIB: u64 = 1024;
-const MEMORY: u64 = 32 * KIB * KIB;
+pub(super) const MEMORY: u64 = 32 * KIB * KIB;
 const LEAST_MEMORY: u64 = 64 * KIB;
 const MOST_MEMORY: u64 = 4 * KIB * KIB * KIB;
 const MOST_INTERFACES: usize = 64;
-const SCAN_PORTS: u16 = 5;
-const SCAN_NEARBY: u16 = 5;
+pub(super) const SCAN_PORTS: u16 = 5;
+pub(super) const SCAN_NEARBY: u16 = 5;
 const MOST_NEARBY: u16 = 1000;
 
 pub(super) fn interfaces(reader: &mut Reader, node: &Node) -> Interfaces {
@@ -124,6 +126,33 @@ pub(super) fn trusted(reader: &mut Reader, node: Option<&Node>, file: &Path) -> 
     file.parent().unwrap_or(Path::new("")).join(written)
 }
 
+/// Where the log goes and how its lines look.
+pub(super) fn log(reader: &mut Reader, node: &Node) -> LogSettings {
+    let mut log = LogSettings::default();
+    let what = "a mapping with `file`, `syslog` and `style`";
+    let Some(fields) = reader.fields(node, what, &["file", "syslog", "style"]) else {
+        return log;
+    };
+    if let Some(node) = fields.get("file") {
+        let expected = "the absolute path of a log file";
+        match reader.text(node, expected) {
+            Some(text) if text.starts_with('/') && !text.contains('\0') => {
+                log.file = Some(text.into());
+            }
+            Some(_) => reader.wrong(node, expected),
+            None => {}
+        }
+    }
+    if let Some(node) = fields.get("syslog") {
+        log.syslog = reader.boolean(node).unwrap_or(false);
+    }
+    if let Some(node) = fields.get("style") {
+        let words = [("plain", LogStyle::Plain), ("classic", LogStyle::Classic)];
+        log.style = reader.choice(node, &words).unwrap_or_default();
+    }
+    log
+}
+
 pub(super) fn never_ban(reader: &mut Reader, node: &Node) -> Vec<IpNet> {
     let expected = "a list of addresses and networks such as `[192.0.2.0/24, 2001:db8::1]`";
     let Some(items) = reader.items(node, expected) else {
@@ -167,6 +196,20 @@ pub(super) fn scan_guard(reader: &mut Reader, node: Option<&Node>, longest: Dura
     let ports = get("ports").and_then(|node| reader.integer(node, 1..=u16::MAX));
     let ports = ports.unwrap_or(SCAN_PORTS);
     let within = get("within").and_then(|node| reader.duration(node));
+    if let (Some(node), Some(window)) = (get("within"), within)
+        && window < longest
+    {
+        let expected = "a time window as long as the longest `seq_timeout`";
+        let help = format!(
+            "a sweep that takes the {} of a sequence would be forgotten on the way",
+            Lifetime::For(longest)
+        );
+        reader.warn(node.at, node.shown(), expected, &help);
+    }
+    if let (Some(node), 1) = (get("ports"), ports) {
+        let help = "one mistyped port, or a neighbour's behind the same address, voids a knock";
+        reader.warn(node.at, node.shown(), "two or more foreign ports", help);
+    }
     let nearby = get("nearby").and_then(|node| reader.integer(node, 0..=MOST_NEARBY));
     let words = [("none", ScanAction::None), ("drop", ScanAction::Drop)];
     let action = get("action").and_then(|node| reader.choice(node, &words));

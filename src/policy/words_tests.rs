@@ -54,7 +54,8 @@ fn the_shipped_policy_in_words() {
     Besides
       Knocks count on every interface but loopback.
       Whitelist: /etc/knockd/knockd.trusted.
-      A sender that touches 5 foreign ports within 1m15s is a scanner: its knocks open nothing.
+      A sender that touches 5 foreign ports or decoys within 1m15s is a scanner: its knocks open nothing.
+      A foreign port at most 5 away from a sequence's ports voids a knock of that.
       What happened is remembered for 90d (at most 100000 entries, and as many by hand).
       Firewall: nftables; it goes on enforcing when the daemon stops.
 
@@ -92,7 +93,8 @@ fn everything_a_policy_can_say_in_words() {
       Knocks count on eth0 and eth1.
       Whitelist: /etc/knockd/knockd.trusted.
       Never banned: 192.0.2.0/24 and 2001:db8::1/128.
-      A sender that touches 8 foreign ports within 1m is a scanner: its knocks open nothing, and it is banned from every gate.
+      A sender that touches 8 foreign ports or decoys within 1m is a scanner: its knocks open nothing, and it is banned from every gate.
+      A foreign port at most 5 away from a sequence's ports voids a knock of that.
       What happened is remembered for 90d (at most 100000 entries, and as many by hand).
       Firewall: nftables; nobody else can change its table; acceptances are withdrawn when the daemon stops.
 

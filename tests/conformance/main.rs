@@ -48,6 +48,7 @@ const SCENARIOS: &[Scenario] = &[
     ("flush banned", Needs::Nothing, members::flush_banned),
     ("flush all", Needs::Nothing, members::flush_all),
     ("several gates", Needs::Nothing, gates::several_gates),
+    ("no gates", Needs::Nothing, gates::no_gates),
     ("ipv6", Needs::Nothing, members::ipv6),
     ("ipv6 prefixes", Needs::Nothing, members::ipv6_prefixes),
     ("overlapping networks", Needs::Nothing, members::overlapping),

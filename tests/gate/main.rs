@@ -4,6 +4,7 @@
 
 mod applying;
 mod banning;
+mod classic;
 mod commands;
 mod flood;
 mod forwarding;
@@ -13,9 +14,11 @@ mod hostile;
 mod interfaces;
 mod knocking;
 mod reload;
+mod replaying;
 mod restart;
 mod restarts;
 mod setup;
+mod tap;
 mod whitelist;
 mod world;
 
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
     let topics = [
         ("knocking", knocking::SCENARIOS),
         ("banning", banning::SCENARIOS),
+        ("classic", classic::SCENARIOS),
         ("commands", commands::SCENARIOS),
         ("whitelist", whitelist::SCENARIOS),
         ("gates", gates::SCENARIOS),
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         ("interfaces", interfaces::SCENARIOS),
         ("setup", setup::SCENARIOS),
         ("hostile", hostile::SCENARIOS),
+        ("replaying", replaying::SCENARIOS),
         ("flood", flood::SCENARIOS),
     ];
     let trials: Vec<Trial> = topics

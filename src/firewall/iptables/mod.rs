@@ -399,6 +399,9 @@ impl Backend for Iptables {
     }
 
     fn install(&mut self, desired: &Desired) -> Result<(), FirewallError> {
+        if desired.gates.is_empty() {
+            return self.teardown();
+        }
         install::install(self, desired)?;
         untracked::put_back(self, Instant::now() + PATIENCE);
         Ok(())

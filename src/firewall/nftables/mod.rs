@@ -413,6 +413,9 @@ impl Backend for Nftables {
     }
 
     fn install(&mut self, desired: &Desired) -> Result<(), FirewallError> {
+        if desired.gates.is_empty() {
+            return self.teardown();
+        }
         for attempt in 1..=TRIES {
             // A last time without the guard: a ruleset that changes all the time is no reason
             // to have no gate.
