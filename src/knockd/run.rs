@@ -158,27 +158,17 @@ async fn events(
                     None => drop(daemon.reload(false, &Who("SIGHUP".to_owned()), &prepared.operators)),
                 }
             }
-            Some(event) = sources.names.recv() => {
-                let _eased = daemon.scheduling.ease();
-                daemon.name_changed(event);
-            }
+            Some(event) = sources.names.recv() => eased(daemon, |daemon| daemon.name_changed(event)),
             ready = sources.links.readable() => {
                 ready.map_err(|source| StartError::Io { operation: "wait for interfaces", source })?;
-                let _eased = daemon.scheduling.ease();
-                daemon.links_changed();
+                eased(daemon, Daemon::links_changed);
             }
             rung = alarm.rings() => {
                 rung?;
                 daemon.tick();
             }
-            stir = pulse.stirs() => {
-                let _eased = daemon.scheduling.ease();
-                pulse.carry_on(stir, daemon);
-            }
-            () = wanted.notified() => {
-                let _eased = daemon.scheduling.ease();
-                daemon.remember_everything();
-            }
+            stir = pulse.stirs() => eased(daemon, |daemon| pulse.carry_on(stir, daemon)),
+            () = wanted.notified() => eased(daemon, Daemon::remember_everything),
             stir = daemon.drift.stirs() => {
                 let stir = stir.map_err(|source| StartError::Io { operation: "wait for changes of the rules", source })?;
                 let _eased = daemon.scheduling.ease();
@@ -214,6 +204,12 @@ async fn events(
             () = async {}, if others => {}
         }
     }
+}
+
+/// Does what is not about packets, as an ordinary thread: it may take its time.
+fn eased(daemon: &mut Daemon, work: impl FnOnce(&mut Daemon)) {
+    let _eased = daemon.scheduling.ease();
+    work(daemon);
 }
 
 /// Returns when there may be packets.
