@@ -129,12 +129,13 @@ fn settings(policy: &Policy) -> Keys {
         },
         trusted,
         never_ban,
-        scan_guard: ScanGuard {
-            ports,
-            within,
-            nearby,
-            action,
-        },
+        scan_guard:
+            ScanGuard {
+                ports,
+                within,
+                nearby,
+                action,
+            },
         memory,
         history: History { keep, rows },
         gates: _,
