@@ -17,7 +17,8 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 # What the system tests use and we did not write: program=package.
 PROGRAMS = nft=nftables knock=knockd nc=netcat-openbsd sshd=openssh-server ssh=openssh-client \
-	ssh-keygen=openssh-client nmap=nmap ip=iproute2 setpriv=util-linux \
+	ssh-keygen=openssh-client nmap=nmap ip=iproute2 setpriv=util-linux tcpdump=tcpdump \
+	telnet=telnet curl=curl python3=python3 \
 	iptables-restore=iptables ip6tables-restore=iptables iptables-legacy=iptables ipset=ipset \
 	ufw=ufw fail2ban-server=fail2ban fail2ban-client=fail2ban dash=dash shellcheck=shellcheck \
 	faketime=faketime
@@ -80,17 +81,24 @@ system: programs
 
 # What takes too long for every day: many more random cases, and every scenario often.
 test-long: test
+	.ci/programs chromium=chromium chromedriver=chromium-driver openssl=openssl
+	$(CARGO) test --locked --features browser-tests --test browser $(AS_ROOT)
 	PROPTEST_CASES=20000 $(CARGO) test --locked --release --lib
 	for round in 1 2 3 4 5 6 7 8 9 10; do \
 		echo "round $$round"; $(CARGO) test --locked --test gate || exit 1; \
 	done
 
-# Debian's knockd is measured beside ours where it is installed.
+# Beside the daemons that others use, in the same run; about ten minutes. BENCH="--write
+# docs/benchmarks.md" also puts the figures into the document, BENCH=--long has the flood last for
+# two minutes.
+BENCH ?=
 bench:
-	.ci/programs knockd=knockd iptables-restore=iptables
-	$(CARGO) bench --locked --bench gate
+	.ci/programs knockd=knockd fwknopd=fwknop-server fwknop=fwknop-client \
+		iptables-restore=iptables nft=nftables ipset=ipset
+	$(CARGO) bench --locked --bench gate -- $(BENCH)
 	$(CARGO) bench --locked --bench restarts
-	$(CARGO) bench --locked --bench core -- --noplot
+	$(CARGO) bench --locked --bench repair
+	$(CARGO) bench --locked --bench core -- --noplot --quick
 
 # Built by whoever has Rust, installed by root, who may not have it. Hence not built here, but
 # nothing that is older than its source is installed.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::model::{GateName, KnockName, KnockPort, Lifetime, Proto};
 use crate::packet;
 use crate::policy::{
-    BackendChoice, Firewall, Gate, History, Hook, Interfaces, Knock, KnockAction, OnStop, Policy,
-    ScanAction, ScanGuard, TcpFlags, Verdict,
+    BackendChoice, Firewall, Gate, History, Hook, Interfaces, Knock, KnockAction, LogSettings,
+    OnStop, Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
 };
 
 pub(crate) fn address(text: &str) -> IpAddr {
@@ -44,6 +44,8 @@ pub(crate) fn knock(name: &str, ports: &str, action: KnockAction) -> Knock {
         action,
         gates: vec![GateName::new("ssh").unwrap()],
         lifetime: None,
+        one_time_sequences: None,
+        target: None,
     }
 }
 
@@ -70,6 +72,8 @@ pub(crate) fn policy(gates: Vec<Gate>, knocks: Vec<Knock>) -> Policy {
         },
         gates,
         knocks,
+        log: LogSettings::default(),
+        pid_file: None,
     }
 }
 

@@ -19,6 +19,10 @@ pub mod files;
 pub mod firewall;
 #[cfg(all(test, target_os = "linux"))]
 mod fixtures;
+#[cfg(target_os = "linux")]
+pub mod handout;
+#[cfg(target_os = "linux")]
+pub mod import;
 pub mod knock;
 #[cfg(target_os = "linux")]
 pub mod knockctl;
@@ -30,7 +34,6 @@ pub mod lab;
 pub mod links;
 #[cfg(target_os = "linux")]
 pub mod matcher;
-#[cfg(target_os = "linux")]
 pub mod model;
 #[cfg(target_os = "linux")]
 pub mod netlink;
@@ -40,6 +43,8 @@ pub mod operators;
 pub mod packet;
 #[cfg(target_os = "linux")]
 pub mod policy;
+#[cfg(target_os = "linux")]
+pub mod replay;
 #[cfg(target_os = "linux")]
 pub mod resolver;
 #[cfg(target_os = "linux")]

@@ -11,6 +11,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The core: no IO, no clock.
     ("model", &[]),
     ("policy", &["model"]),
+    ("handout", &["model", "policy::browsers_block"]),
+    ("import", &["model", "policy"]),
     ("packet", &["model"]),
     ("matcher", &["model", "packet", "policy"]),
     (
@@ -39,6 +41,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "policy::Verdict",
             "sys::clock",
             "sys::ns::die_with_parent",
+            "sys::xtables",
         ],
     ),
     ("netlink", &["sys"]),
@@ -66,6 +69,19 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["model", "engine::Command", "engine::Flush", "engine::Who"],
     ),
     ("watchdog", &["model"]),
+    (
+        "replay",
+        &[
+            "model",
+            "packet",
+            "policy",
+            "matcher",
+            "engine",
+            // Plain data.
+            "firewall::Change",
+            "whitelist",
+        ],
+    ),
     ("sys", &[]),
     // The programs.
     (
@@ -90,11 +106,23 @@ const LAYERS: &[(&str, &[&str])] = &[
             "store",
             "sys::clock",
             "sys::ready",
+            "sys::sched",
             "watchdog",
             "whitelist",
         ],
     ),
-    ("knockctl", &["control", "model", "operators"]),
+    (
+        "knockctl",
+        &[
+            "control",
+            "handout",
+            "import",
+            "model",
+            "operators",
+            "policy",
+            "replay",
+        ],
+    ),
     ("knock", &["model"]),
     // Shows and tests: from outside, but for what the kernel holds.
     ("lab", &["model", "control", "sys::ns"]),
@@ -131,7 +159,9 @@ const IMPURE: &[&str] = &[
 ];
 
 /// The core, and the files of it that read files: loading a policy is IO, checking it is not.
-const CORE: &[&str] = &["model", "policy", "packet", "matcher", "engine"];
+const CORE: &[&str] = &[
+    "model", "policy", "handout", "import", "packet", "matcher", "engine",
+];
 const LOADS: &[&str] = &["policy/load.rs", "policy/host.rs"];
 
 struct Source {

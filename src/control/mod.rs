@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod asked;
+mod change;
 pub mod client;
 mod peer;
 pub mod protocol;

@@ -1,5 +1,6 @@
 //! What goes over the socket.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use ipnet::IpNet;
@@ -9,6 +10,7 @@ use serde_json::Value;
 
 use super::Refusal;
 use super::asked::printable_start;
+pub use super::change::{ChangeStatus, PolicyText};
 use crate::model::{Chain, GateName};
 
 /// The version of the protocol; both sides refuse any other.
@@ -163,16 +165,6 @@ pub struct Request {
     /// The ssh session of whoever asks, as in `SSH_CONNECTION`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
-}
-
-/// A policy on its way to the daemon, which need not be able to read the file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PolicyText {
-    /// The file that it comes from, for messages.
-    pub file: String,
-    /// What the file says.
-    pub text: String,
 }
 
 impl Request {
@@ -349,6 +341,10 @@ pub struct Status {
     pub packets: PacketStatus,
     /// Records of what sources have knocked.
     pub attempts: AttemptStatus,
+    /// How the thread that handles packets is scheduled: `fifo`, `nice` or `ordinary`.
+    pub scheduling: String,
+    /// What connection tracking is spared.
+    pub untracked: UntrackedStatus,
     /// Things that happened and are in no history, because they were too many at once; since the
     /// daemon started.
     pub history_left_out: u64,
@@ -364,20 +360,6 @@ pub struct RepairStatus {
     pub last_s_ago: Option<u64>,
     /// What was missing or altered then.
     pub last: String,
-}
-
-/// A change of the policy that nobody has confirmed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ChangeStatus {
-    /// `unconfirmed`: in force for a while; `reverted`: taken back.
-    pub state: String,
-    /// The file that it came from.
-    pub file: String,
-    /// Who applied it.
-    pub by: String,
-    /// When it is taken back, in whole seconds; null if it has been.
-    pub expires_in_s: Option<u64>,
 }
 
 /// How often a knock was completed.
@@ -416,8 +398,24 @@ pub struct PacketStatus {
     pub not_for_us: u64,
     /// Malformed, fragments, impossible sources.
     pub refused: u64,
+    /// The same by kind: `fragment`, `bad_source` and so on; what did not occur is left out.
+    pub refused_kinds: BTreeMap<String, u64>,
     /// Bans by knock that were not written because there were too many at once.
     pub refused_bans: u64,
+    /// Bans by knock that gave way to newer ones, as there were too many.
+    pub evicted_bans: u64,
+    /// Log lines about packets that were left out because there were too many at once.
+    pub unlogged: u64,
+}
+
+/// What connection tracking is spared.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UntrackedStatus {
+    /// Knock ports, `1228/tcp`.
+    pub ports: Vec<String>,
+    /// Why there are none.
+    pub why_none: Option<String>,
 }
 
 /// Records of what sources have knocked.
@@ -428,6 +426,8 @@ pub struct AttemptStatus {
     pub used: u64,
     /// There may be; the oldest goes first.
     pub capacity: u64,
+    /// Had to go before their time, since the daemon started.
+    pub evicted: u64,
 }
 
 /// How a gate is.

@@ -7,7 +7,7 @@ use super::out::Out;
 use super::trust::Runtime;
 use super::{EVERYBODY, Engine, Record, SCAN_GUARD, What, shown};
 use crate::model::{Chain, Deadline, KnockName, Lifetime, canonical, host_net, net_of_prefix};
-use crate::policy::{Knock, KnockAction, ScanAction};
+use crate::policy::{Knock, KnockAction, LogStyle, ScanAction};
 
 impl Engine {
     /// Does what the knock's action says at each of its gates.
@@ -24,11 +24,18 @@ impl Engine {
             return;
         };
         *self.fired.entry(knock.name.clone()).or_default() += 1;
+        if self.policy.log.style == LogStyle::Classic {
+            self.log(out, |_| format!("{source}: {name}: OPEN SESAME"));
+        }
         let Ok(gates) = self.indexes(&knock.gates) else {
             return;
         };
         if knock.action == KnockAction::Drop {
             self.ban_at(&gates, source, name.as_str(), knock.lifetime, out);
+            return;
+        }
+        if let KnockAction::Run(run) = &knock.action {
+            self.run_by_knock(&gates, source, &knock, run, out);
             return;
         }
         for gate in gates {
@@ -55,7 +62,7 @@ impl Engine {
     /// Does at one gate what a knock of somebody who is not banned does.
     fn grant(&mut self, gate: usize, source: IpAddr, knock: &Knock, out: &mut Out) {
         let name = &knock.name;
-        match knock.action {
+        match &knock.action {
             KnockAction::Accept => self.accept_by_knock(gate, source, name, knock.lifetime, out),
             KnockAction::Trust => self.trust_by_knock(gate, source, name, out),
             KnockAction::Flush => self.flush_by_knock(gate, source, name, out),
@@ -70,7 +77,8 @@ impl Engine {
                     });
                 }
             }
-            KnockAction::Drop => {}
+            // These are not done gate by gate.
+            KnockAction::Drop | KnockAction::Run(_) => {}
         }
     }
 
@@ -82,7 +90,7 @@ impl Engine {
         if self.sweep_lines.take(out.now) {
             out.info(format!("{source}: sweeps ports: its knocks do not count"));
         } else {
-            self.unlogged += 1;
+            self.unlogged.0 += 1;
         }
         self.record_cheap(out.now, |_| {
             Record::new(What::Swept, SCAN_GUARD).to(host_net(source))
@@ -296,6 +304,7 @@ impl Engine {
         let ledger = &mut self.ledgers[gate];
         out.put(&name, Chain::Banned, net, &grant);
         if let Some(evicted) = ledger.ban(net, grant, by_knock) {
+            self.evicted_bans += 1;
             out.remove(&name, Chain::Banned, evicted);
             let evicted = Record::new(What::Evicted, "too many bans by knock").of(&name, evicted);
             self.journal.push(evicted);
@@ -346,15 +355,15 @@ impl Engine {
     /// Logs what a packet brought about, at a limited rate: packets can be forged, disks fill.
     pub(super) fn log(&mut self, out: &mut Out, text: impl FnOnce(&Self) -> String) {
         if !self.lines.take(out.now) {
-            self.unlogged += 1;
+            self.unlogged.0 += 1;
             return;
         }
-        if self.unlogged > 0 {
+        if self.unlogged.0 > 0 {
             out.warn(format!(
                 "{} lines were left out: too many at once",
-                self.unlogged
+                self.unlogged.0
             ));
-            self.unlogged = 0;
+            self.unlogged = (0, self.unlogged.1 + self.unlogged.0);
         }
         out.info(text(self));
     }

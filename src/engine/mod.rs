@@ -14,6 +14,7 @@ mod knocks;
 mod ledger;
 mod memo;
 mod out;
+mod run;
 mod shut_out;
 #[cfg(test)]
 mod tests;
@@ -65,7 +66,9 @@ pub struct Engine {
     lines: Bucket,
     sweep_lines: Bucket,
     refused_bans: u64,
-    unlogged: u64,
+    evicted_bans: u64,
+    /// Since the last line that said so, and before that.
+    unlogged: (u64, u64),
     journal: Journal,
 }
 
@@ -84,7 +87,8 @@ impl Engine {
             lines: Bucket::new(20, 100),
             sweep_lines: Bucket::new(1, 20),
             refused_bans: 0,
-            unlogged: 0,
+            evicted_bans: 0,
+            unlogged: (0, 0),
             journal: Journal::new(),
         }
     }

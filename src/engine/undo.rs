@@ -9,19 +9,20 @@ use crate::policy::KnockAction;
 
 impl Engine {
     /// Takes back what the knock granted to the source, unless something else has granted it since.
-    /// Flushes and closings stay: they let nobody in. So does a ban.
+    /// Flushes and closings stay: they let nobody in. So do a ban, and
+    /// what commands have done.
     pub(super) fn undone(&mut self, source: IpAddr, name: &KnockName, out: &mut Out) {
         let source = canonical(source);
         let mut rules = self.policy.knocks.iter();
         let Some(knock) = rules.find(|knock| knock.name == *name) else {
             return;
         };
-        let action = knock.action;
+        let action = knock.action.clone();
         let Ok(gates) = self.indexes(&knock.gates) else {
             return;
         };
         for gate in gates {
-            if !self.take_back(gate, source, name, action, out) {
+            if !self.take_back(gate, source, name, &action, out) {
                 continue;
             }
             self.log(out, |engine| {
@@ -37,7 +38,7 @@ impl Engine {
         gate: usize,
         source: IpAddr,
         name: &KnockName,
-        action: KnockAction,
+        action: &KnockAction,
         out: &mut Out,
     ) -> bool {
         let ledger = &self.ledgers[gate];
@@ -59,7 +60,10 @@ impl Engine {
                 held.is_some_and(|trust| !trust.stored && by_it(&trust.reason))
                     && self.untrust_at_runtime(Some(&[gate]), net, out)
             }
-            KnockAction::Drop | KnockAction::Flush | KnockAction::Close => false,
+            // A command that has run has run.
+            KnockAction::Drop | KnockAction::Flush | KnockAction::Close | KnockAction::Run(_) => {
+                false
+            }
         }
     }
 }

@@ -186,4 +186,14 @@ impl Engine {
     pub fn refused_bans(&self) -> u64 {
         self.refused_bans
     }
+
+    /// Bans by knock that gave way to newer ones since the start.
+    pub fn evicted_bans(&self) -> u64 {
+        self.evicted_bans
+    }
+
+    /// Log lines that were left out since the start.
+    pub fn unlogged(&self) -> u64 {
+        self.unlogged.0 + self.unlogged.1
+    }
 }

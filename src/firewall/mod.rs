@@ -16,7 +16,7 @@ use watch::Removed;
 
 use std::fmt;
 
-use crate::model::{Chain, GateName, PortRange};
+use crate::model::{Chain, GateName, KnockPort, PortRange};
 
 /// Which kernel interface a backend speaks to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -192,7 +192,9 @@ pub trait Backend {
     /// `nft add element` while we run, or what `observe` overlooked. The installation then
     /// changes nothing and fails with `FirewallError::Unseen`, which tells the caller, whose
     /// business they are from then on: it adopts them and installs again, and what is not desired
-    /// then is deleted. The caller knows of what it put or desired, of what `observe` reported
+    /// then is deleted. Without gates there is nothing to hold: all of ours is removed.
+    ///
+    /// The caller knows of what it put or desired, of what `observe` reported
     /// before the first installation, and of what `Unseen` named, as long as these hold. Trusted
     /// members are the caller's alone, and go unasked; so do the members of gates that go.
     fn install(&mut self, desired: &Desired) -> Result<(), FirewallError>;
@@ -204,6 +206,12 @@ pub trait Backend {
 
     /// Compares the rules with what `install` wrote and names what is missing or altered.
     fn verify(&mut self) -> Result<Vec<String>, FirewallError>;
+
+    /// Has packets that could open a connection to exactly these ports of this host's own
+    /// addresses pass connection tracking by: of TCP the SYNs, of UDP all. Replaces what was said
+    /// before, and holds over later installations; what an earlier daemon has left goes. Where it
+    /// fails one family may have it and the other not, and it is no more than a pity.
+    fn untrack(&mut self, ports: &[KnockPort]) -> Result<(), FirewallError>;
 
     /// What is not as it should be and no installation mends.
     fn complaints(&mut self) -> Vec<String> {

@@ -1,110 +1,28 @@
-//! The client: knocks on ports, over every address that a host has.
+//! The client: knocks on ports, over every address that a host has, and connects if asked to.
 //!
 //! Knows nothing of the rest but how a port is written; it also builds where the daemon does not.
 #![forbid(unsafe_code)]
 
+mod args;
+mod connect;
+mod error;
+mod join;
+mod knocking;
+mod profiles;
 mod send;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser;
 
-use crate::model::{KnockPort, PortError, Proto};
-
-/// The longest pause, in milliseconds: longer than any sequence can last.
-const MAX_DELAY: u64 = 3_600_000;
-
-/// Knock on ports of a host, in the order given.
-///
-/// A TCP knock is the first packet of a connection, which is dropped at once; a UDP knock is a
-/// datagram of one zero byte. Nothing answers a knock, so `knock` cannot tell whether a door opened:
-/// connect and see.
-#[derive(Debug, Parser)]
-#[command(
-    name = "knock",
-    version,
-    override_usage = "knock [OPTIONS] HOST PORT[:tcp|:udp]...",
-    after_help = "Every port is knocked on over all addresses of HOST, IPv4 and IPv6, before the \
-next one:\nwhichever the connection that follows takes has been knocked over. -4 or -6 limits \
-that.\n\nExamples:\n  knock ssh.example.org 1228 1227              two TCP knocks\n  knock -u \
-ssh.example.org 7000 8000 9000:tcp  UDP, but for the last\n  knock -d 200 ssh.example.org 1228 \
-1227       200 ms apart, where the way reorders packets\n\nExit status: 0 sent; 1 HOST is unknown \
-or cannot be reached; 2 bad arguments."
-)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
-struct Arguments {
-    /// Ports without a protocol are UDP instead of TCP
-    #[arg(short = 'u', long = "udp")]
-    udp: bool,
-    /// Pause between knocks, in milliseconds
-    #[arg(short, long, value_name = "MS", default_value_t = 0,
-          value_parser = clap::value_parser!(u64).range(0..=MAX_DELAY))]
-    delay: u64,
-    /// Knock over IPv4 only
-    #[arg(short = '4', long = "ipv4", conflicts_with = "ipv6")]
-    ipv4: bool,
-    /// Knock over IPv6 only
-    #[arg(short = '6', long = "ipv6")]
-    ipv6: bool,
-    /// Say what is sent
-    #[arg(short, long)]
-    verbose: bool,
-    /// A name or an address
-    #[arg(value_name = "HOST")]
-    host: String,
-    /// From 1 to 65535, with :tcp or :udp if need be
-    #[arg(value_name = "PORT", required = true)]
-    ports: Vec<String>,
-}
-
-/// Why not everything was sent.
-#[derive(Debug, thiserror::Error)]
-enum KnockError {
-    #[error(transparent)]
-    Port(#[from] PortError),
-    #[error("cannot resolve `{host}`: {source}")]
-    Resolve { host: String, source: io::Error },
-    #[error("`{host}` has no {family} address")]
-    Family { host: String, family: &'static str },
-    #[error("cannot knock on {target}: {source}{}", hint(source))]
-    Send {
-        target: SocketAddr,
-        source: io::Error,
-    },
-}
-
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
-            " (is there a way to that network from here?)"
-        }
-        io::ErrorKind::PermissionDenied => " (a firewall on this machine forbids it)",
-        _ => "",
-    }
-}
-
-impl KnockError {
-    /// Whether this is how a machine without that family looks: no reason to alarm anybody as long
-    /// as another address can be reached.
-    fn is_expected(&self) -> bool {
-        use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkUnreachable};
-        matches!(self, KnockError::Send { source, .. }
-            if matches!(source.kind(), AddrNotAvailable | HostUnreachable | NetworkUnreachable))
-    }
-
-    fn code(&self) -> u8 {
-        match self {
-            KnockError::Port(_) => 2,
-            _ => 1,
-        }
-    }
-}
+use args::{Arguments, Plan, Task};
+use connect::Reached;
+use error::{KnockError, times};
+use profiles::Profiles;
 
 /// The program `knock`.
 pub fn main() -> ExitCode {
@@ -120,108 +38,75 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), KnockError> {
-    let ports = ports(arguments)?;
-    let addresses = addresses(arguments)?;
-    knock_all(
-        &addresses,
-        &ports,
-        Duration::from_millis(arguments.delay),
-        arguments.verbose,
-    )
-}
-
-fn ports(arguments: &Arguments) -> Result<Vec<KnockPort>, PortError> {
-    arguments
-        .ports
-        .iter()
-        .map(|text| {
-            let mut port: KnockPort = text.parse()?;
-            if arguments.udp && !text.contains([':', '/']) {
-                port.proto = Proto::Udp;
-            }
-            Ok(port)
-        })
-        .collect()
-}
-
-/// All addresses of the host in the families wanted, each once, in the system's order. Their ports
-/// are 0; IPv6 scopes are kept.
-fn addresses(arguments: &Arguments) -> Result<Vec<SocketAddr>, KnockError> {
-    let host = arguments.host.as_str();
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(host);
-    let found = (bare, 0)
-        .to_socket_addrs()
-        .map_err(|source| KnockError::Resolve {
-            host: host.to_owned(),
-            source,
-        })?;
-    let mut seen = HashSet::new();
-    let wanted: Vec<SocketAddr> = found
-        .filter(|address| match address.ip() {
-            IpAddr::V4(_) => !arguments.ipv6,
-            IpAddr::V6(_) => !arguments.ipv4,
-        })
-        .filter(|address| seen.insert(*address))
-        .collect();
-    if wanted.is_empty() {
-        return Err(KnockError::Family {
-            host: host.to_owned(),
-            family: match (arguments.ipv4, arguments.ipv6) {
-                (true, _) => "IPv4",
-                (_, true) => "IPv6",
-                _ => "usable",
-            },
-        });
+    let plan = arguments.plan(&Profiles::load()?)?;
+    let addresses = knocking::addresses(&plan.host, plan.families)?;
+    match plan.task {
+        Task::Knock => knock(&plan, &addresses).map(drop),
+        Task::Check(port) => {
+            let (_, to, tries) = open(&plan, &addresses, port)?;
+            let times = times(tries);
+            // As above.
+            let _ = writeln!(io::stdout(), "{to} is open, after knocking {times}");
+            Ok(())
+        }
+        Task::Proxy(port) => {
+            let (stream, ..) = open(&plan, &addresses, port)?;
+            join::join(&stream, io::stdin(), io::stdout(), close_stdout)
+        }
     }
-    Ok(wanted)
 }
 
-/// Port by port over every address, so that the order holds for each. An address that cannot be
-/// reached (a machine without IPv6 has no way to the host's IPv6 address) is left out; it is an
-/// error when none is left.
-fn knock_all(
+/// Knocks; the addresses that could be knocked on.
+fn knock(plan: &Plan, addresses: &[SocketAddr]) -> Result<Vec<SocketAddr>, KnockError> {
+    // What a proxy writes to standard output is the other side's.
+    let mut out: Box<dyn Write> = match plan.task {
+        Task::Proxy(_) => Box::new(io::stderr()),
+        _ => Box::new(io::stdout()),
+    };
+    let say: Option<&mut dyn Write> = if plan.verbose { Some(&mut out) } else { None };
+    knocking::knock_all(addresses, &plan.knocks, plan.delay, say)
+}
+
+/// Knocks and connects, again and again; the connection, where to, and how often it was knocked.
+fn open(
+    plan: &Plan,
     addresses: &[SocketAddr],
-    ports: &[KnockPort],
-    delay: Duration,
-    verbose: bool,
-) -> Result<(), KnockError> {
-    let mut addresses = addresses.to_vec();
-    for (nth, port) in ports.iter().enumerate() {
-        if nth > 0 && !delay.is_zero() {
-            std::thread::sleep(delay);
-        }
-        let mut failure = None;
-        addresses.retain(|address| {
-            let mut target = *address;
-            target.set_port(port.port);
-            match send::knock(target, port.proto) {
-                Ok(()) => {
-                    say(verbose, format_args!("hitting {} {target}", port.proto));
-                    true
-                }
-                Err(source) => {
-                    let error = KnockError::Send { target, source };
-                    if verbose || !error.is_expected() {
-                        let _ = writeln!(io::stderr(), "knock: {error}; it is left out");
-                    }
-                    failure.get_or_insert(error);
-                    false
-                }
+    port: u16,
+) -> Result<(TcpStream, SocketAddr, u32), KnockError> {
+    let mut refused = false;
+    for tries in 1..=plan.tries {
+        let reachable = knock(plan, addresses)?;
+        match connect::reach(&reachable, port, plan.wait) {
+            Reached::Open(stream, to) => return Ok((stream, to, tries)),
+            Reached::Unreachable(target, source) => {
+                return Err(KnockError::Connect { target, source });
             }
-        });
-        if let (true, Some(failure)) = (addresses.is_empty(), failure) {
-            return Err(failure);
+            Reached::Refused => refused = true,
+            Reached::Silent => refused = false,
         }
     }
-    Ok(())
+    let host = plan.host.clone();
+    Err(if refused {
+        KnockError::Refused { host, port }
+    } else {
+        KnockError::Silent {
+            host,
+            port,
+            tries: plan.tries,
+            wait: plan.wait,
+        }
+    })
 }
 
-fn say(verbose: bool, line: std::fmt::Arguments<'_>) {
-    if verbose {
-        // A reader that went away must not keep the next knock from being sent.
-        let _ = writeln!(io::stdout(), "{line}");
-    }
+/// Lets whoever reads standard output know that nothing more comes; false where that cannot be
+/// done, and ending says it.
+#[cfg(unix)]
+fn close_stdout() -> bool {
+    let nothing = std::fs::OpenOptions::new().write(true).open("/dev/null");
+    nothing.is_ok_and(|nothing| nix::unistd::dup2_stdout(nothing).is_ok())
+}
+
+#[cfg(not(unix))]
+fn close_stdout() -> bool {
+    false
 }

@@ -29,7 +29,7 @@ const EINPROGRESS: i32 = if cfg!(target_os = "linux") { 115 } else { 36 };
 
 /// Windows says `WSAEWOULDBLOCK` instead of EINPROGRESS; a refusal, which the loopback interface
 /// delivers at once, has seen the packet, too.
-fn is_sent(error: &io::Error) -> bool {
+pub(super) fn is_sent(error: &io::Error) -> bool {
     error.raw_os_error() == Some(EINPROGRESS)
         || matches!(
             error.kind(),

@@ -1,9 +1,17 @@
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::time::Duration;
 
+use super::args::Families;
+use super::knocking::{addresses, knock_all};
 use super::*;
+use crate::model::KnockPort;
 
 fn parse(words: &[&str]) -> Arguments {
     Arguments::try_parse_from([&["knock"], words].concat()).unwrap()
+}
+
+fn plan(words: &[&str]) -> Result<Plan, KnockError> {
+    parse(words).plan(&Profiles::default())
 }
 
 fn target(address: impl Into<IpAddr>) -> SocketAddr {
@@ -26,16 +34,18 @@ fn both_families() -> (UdpSocket, UdpSocket, u16) {
     }
 }
 
+fn shown(plan: &Plan) -> Vec<String> {
+    plan.knocks.iter().map(KnockPort::to_string).collect()
+}
+
 #[test]
 fn ports_are_tcp_unless_told_otherwise() {
-    let shown = |words: &[&str]| {
-        let ports = ports(&parse(words)).unwrap();
-        ports.iter().map(KnockPort::to_string).collect::<Vec<_>>()
-    };
     let mixed = ["h", "7000", "8000:udp", "9000:tcp", "1/udp"];
-    assert_eq!(shown(&mixed), ["7000/tcp", "8000/udp", "9000/tcp", "1/udp"]);
+    let plain = plan(&mixed).unwrap();
+    assert_eq!(shown(&plain), ["7000/tcp", "8000/udp", "9000/tcp", "1/udp"]);
     let mixed = ["-u", "h", "7000", "8000:udp", "9000:tcp"];
-    assert_eq!(shown(&mixed), ["7000/udp", "8000/udp", "9000/tcp"]);
+    let udp = plan(&mixed).unwrap();
+    assert_eq!(shown(&udp), ["7000/udp", "8000/udp", "9000/tcp"]);
 }
 
 #[test]
@@ -47,9 +57,48 @@ fn bad_ports_are_named() {
         ("22:icmp", "`icmp` is not a protocol"),
         ("", "`` is not a port"),
     ] {
-        let error = run(&parse(&["127.0.0.1", "1228", bad])).unwrap_err();
+        let error = plan(&["127.0.0.1", "1228", bad]).unwrap_err();
         assert_eq!(error.code(), 2);
         assert!(error.to_string().contains(told), "{error}");
+    }
+}
+
+#[test]
+fn what_follows_the_knocks() {
+    let task = |words: &[&str]| {
+        let plan = plan(words).unwrap();
+        (plan.task, shown(&plan))
+    };
+    let two = || vec!["1228/tcp".to_owned(), "1227/tcp".to_owned()];
+    assert_eq!(task(&["h", "1228", "1227"]), (Task::Knock, two()));
+    let check = task(&["--open-and-check", "22", "h", "1228", "1227"]);
+    assert_eq!(check, (Task::Check(22), two()));
+    let proxy = task(&["--proxy", "h", "22", "1228", "1227"]);
+    assert_eq!(proxy, (Task::Proxy(22), two()));
+    for (words, told) in [
+        (&["h"][..], "no ports"),
+        (&["--proxy", "h"], "no port to connect to"),
+        (&["--proxy", "h", "22"], "no ports"),
+        (
+            &["--proxy", "h", "22:udp", "1228"],
+            "`22:udp` is not a port",
+        ),
+        (&["--open-and-check", "22", "h"], "no ports"),
+    ] {
+        let error = plan(words).unwrap_err();
+        assert_eq!(error.code(), 2, "{words:?}");
+        assert!(error.to_string().contains(told), "{error}");
+    }
+    for bad in [
+        &["--proxy", "--open-and-check", "22", "h", "1"][..],
+        &["--tries", "3", "h", "1"],
+        &["--wait", "3", "h", "1"],
+        &["--proxy", "--tries", "0", "h", "22", "1"],
+        &["--open-and-check", "0", "h", "1"],
+        &["--open-and-check", "ssh", "h", "1"],
+    ] {
+        let words = [&["knock"], bad].concat();
+        assert!(Arguments::try_parse_from(words).is_err(), "{bad:?}");
     }
 }
 
@@ -57,7 +106,8 @@ fn bad_ports_are_named() {
 fn both_families_are_knocked_on() {
     let (four, six, port) = both_families();
     let hosts = [target(Ipv4Addr::LOCALHOST), target(Ipv6Addr::LOCALHOST)];
-    knock_all(&hosts, &[KnockPort::udp(port)], Duration::ZERO, false).unwrap();
+    let left = knock_all(&hosts, &[KnockPort::udp(port)], Duration::ZERO, None).unwrap();
+    assert_eq!(left, hosts);
     for socket in [four, six] {
         let mut buffer = [9; 16];
         assert_eq!(socket.recv(&mut buffer).unwrap(), 1);
@@ -67,13 +117,14 @@ fn both_families_are_knocked_on() {
 
 #[test]
 fn families_can_be_left_out() {
-    let all = |words: &[&str]| addresses(&parse(words)).map(|found| found.len()).ok();
-    assert_eq!(all(&["127.0.0.1", "1"]), Some(1));
-    assert_eq!(all(&["[::1]", "1"]), Some(1));
-    assert_eq!(all(&["-6", "::1", "1"]), Some(1));
-    let error = addresses(&parse(&["-4", "::1", "1"])).unwrap_err();
+    let all = |host, families| addresses(host, families).map(|found| found.len()).ok();
+    assert_eq!(all("127.0.0.1", Families::Both), Some(1));
+    assert_eq!(all("[::1]", Families::Both), Some(1));
+    assert_eq!(all("::1", Families::V6), Some(1));
+    let error = addresses("::1", Families::V4).unwrap_err();
     assert_eq!(error.to_string(), "`::1` has no IPv4 address");
     assert_eq!(error.code(), 1);
+    assert_eq!(plan(&["-6", "h", "1"]).unwrap().families, Families::V6);
     assert!(Arguments::try_parse_from(["knock", "-4", "-6", "h", "1"]).is_err());
 }
 
@@ -84,10 +135,11 @@ fn an_address_that_cannot_be_reached_is_left_out() {
     // TCP has no broadcast: the kernel refuses before anything is sent.
     let nowhere = target(Ipv4Addr::BROADCAST);
     let here = target(Ipv4Addr::LOCALHOST);
-    knock_all(&[nowhere, here], &[port, port], Duration::ZERO, false).unwrap();
+    let left = knock_all(&[nowhere, here], &[port, port], Duration::ZERO, None).unwrap();
+    assert_eq!(left, [here]);
     listener.accept().unwrap();
     listener.accept().unwrap();
-    let error = knock_all(&[nowhere], &[port], Duration::ZERO, false).unwrap_err();
+    let error = knock_all(&[nowhere], &[port], Duration::ZERO, None).unwrap_err();
     assert_eq!(error.code(), 1);
     assert!(error.to_string().contains("is there a way"), "{error}");
 }

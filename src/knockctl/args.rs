@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::policy::{self, FileProblem};
+use super::{handout, import, replay};
 use crate::control::{DEFAULT_SOCKET, Request, Verb};
 
 /// Control knockd: who is let in, who is shut out, and how it is.
@@ -22,7 +23,17 @@ pub(super) struct Arguments {
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
     pub(super) output: Output,
     #[command(subcommand)]
-    pub(super) verb: Command,
+    pub(super) verb: Task,
+}
+
+/// What is to be done, and by whom.
+#[derive(Debug, Subcommand)]
+pub(super) enum Task {
+    #[command(flatten)]
+    Ask(Command),
+    Replay(replay::Arguments),
+    Import(import::Arguments),
+    Handout(handout::Arguments),
 }
 
 /// How to show the answer.
@@ -41,6 +52,7 @@ pub(super) struct Gates {
     gates: Vec<String>,
 }
 
+/// What the daemon is asked for.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Let addresses in for a while

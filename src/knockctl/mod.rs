@@ -1,9 +1,14 @@
-//! `knockctl`: asks the daemon over its control socket, and shows the answer.
+//! `knockctl`: asks the daemon over its control socket, and shows the answer. `replay`, `import` and
+//! `handout` ask nobody.
 #![forbid(unsafe_code)]
 
 mod args;
+mod handout;
 mod history;
+mod import;
+mod output;
 mod policy;
+mod replay;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -17,12 +22,18 @@ use serde_json::Value;
 use crate::control::client::{self, ClientError};
 use crate::control::{Data, Response, Verb};
 use crate::operators;
-use args::{Arguments, Output};
+use args::{Arguments, Output, Task};
 
 /// The program `knockctl`.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let mut request = match arguments.verb.request() {
+    let asked = match &arguments.verb {
+        Task::Ask(command) => command.request(),
+        Task::Replay(replay) => return ExitCode::from(replay::run(replay, arguments.output)),
+        Task::Handout(handout) => return ExitCode::from(handout::run(handout)),
+        Task::Import(import) => return ExitCode::from(import::run(import)),
+    };
+    let mut request = match asked {
         Ok(request) => request,
         Err(problem) => {
             let response = Response::refused(2, problem.to_string());

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::control::protocol::Status;
+use crate::control::protocol::{ChangeStatus, Status};
 use crate::model::{Lifetime, host_net};
 
 /// A member as it came over the socket.
@@ -106,15 +106,7 @@ pub(super) fn status(out: &mut impl Write, data: &Value, terminal: bool) -> io::
         }
     }
     if let Some(change) = &status.change {
-        let (file, by) = (clean(&change.file), clean(&change.by));
-        match change.expires_in_s {
-            left @ Some(_) => writeln!(
-                out,
-                "change   {file}, applied by {by}, is taken back in {} unless it is confirmed",
-                time_left(left)
-            )?,
-            None => writeln!(out, "change   {file}, applied by {by}, was taken back")?,
-        }
+        show_change(out, change)?;
     }
     writeln!(out)?;
     let header = ["GATE", "PORTS", "ACCEPTED", "BANNED", "TRUSTED", "OPEN"];
@@ -163,7 +155,41 @@ pub(super) fn status(out: &mut impl Write, data: &Value, terminal: bool) -> io::
         packets.foreign,
         packets.not_for_us,
         packets.refused
-    )
+    )?;
+    under_attack(out, &status)
+}
+
+/// What is only of interest when too much comes in.
+fn under_attack(out: &mut impl Write, status: &Status) -> io::Result<()> {
+    let (packets, attempts) = (&status.packets, &status.attempts);
+    writeln!(
+        out,
+        "attempts {} of {}, {} gave way to newer ones",
+        attempts.used, attempts.capacity, attempts.evicted
+    )?;
+    writeln!(
+        out,
+        "left out {} bans by knock, {} more gave way to newer ones, {} log lines",
+        packets.refused_bans, packets.evicted_bans, packets.unlogged
+    )?;
+    writeln!(out, "schedule {}", clean(&status.scheduling))?;
+    let untracked = match &status.untracked.why_none {
+        Some(why) => format!("none: {}", clean(why)),
+        None => clean(&status.untracked.ports.join(" ")),
+    };
+    writeln!(out, "untracked {untracked}")
+}
+
+fn show_change(out: &mut impl Write, change: &ChangeStatus) -> io::Result<()> {
+    let (file, by) = (clean(&change.file), clean(&change.by));
+    match change.expires_in_s {
+        left @ Some(_) => writeln!(
+            out,
+            "change   {file}, applied by {by}, is taken back in {} unless it is confirmed",
+            time_left(left)
+        ),
+        None => writeln!(out, "change   {file}, applied by {by}, was taken back"),
+    }
 }
 
 /// `4m59s`, or `never`.

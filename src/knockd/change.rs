@@ -9,14 +9,14 @@ use tracing::{error, info, warn};
 
 use crate::control::protocol::{ChangeStatus, Data};
 use crate::control::{PolicyText, Response};
-use crate::engine::{Event, Record, What, Who};
+use crate::engine::{Event, Everything, Record, What, Who};
 use crate::files::FileError;
 use crate::firewall::FirewallError;
-use crate::model::{Lifetime, Time};
+use crate::model::{GateName, Lifetime, Time};
 use crate::policy::{self, Checked, LoadError, PolicyErrors};
 
 use super::daemon::{Daemon, now};
-use super::guard::{self, Operators};
+use super::guard::{self, Operators, check_as};
 use super::policies::Source;
 use super::problems::{FIREWALL, KEPT, POLICY};
 use super::roster::{Roster, RosterError};
@@ -35,6 +35,9 @@ pub(super) struct Trial {
     until: Time,
     before: Before,
 }
+
+/// What is known already of a policy that is to be put into force.
+type Found = Option<Result<Checked, PolicyErrors>>;
 
 /// A policy that could be put into force.
 struct Candidate {
@@ -77,8 +80,10 @@ impl ChangeError {
 
 impl Daemon {
     /// What a policy would change about the one in force.
-    pub(super) fn diff(&self, new: &PolicyText) -> Response {
-        let checked = match self.checked(&new.text, Path::new(&new.file)) {
+    pub(super) fn diff(&self, new: &PolicyText, checked: Found) -> Response {
+        let file = Path::new(&new.file);
+        let checked = checked.unwrap_or_else(|| check_as(&new.text, self.policies.path(), file));
+        let checked = match checked {
             Ok(checked) => checked,
             Err(error) => return Response::refused(2, error.to_string()),
         };
@@ -91,7 +96,7 @@ impl Daemon {
         if lines.is_empty() {
             lines.push("nothing would change".to_owned());
         }
-        let warnings = said(&checked, Path::new(&new.file));
+        let warnings = said(&checked, file);
         Response {
             data: Data::Json(json!({"changes": changes, "warnings": warnings})),
             ..Response::new(0, [lines, warnings].concat(), Vec::new())
@@ -114,18 +119,20 @@ impl Daemon {
     pub(super) fn apply_policy(
         &mut self,
         new: PolicyText,
+        checked: Found,
         confirm: Option<Duration>,
         force: bool,
         who: &Who,
         operators: &Operators,
     ) -> Response {
-        let response = self.apply_checked(new, confirm, force, who, operators);
+        let response = self.apply_checked(new, checked, confirm, force, who, operators);
         self.recorded(What::Applied, who, response)
     }
 
     fn apply_checked(
         &mut self,
         new: PolicyText,
+        checked: Found,
         confirm: Option<Duration>,
         force: bool,
         who: &Who,
@@ -135,7 +142,7 @@ impl Daemon {
             return pending;
         }
         let file = PathBuf::from(new.file);
-        let candidate = match self.candidate(new.text, &file) {
+        let candidate = match self.candidate(new.text, &file, checked) {
             Ok(candidate) => candidate,
             Err(error) => return error.refused("apply", who),
         };
@@ -186,10 +193,11 @@ impl Daemon {
         time: Duration,
         who: &Who,
     ) -> Result<Response, ChangeError> {
-        let mut noted = candidate.source.clone();
-        noted.file = file.to_owned();
-        let noted = self.policies.note_trial(&noted, &who.0);
-        if let Err(error) = &noted {
+        let source = Source {
+            file: file.to_owned(),
+            text: candidate.source.text,
+        };
+        if let Err(error) = self.policies.note_trial(&source, &who.0) {
             // It only means that the next start says nothing about it.
             warn!("{error}");
         }
@@ -201,14 +209,12 @@ impl Daemon {
             }
         };
         self.trial = Some(Trial {
-            source: Source {
-                file: file.to_owned(),
-                text: candidate.source.text,
-            },
+            source,
             by: who.0.clone(),
             until: now().after(time),
             before,
         });
+        self.remember_everything();
         self.policies.reverted = None;
         let time = Lifetime::For(time);
         let line = format!("it is taken back in {time} unless `knockctl confirm` comes first");
@@ -265,7 +271,7 @@ impl Daemon {
             return Response::refused(1, "there is no policy from before to go back to");
         };
         let file = self.policies.path().to_owned();
-        let candidate = match self.candidate(previous.text, &file) {
+        let candidate = match self.candidate(previous.text, &file, None) {
             Ok(candidate) => candidate,
             Err(error) => return error.refused("rollback", who),
         };
@@ -295,7 +301,7 @@ impl Daemon {
         }
         let file = self.policies.path().to_owned();
         let read = policy::read(&file).map_err(ChangeError::from);
-        let candidate = match read.and_then(|text| self.candidate(text, &file)) {
+        let candidate = match read.and_then(|text| self.candidate(text, &file, None)) {
             Ok(candidate) => candidate,
             Err(error) => return error.refused("reload", who),
         };
@@ -324,6 +330,19 @@ impl Daemon {
         );
         warn!("{who}: refused: {text}");
         Some(Response::refused(4, text))
+    }
+
+    /// Adds what gates held that a trial has removed: they come back with it, also after a crash.
+    pub(super) fn add_what_a_trial_removed(&self, everything: &mut Everything) {
+        let Some(trial) = &self.trial else { return };
+        let gone = |gate: &GateName| self.engine.policy().gate(gate).is_none();
+        let Everything { members, trust } = trial.before.engine.everything();
+        let members = members.into_iter().filter(|kept| gone(&kept.gate));
+        everything.members.extend(members);
+        let trust = trust
+            .into_iter()
+            .filter(|(gate, ..)| gate.as_ref().is_some_and(gone));
+        everything.trust.extend(trust);
     }
 
     /// When the trial ends by itself.
@@ -365,16 +384,16 @@ impl Daemon {
         })
     }
 
-    /// Checks a policy as it will be in the place of the running one; problems are told of `file`.
-    fn checked(&self, text: &str, file: &Path) -> Result<Checked, PolicyErrors> {
-        policy::parse(text, self.policies.path()).map_err(|errors| PolicyErrors {
-            file: file.to_owned(),
-            ..errors
-        })
-    }
-
-    fn candidate(&self, text: String, file: &Path) -> Result<Candidate, ChangeError> {
-        let checked = self.checked(&text, file).map_err(LoadError::from)?;
+    /// A policy as it will be in the place of the running one, with its whitelist, unless it was
+    /// checked before.
+    fn candidate(
+        &self,
+        text: String,
+        file: &Path,
+        checked: Found,
+    ) -> Result<Candidate, ChangeError> {
+        let checked = checked.unwrap_or_else(|| check_as(&text, self.policies.path(), file));
+        let checked = checked.map_err(LoadError::from)?;
         let roster = self.roster.reloaded(checked.policy.trusted.as_deref())?;
         let source = Source {
             file: self.policies.path().to_owned(),

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Where the policy is, unless `-c` says otherwise: the first of these that exists.
-const POLICIES: [&str; 2] = ["/etc/knockd/knockd.yaml", "/etc/knockd.conf"];
+use crate::policy::{self, LogSettings, Policy};
 
 /// Keeps an SSH host's port shut to everyone but whitelisted machines and addresses that have
 /// just knocked, and shuts out whoever steps on a decoy.
@@ -78,6 +77,9 @@ pub(super) struct Options {
     /// The part that this process plays for a daemon in the background
     #[arg(long, hide = true, global = true)]
     pub(super) role: Option<Role>,
+    /// What the policy says about the log
+    #[arg(skip)]
+    pub(super) log: LogSettings,
 }
 
 /// The processes of a daemon in the background.
@@ -107,14 +109,23 @@ pub(super) enum Task {
 }
 
 impl Options {
+    /// Takes from the policy what the command line leaves open and is needed before anything
+    /// else: where the log goes, how it looks, and the pid file. What is wrong with the policy is
+    /// said when it is read to be put in force.
+    pub(super) fn completed(mut self) -> Self {
+        let Ok(checked) = policy::load(&self.policy_path()) else {
+            return self;
+        };
+        let Policy { log, pid_file, .. } = checked.policy;
+        self.logfile = self.logfile.or_else(|| log.file.clone());
+        self.pidfile = self.pidfile.or(pid_file);
+        self.log = log;
+        self
+    }
+
     /// The policy's path.
     pub(super) fn policy_path(&self) -> PathBuf {
-        self.policy.clone().unwrap_or_else(|| {
-            let mut known = POLICIES.iter().map(PathBuf::from);
-            known
-                .find(|path| path.exists())
-                .unwrap_or_else(|| POLICIES[0].into())
-        })
+        self.policy.clone().unwrap_or_else(policy::usual_path)
     }
 
     /// Whether none of the paths changes its meaning with the working directory.

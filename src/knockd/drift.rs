@@ -21,7 +21,7 @@ use crate::sys::ready::Ready;
 use crate::watchdog::{Leave, Pace, Repairs};
 
 use super::daemon::{Daemon, now};
-use super::guard::Operators;
+use super::guard::Prepared;
 use super::problems::{COMPLAINTS, FIGHT, FIREWALL, RULES};
 
 /// Between two glances, where the kernel tells nobody of changes.
@@ -47,10 +47,12 @@ pub(super) struct Drift {
     pub(super) repairs: Repairs,
     /// Since when a look is under way on another thread.
     looking: Option<Time>,
+    /// Counts installations: a look that began before one has seen the rules of then.
+    installed: u64,
     /// A question came after that look had begun.
     again: bool,
     /// The tables of others are being read on another thread.
-    reading: bool,
+    pub(super) reading: bool,
     /// Who wants to know how we are.
     calls: Vec<Call>,
     seen: mpsc::Sender<Seen>,
@@ -59,10 +61,11 @@ pub(super) struct Drift {
 
 /// What another thread has found.
 pub(super) enum Seen {
-    /// What is missing or altered, and what was heard before the look.
-    Rules(Result<Vec<String>, FirewallError>, Changes),
+    /// What is missing or altered, what was heard before the look, and after how many
+    /// installations that was.
+    Rules(Result<Vec<String>, FirewallError>, Changes, u64),
     /// What others keep out.
-    Foreign(Foreign, Result<Vec<String>, FirewallError>),
+    Foreign(Box<Foreign>, Result<Vec<String>, FirewallError>),
 }
 
 /// What there is to do.
@@ -112,6 +115,7 @@ impl Drift {
             glance: None,
             repairs: Repairs::default(),
             looking: None,
+            installed: 0,
             again: false,
             reading: false,
             calls: Vec::new(),
@@ -128,11 +132,17 @@ impl Drift {
             watch.follow(firewall.kind(), firewall.port());
         }
         self.pace = pace(firewall.kind());
+        self.begin_install();
         self.glance = firewall.must_glance().then(|| now().after(GLANCE));
         self.hear(Changes {
             rules: true,
             ..Changes::default()
         });
+    }
+
+    /// The rules are written anew.
+    pub(super) fn begin_install(&mut self) {
+        self.installed += 1;
     }
 
     fn hear(&mut self, changes: Changes) {
@@ -159,7 +169,7 @@ impl Drift {
     /// When something is due, if nothing is heard before.
     pub(super) fn due(&self) -> Option<Time> {
         let look = self.pace.due().filter(|_| self.looking.is_none());
-        let unheard = self.unheard.then(|| Time(0));
+        let unheard = self.unheard.then_some(Time(0));
         [look, unheard, self.glance, self.repairs.due()]
             .into_iter()
             .flatten()
@@ -175,6 +185,11 @@ impl Drift {
         } else {
             self.unheard = false;
         }
+    }
+
+    /// Where other threads say what they have found.
+    pub(super) fn seen(&self) -> mpsc::Sender<Seen> {
+        self.seen.clone()
     }
 
     /// For `status`.
@@ -196,15 +211,22 @@ impl Daemon {
                 self.drift.listen();
                 self.mind_rules();
             }
-            Stir::Seen(Seen::Rules(faults, changes)) => {
-                self.looked(faults, changes);
+            Stir::Seen(Seen::Rules(_, changes, then)) if then != self.drift.installed => {
+                self.drift.looking = None;
+                self.drift.again = false;
+                self.drift.heard.and(changes);
+                self.look();
+                self.answer_calls();
+            }
+            Stir::Seen(Seen::Rules(faults, changes, _)) => {
+                self.looked(faults, &changes);
                 if std::mem::take(&mut self.drift.again) {
                     self.look();
                 }
                 self.answer_calls();
             }
             Stir::Seen(Seen::Foreign(foreign, found)) => {
-                self.foreign = Some(foreign);
+                self.foreign = Some(*foreign);
                 self.drift.reading = false;
                 self.stand_in_the_way(found);
                 self.answer_calls();
@@ -266,27 +288,27 @@ impl Daemon {
         self.drift.pace.begin(begun);
         let changes = std::mem::take(&mut self.drift.heard);
         match self.firewall.look() {
-            Ok(Look::Whole(faults)) => self.looked(Ok(faults), changes),
-            Err(error) => self.looked(Err(error), changes),
+            Ok(Look::Whole(faults)) => self.looked(Ok(faults), &changes),
+            Err(error) => self.looked(Err(error), &changes),
             Ok(Look::Begun(mut faults, rest)) => {
                 self.drift.looking = Some(begun);
-                let seen = self.drift.seen.clone();
+                let (seen, then) = (self.drift.seen(), self.drift.installed);
                 tokio::task::spawn_blocking(move || {
                     let found = rest().map(|more| {
                         faults.extend(more);
                         faults
                     });
                     // The daemon may have ended meanwhile.
-                    drop(seen.blocking_send(Seen::Rules(found, changes)));
+                    drop(seen.blocking_send(Seen::Rules(found, changes, then)));
                 });
             }
         }
     }
 
     /// A look is over: puts back what is missing.
-    fn looked(&mut self, faults: Result<Vec<String>, FirewallError>, changes: Changes) {
+    fn looked(&mut self, faults: Result<Vec<String>, FirewallError>, changes: &Changes) {
         self.drift.looking = None;
-        match faults.and_then(|faults| self.or_members(faults, &changes)) {
+        match faults.and_then(|faults| self.or_members(faults, changes)) {
             Ok(faults) if faults.is_empty() => {
                 self.drift.repairs.fine();
                 self.problems.set(RULES, None);
@@ -380,42 +402,12 @@ impl Daemon {
         self.answer_calls();
     }
 
-    /// Takes in what was found about the tables of others, or has it found.
-    pub(super) fn look_around(&mut self) {
-        if self.drift.reading {
-            return;
-        }
-        // Without nf_tables there is nothing to look at.
-        let foreign = self.foreign.take().or_else(|| Foreign::open().ok());
-        let Some(mut foreign) = foreign else {
-            self.stand_in_the_way(Ok(Vec::new()));
-            return;
-        };
-        let question = self.question();
-        if let Some(known) = foreign.known(&question) {
-            self.foreign = Some(foreign);
-            self.stand_in_the_way(Ok(known));
-            return;
-        }
-        self.drift.reading = true;
-        let seen = self.drift.seen.clone();
-        tokio::task::spawn_blocking(move || {
-            let found = foreign.in_the_way(&question);
-            drop(seen.blocking_send(Seen::Foreign(foreign, found)));
-        });
-    }
-
-    fn stand_in_the_way(&mut self, found: Result<Vec<String>, FirewallError>) {
-        let problems = found.unwrap_or_else(|error| vec![error.to_string()]);
-        self.problems.set_all("other firewalls", problems);
-    }
-
     fn answer_calls(&mut self) {
         if self.drift.looking.is_some() || self.drift.reading {
             return;
         }
         for call in std::mem::take(&mut self.drift.calls) {
-            let response = self.answer(call.asked, &call.who, &Operators::default());
+            let response = self.answer(call.asked, &call.who, Prepared::default());
             // Whoever asked may have gone away meanwhile.
             drop(call.reply.send(response));
         }

@@ -10,7 +10,7 @@ use crate::resolver;
 use crate::sessions;
 
 use super::daemon::Daemon;
-use super::wants::{gate_addresses, names, neutral, spec};
+use super::wants::{gate_addresses, names, spec};
 
 impl Daemon {
     /// Follows interfaces and addresses that came or went.
@@ -41,7 +41,7 @@ impl Daemon {
 
     /// Tells the kernel's filter what is wanted, and says which interfaces are waited for.
     pub(super) fn follow_interfaces(&mut self) {
-        let neutral = neutral(self.engine.policy(), &self.listening);
+        let neutral = self.engine.policy().neutral(&self.listening);
         self.matcher.set_neutral(neutral.iter().copied());
         let (spec, missing) = spec(
             self.engine.policy(),
@@ -62,8 +62,9 @@ impl Daemon {
     pub(super) fn look_for_listeners(&mut self) {
         match sessions::listening_ports() {
             Ok(ports) => {
-                let tcp = ports.into_iter().filter(|port| port.proto == Proto::Tcp);
+                let tcp = ports.iter().filter(|port| port.proto == Proto::Tcp);
                 let tcp: Vec<u16> = tcp.map(|port| port.port).collect();
+                self.served = Some(ports);
                 self.problems.set("listeners", None);
                 if tcp != self.listening {
                     debug!("listening: {tcp:?}");
@@ -71,8 +72,12 @@ impl Daemon {
                     self.follow_interfaces();
                 }
             }
-            Err(error) => self.problems.set("listeners", Some(error.to_string())),
+            Err(error) => {
+                self.served = None;
+                self.problems.set("listeners", Some(error.to_string()));
+            }
         }
+        self.follow_untracked();
     }
 
     /// Looks after exactly the names that whitelist and policy have, and tells the engine what

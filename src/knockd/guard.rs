@@ -6,6 +6,7 @@
 //! must not keep an attacker from being banned.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -15,6 +16,7 @@ use crate::control::{Asked, Response};
 use crate::engine::{Command, Engine, Event, Who, shut_out};
 use crate::model::{Lifetime, PortRange, Proto, SshConnection, host_net, net_of_prefix};
 use crate::operators;
+use crate::policy::{self, Checked, PolicyErrors};
 use crate::sessions;
 
 use super::daemon::{Daemon, log, now};
@@ -27,6 +29,46 @@ pub(super) struct Operators {
     sessions: Vec<SshConnection>,
     /// Whether there is one, and it is that of whoever asked.
     own: bool,
+}
+
+/// What is found out about a request away from the event loop, where packets wait.
+#[derive(Debug, Default)]
+pub(super) struct Prepared {
+    /// Who could be shut out; nobody where that is not asked.
+    pub(super) operators: Operators,
+    /// The policy that it is about. A long one takes its time.
+    pub(super) checked: Option<Result<Checked, PolicyErrors>>,
+}
+
+impl Prepared {
+    /// Whether there is something to find out.
+    pub(super) fn is_needed(asked: &Asked) -> bool {
+        asked.endangers() || matches!(asked, Asked::Diff(_) | Asked::Apply { .. })
+    }
+
+    /// Finds it out; without a request, for a reload. `path` is the daemon's policy.
+    pub(super) fn of(asked: Option<&Asked>, session: Option<SshConnection>, path: &Path) -> Self {
+        let checked = match asked {
+            Some(Asked::Diff(policy) | Asked::Apply { policy, .. }) => {
+                Some(check_as(&policy.text, path, Path::new(&policy.file)))
+            }
+            _ => None,
+        };
+        let operators = match asked {
+            Some(asked) if !asked.endangers() => Operators::default(),
+            _ => Operators::look(session),
+        };
+        Self { operators, checked }
+    }
+}
+
+/// Checks a policy as it will be at `path`, from which its relative paths count; problems are told
+/// of `file`.
+pub(super) fn check_as(text: &str, path: &Path, file: &Path) -> Result<Checked, PolicyErrors> {
+    policy::parse(text, path).map_err(|errors| PolicyErrors {
+        file: file.to_owned(),
+        ..errors
+    })
 }
 
 /// Any TCP port.

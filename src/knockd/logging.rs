@@ -14,6 +14,9 @@ use nix::syslog::{self, Facility, LogFlags, Severity};
 use tracing::Level;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 
+use crate::policy::LogStyle;
+use crate::sys::clock::{self, WallTime};
+
 use super::cli::Options;
 
 /// Lines that may wait to be written.
@@ -43,20 +46,15 @@ pub(super) struct LogError {
 impl Log {
     /// Opens the log that the options ask for and makes it the program's.
     pub(super) fn set_up(options: &Options) -> Result<Self, LogError> {
-        let target = match (&options.logfile, options.role) {
-            (Some(path), _) => Target::File {
-                path: path.clone(),
-                file: open(path)?,
-            },
-            (None, Some(_)) => {
-                // A lost log is no reason not to start.
-                let _ = syslog::openlog(Some(c"knockd"), LogFlags::LOG_PID, Facility::LOG_DAEMON);
-                Target::System
-            }
-            (None, None) => Target::Stderr,
-        };
-        let timed = matches!(target, Target::File { .. })
-            || (matches!(target, Target::Stderr) && std::env::var_os("JOURNAL_STREAM").is_none());
+        let style = options.log.style;
+        let targets = targets(options)?;
+        // The classic style has a time of its own.
+        let timed = style == LogStyle::Plain
+            && targets.iter().any(|target| match target {
+                Target::File { .. } => true,
+                Target::Stderr => std::env::var_os("JOURNAL_STREAM").is_none(),
+                Target::System => false,
+            });
         let level = match (options.debug, options.verbose) {
             (true, _) => Level::TRACE,
             (false, true) => Level::DEBUG,
@@ -70,7 +68,9 @@ impl Log {
                 .buffered_lines_limit(QUEUE)
                 .thread_name("log")
                 .finish(Output {
-                    target,
+                    targets,
+                    style,
+                    timed,
                     reopen: Arc::clone(&reopen),
                 })
         });
@@ -98,6 +98,25 @@ impl Log {
     }
 }
 
+/// Where the options, and what the policy says in their place, want the log.
+fn targets(options: &Options) -> Result<Vec<Target>, LogError> {
+    let mut targets = Vec::new();
+    if let Some(path) = &options.logfile {
+        let (path, file) = (path.clone(), open(path)?);
+        targets.push(Target::File { path, file });
+    } else if options.role.is_none() {
+        targets.push(Target::Stderr);
+    }
+    // In the journal it would stand twice.
+    let in_journal = options.role.is_none() && std::env::var_os("JOURNAL_STREAM").is_some();
+    if targets.is_empty() || (options.log.syslog && !in_journal) {
+        // A lost log is no reason not to start.
+        let _ = syslog::openlog(Some(c"knockd"), LogFlags::LOG_PID, Facility::LOG_DAEMON);
+        targets.push(Target::System);
+    }
+    Ok(targets)
+}
+
 /// Starts threads that no signal is delivered to: the supervisor takes signals as they come to a
 /// process of one thread.
 fn deaf_to_signals<T>(start: impl FnOnce() -> T) -> T {
@@ -112,20 +131,25 @@ fn deaf_to_signals<T>(start: impl FnOnce() -> T) -> T {
 
 /// Where the thread writes to, a line at a time.
 struct Output {
-    target: Target,
+    targets: Vec<Target>,
+    style: LogStyle,
+    /// Whether lines begin with their time.
+    timed: bool,
     reopen: Arc<AtomicBool>,
 }
 
 impl Output {
     /// Where the file cannot be opened anew the old one goes on, and says so.
     fn open_anew(&mut self) {
-        let Target::File { path, file } = &mut self.target else {
-            return;
-        };
-        match open(path) {
-            Ok(new) => *file = new,
-            // There is nobody else to tell.
-            Err(error) => drop(writeln!(file, "{error}")),
+        for target in &mut self.targets {
+            let Target::File { path, file } = target else {
+                continue;
+            };
+            match open(path) {
+                Ok(new) => *file = new,
+                // There is nobody else to tell.
+                Err(error) => drop(writeln!(file, "{error}")),
+            }
         }
     }
 }
@@ -135,23 +159,77 @@ impl Write for Output {
         if self.reopen.swap(false, Ordering::Relaxed) {
             self.open_anew();
         }
-        match &mut self.target {
-            Target::Stderr => io::stderr().write(line),
-            Target::File { file, .. } => file.write(line),
-            Target::System => {
-                let text = OsStr::from_bytes(line.trim_ascii());
-                syslog::syslog(severity(line), text).map_err(io::Error::from)?;
-                Ok(line.len())
+        let (style, timed) = (self.style, self.timed);
+        let mut result = Ok(line.len());
+        for target in &mut self.targets {
+            // One that fails must not keep the line from the others.
+            if let Err(error) = target.write(line, style, timed) {
+                result = Err(error);
             }
         }
+        result
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match &mut self.target {
-            Target::File { file, .. } => file.flush(),
-            _ => Ok(()),
+        for target in &mut self.targets {
+            if let Target::File { file, .. } = target {
+                file.flush()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Target {
+    fn write(&mut self, line: &[u8], style: LogStyle, timed: bool) -> io::Result<()> {
+        if let Target::System = self {
+            let line = if timed { after_word(line) } else { line };
+            let severity = severity(line);
+            let line = match style {
+                LogStyle::Plain => line,
+                LogStyle::Classic => after_word(line),
+            };
+            let text = OsStr::from_bytes(line.trim_ascii());
+            return syslog::syslog(severity, text).map_err(io::Error::from);
+        }
+        let classic;
+        let line = match style {
+            LogStyle::Plain => line,
+            LogStyle::Classic => {
+                classic = in_classic_style(line, clock::wall_time());
+                &classic
+            }
+        };
+        match self {
+            Target::File { file, .. } => file.write_all(line),
+            Target::Stderr | Target::System => io::stderr().write_all(line),
         }
     }
+}
+
+/// The line without its first word.
+fn after_word(line: &[u8]) -> &[u8] {
+    let line = line.trim_ascii_start();
+    let end = line.iter().position(u8::is_ascii_whitespace);
+    end.map_or(&[], |end| &line[end..])
+}
+
+/// `[2016-03-18 12:55] 192.0.2.1: SSH: Stage 1`, made of a line that begins with its level.
+fn in_classic_style(line: &[u8], time: Option<WallTime>) -> Vec<u8> {
+    let text = after_word(line).trim_ascii();
+    let mut styled = match time {
+        Some(WallTime {
+            year,
+            month,
+            day,
+            hour,
+            minute,
+        }) => format!("[{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}] ").into_bytes(),
+        None => Vec::new(),
+    };
+    styled.extend_from_slice(text);
+    styled.push(b'\n');
+    styled
 }
 
 /// The first word of a line without a time is its level.
@@ -197,7 +275,9 @@ mod tests {
             file,
         };
         let mut output = Output {
-            target,
+            targets: vec![target],
+            style: LogStyle::Plain,
+            timed: false,
             reopen: Arc::clone(&reopen),
         };
         output.write_all(b"one\n").unwrap();
@@ -214,6 +294,23 @@ mod tests {
         reopen.store(true, Ordering::Relaxed);
         output.write_all(b"four\n").unwrap();
         assert!(fs::metadata(&path).unwrap().is_dir());
+    }
+
+    #[test]
+    fn a_line_of_the_classic_style_has_its_minute_and_no_level() {
+        let time = WallTime {
+            year: 2016,
+            month: 3,
+            day: 8,
+            hour: 12,
+            minute: 5,
+        };
+        assert_eq!(
+            in_classic_style(b" INFO 192.0.2.1: SSH: Stage 1\n", Some(time)),
+            b"[2016-03-08 12:05] 192.0.2.1: SSH: Stage 1\n"
+        );
+        assert_eq!(in_classic_style(b" WARN x  y\n", None), b"x  y\n");
+        assert_eq!(in_classic_style(b"\n", None), b"\n");
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl Memory {
         match &pending.problem {
             // It is tried again, but whoever waits is not to wait for that.
             Some(why) => drop(tell.send(Err(why.clone()))),
-            None => pending.tell.push(tell),
+            None => pending.queue.tell.push(tell),
         }
         drop(pending);
         self.shared.work.notify_one();
@@ -278,17 +278,17 @@ impl Writer {
                     Pending::is_empty,
                 );
             }
-            let (mut batch, tell, over) = {
+            let (queue, over) = {
                 let mut pending = self.shared.lock();
-                let (batch, tell) = pending.take();
-                (batch, tell, pending.over)
+                (pending.take(), pending.over)
             };
+            let (mut batch, tell) = queue.into_batch();
             let written = self.write(&mut batch);
             self.report(written, batch, tell);
             if over {
                 return;
             }
-            self.rest(PAUSE, |pending| pending.tell.is_empty());
+            self.rest(PAUSE, |pending| pending.queue.tell.is_empty());
         }
     }
 
@@ -357,7 +357,7 @@ impl Writer {
                     warn!("{why}; the gate goes on, and it is tried again");
                 }
                 pending.problem = Some(why.clone());
-                tell.append(&mut pending.tell);
+                tell.append(&mut pending.queue.tell);
                 Err(why)
             }
         };

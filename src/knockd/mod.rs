@@ -17,6 +17,7 @@ mod memory;
 mod merge;
 mod neighbours;
 mod oneshot;
+mod pace;
 mod policies;
 mod problems;
 mod pulse;
@@ -27,6 +28,7 @@ mod run;
 mod start;
 mod supervisor;
 mod switch;
+mod untracked;
 mod wants;
 mod whitelisting;
 
@@ -48,9 +50,13 @@ pub fn main() -> ExitCode {
             oneshot::check(&file.unwrap_or_else(|| cli.options.policy_path()))
         }
         Some(Task::Demo) => return crate::demo::run(crate::demo::Options::default()),
-        Some(Task::Setup) => privileged(&cli.options, |options, _| oneshot::setup(options)),
-        Some(Task::Teardown) => privileged(&cli.options, |options, _| oneshot::teardown(options)),
-        None => serve(&cli.options),
+        Some(Task::Setup) => privileged(&cli.options.completed(), |options, _| {
+            oneshot::setup(options)
+        }),
+        Some(Task::Teardown) => privileged(&cli.options.completed(), |options, _| {
+            oneshot::teardown(options)
+        }),
+        None => serve(&cli.options.completed()),
     };
     result.unwrap_or_else(|error| {
         eprintln!("knockd: {error}");

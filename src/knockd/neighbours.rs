@@ -4,16 +4,49 @@ use std::fs;
 
 use nix::net::if_::{if_nameindex, if_nametoindex};
 
-use crate::firewall::foreign::Question;
+use crate::firewall::FirewallError;
+use crate::firewall::foreign::{Foreign, Question};
 use crate::policy::Interfaces;
 
 use super::daemon::Daemon;
+use super::drift::Seen;
 
 /// `RTF_UP` and `RTF_REJECT` (linux/route.h).
 const UP: u32 = 1;
 const REJECT: u32 = 0x200;
 
 impl Daemon {
+    /// Takes in what was found about the tables of others, or has it found.
+    pub(super) fn look_around(&mut self) {
+        if self.drift.reading {
+            return;
+        }
+        // Without nf_tables there is nothing to look at.
+        let foreign = self.foreign.take().or_else(|| Foreign::open().ok());
+        let Some(mut foreign) = foreign else {
+            self.stand_in_the_way(Ok(Vec::new()));
+            return;
+        };
+        let question = self.question();
+        if let Some(known) = foreign.known(&question) {
+            self.foreign = Some(foreign);
+            self.stand_in_the_way(Ok(known));
+            return;
+        }
+        self.drift.reading = true;
+        let seen = self.drift.seen();
+        tokio::task::spawn_blocking(move || {
+            let found = foreign.in_the_way(&question);
+            drop(seen.blocking_send(Seen::Foreign(Box::new(foreign), found)));
+        });
+    }
+
+    /// What keeps out those whom we let in.
+    pub(super) fn stand_in_the_way(&mut self, found: Result<Vec<String>, FirewallError>) {
+        let problems = found.unwrap_or_else(|error| vec![error.to_string()]);
+        self.problems.set_all("other firewalls", problems);
+    }
+
     pub(super) fn question(&self) -> Question {
         let policy = self.engine.policy();
         let named = match (self.interface.as_deref(), &policy.interfaces) {

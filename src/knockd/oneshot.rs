@@ -51,6 +51,9 @@ pub(super) fn setup(options: &Options) -> Result<ExitCode, StartError> {
         .iter()
         .map(|gate| gate.name.as_str());
     let gates = gates.collect::<Vec<_>>().join(", ");
+    if gates.is_empty() {
+        return Ok(say("nothing to install: the policy has no gates\n"));
+    }
     Ok(say(&format!(
         "installed with {}: {gates}\n",
         basis.firewall.kind()

@@ -1,20 +1,25 @@
 //! What is asked on the control socket.
 
+use std::collections::BTreeMap;
+
 use crate::control::protocol::{
-    AttemptStatus, Data, GateStatus, KnockStatus, PacketStatus, PortStatus, Status,
+    AttemptStatus, Data, GateStatus, KnockStatus, PacketStatus, PortStatus, Status, UntrackedStatus,
 };
 use crate::control::{Asked, Entry, Response};
 use crate::engine::{Command, Event, KnockView, Outcome, Who};
 use crate::firewall::Member;
 use crate::model::{Chain, GateName, KnockPort, Lifetime};
+use crate::packet::NotAKnock;
 
 use super::answers::{self, is_host};
 use super::daemon::{Daemon, now};
-use super::guard::Operators;
+use super::guard::Prepared;
 
 impl Daemon {
     /// Carries out a request and answers it. `Teardown` is the loop's to finish.
-    pub(super) fn answer(&mut self, asked: Asked, who: &Who, operators: &Operators) -> Response {
+    pub(super) fn answer(&mut self, asked: Asked, who: &Who, prepared: Prepared) -> Response {
+        let Prepared { operators, checked } = prepared;
+        let operators = &operators;
         if let Some(refusal) = self.guard(&asked, who, operators) {
             return refusal;
         }
@@ -56,12 +61,12 @@ impl Daemon {
             Asked::History { .. } => Response::refused(1, "the history is read elsewhere"),
             Asked::Ping => Response::new(0, vec!["knockd is running".into()], Vec::new()),
             Asked::Reload { force } => self.reload(force, who, operators),
-            Asked::Diff(policy) => self.diff(&policy),
+            Asked::Diff(policy) => self.diff(&policy, checked),
             Asked::Apply {
                 policy,
                 confirm,
                 force,
-            } => self.apply_policy(policy, confirm, force, who, operators),
+            } => self.apply_policy(policy, checked, confirm, force, who, operators),
             Asked::Confirm => self.confirm(who),
             Asked::Rollback { force } => self.rollback(force, who, operators),
             Asked::Teardown => match self.teardown() {
@@ -172,6 +177,8 @@ impl Daemon {
             repairs: self.drift.status(now),
             packets: self.packet_status(),
             attempts: self.attempt_status(),
+            scheduling: self.scheduling.name().to_owned(),
+            untracked: self.untracked_status(),
             history_left_out: self.memory.left_out(),
         };
         Response::with_data(if degraded { 5 } else { 0 }, Data::Status(Box::new(status)))
@@ -190,8 +197,11 @@ impl Daemon {
             knocks: self.packets.knocks,
             foreign: self.packets.others,
             not_for_us: self.packets.not_for_us,
-            refused: self.packets.refused,
+            refused: self.packets.refused.values().sum(),
+            refused_kinds: refused_kinds(&self.packets.refused),
             refused_bans: self.engine.refused_bans(),
+            evicted_bans: self.engine.evicted_bans(),
+            unlogged: self.engine.unlogged(),
         }
     }
 
@@ -200,8 +210,24 @@ impl Daemon {
         AttemptStatus {
             used: used as u64,
             capacity: capacity as u64,
+            evicted: self.matcher.evicted(),
         }
     }
+
+    fn untracked_status(&self) -> UntrackedStatus {
+        let (ports, why_none) = self.untracked.parts();
+        UntrackedStatus {
+            ports: ports.iter().map(ToString::to_string).collect(),
+            why_none: why_none.map(str::to_owned),
+        }
+    }
+}
+
+fn refused_kinds(counted: &BTreeMap<NotAKnock, u64>) -> BTreeMap<String, u64> {
+    let kinds = counted.iter();
+    kinds
+        .map(|(kind, count)| (kind.name().to_owned(), *count))
+        .collect()
 }
 
 fn knock_status(view: &KnockView) -> KnockStatus {

@@ -208,23 +208,13 @@ impl Roster {
 
     /// Whom an entry trusts, each with the reason.
     fn trusted_by(&self, entry: &Entry, trusted: &mut Vec<(IpNet, String)>) {
-        let file = self
-            .file
-            .as_deref()
-            .and_then(Path::file_name)
-            .unwrap_or_default();
-        let file = file.to_string_lossy();
-        let note = if entry.comment.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", entry.comment)
-        };
+        let reason = entry.reason(self.file.as_deref().unwrap_or(Path::new("")));
         match &entry.host {
-            Host::Net(net) => trusted.push((*net, format!("{file}{note}"))),
+            Host::Net(net) => trusted.push((*net, reason)),
             Host::Name(name) => trusted.extend(
                 self.addresses(name)
                     .iter()
-                    .map(|address| (host_net(*address), format!("{file}: {name}{note}"))),
+                    .map(|address| (host_net(*address), reason.clone())),
             ),
         }
     }

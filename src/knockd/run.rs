@@ -1,5 +1,5 @@
-//! The event loop. Packets come first: nothing else is looked at while there are any, but for a
-//! turn now and then.
+//! The event loop. Packets come first: whoever has knocked is waiting. But between two turns of
+//! theirs each of the others is asked once.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,14 +11,17 @@ use tracing::info;
 use crate::capture::Drained;
 use crate::control::{Asked, Call, Response, Server};
 use crate::engine::Who;
+use crate::policy::{Interfaces, LogStyle};
 use crate::sys::ready::Ready;
+use crate::sys::sched;
 
 use super::alarm::Alarm;
 use super::cli::Options;
-use super::daemon::Daemon;
-use super::guard::Operators;
+use super::daemon::{Daemon, now};
+use super::guard::Prepared;
 use super::logging::Log;
 use super::memory::Written;
+use super::pace::{PAUSE, Pace};
 use super::pulse::{Listener, Pulse};
 use super::recall;
 use super::start::{self, StartError};
@@ -57,7 +60,8 @@ pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> 
         let (calls, requests) = mpsc::channel(REQUESTS);
         let mut server = tokio::spawn(server.run(calls));
         let sources = Sources::new(&daemon, names, requests)?;
-        let mut pulse = Pulse::new(announce(options), &options.runtime_dir);
+        let interfaces = &daemon.engine.policy().interfaces;
+        let mut pulse = Pulse::new(announce(options, interfaces), &options.runtime_dir);
         let end = events(&mut daemon, sources, &mut server, &mut pulse, log).await;
         server.abort();
         let _ = server.await;
@@ -66,8 +70,16 @@ pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> 
 }
 
 /// Tells whoever started us that everything is in place; who wants to hear that it stays so.
-fn announce(options: &Options) -> Option<Listener> {
+fn announce(options: &Options, interfaces: &Interfaces) -> Option<Listener> {
     info!("knockd {} is listening", env!("CARGO_PKG_VERSION"));
+    if options.log.style == LogStyle::Classic {
+        let named = match (&options.interface, interfaces) {
+            (Some(name), _) => name.clone(),
+            (None, Interfaces::Any) => "any".to_owned(),
+            (None, Interfaces::Named(names)) => names.join(","),
+        };
+        info!("starting up, listening on {named}");
+    }
     // Not being started by systemd is no fault.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     match options.role {
@@ -116,60 +128,73 @@ async fn events(
     log: &Log,
 ) -> Result<ExitCode, StartError> {
     let mut more = false;
+    let mut pace = Pace::default();
+    let mut had_packets = false;
     let wanted = daemon.memory.wanted();
     let mut alarm = Alarm::new()?;
     let mut look_around = tokio::time::interval(LOOK_AROUND);
     look_around.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         alarm.set(daemon.due())?;
+        let others = std::mem::take(&mut had_packets);
         tokio::select! {
-            () = async {}, if more => {
-                more = daemon.take_packets() == Drained::More;
-                // The others get their turn, however fast packets come.
-                tokio::task::yield_now().await;
-                if let Ok(call) = sources.requests.try_recv()
-                    && take(daemon, call, &sources.looks)
-                {
-                    return Ok(ExitCode::SUCCESS);
-                }
-            }
-            ready = sources.packets.readable() => {
+            biased;
+            ready = packets(&sources.packets, more), if !others => {
                 ready.map_err(|source| StartError::Io { operation: "wait for packets", source })?;
-                more = daemon.take_packets() == Drained::More;
+                more = take_packets(daemon, &mut pace);
+                had_packets = true;
+                // The tasks that serve the control socket are others, too.
+                tokio::task::yield_now().await;
             }
             Some(call) = sources.requests.recv() => {
                 if take(daemon, call, &sources.looks) {
                     return Ok(ExitCode::SUCCESS);
                 }
             }
-            Some((wanted, operators)) = sources.looks.next() => match wanted {
-                Some(call) => drop(serve(daemon, call, &operators)),
-                None => drop(daemon.reload(false, &Who("SIGHUP".to_owned()), &operators)),
-            },
-            Some(event) = sources.names.recv() => daemon.name_changed(event),
+            Some((wanted, prepared)) = sources.looks.next() => {
+                let _eased = daemon.scheduling.ease();
+                match wanted {
+                    Some(call) => drop(serve(daemon, call, prepared)),
+                    None => drop(daemon.reload(false, &Who("SIGHUP".to_owned()), &prepared.operators)),
+                }
+            }
+            Some(event) = sources.names.recv() => {
+                let _eased = daemon.scheduling.ease();
+                daemon.name_changed(event);
+            }
             ready = sources.links.readable() => {
                 ready.map_err(|source| StartError::Io { operation: "wait for interfaces", source })?;
+                let _eased = daemon.scheduling.ease();
                 daemon.links_changed();
             }
             rung = alarm.rings() => {
                 rung?;
                 daemon.tick();
             }
-            () = wanted.notified() => daemon.remember_everything(),
+            stir = pulse.stirs() => {
+                let _eased = daemon.scheduling.ease();
+                pulse.carry_on(stir, daemon);
+            }
+            () = wanted.notified() => {
+                let _eased = daemon.scheduling.ease();
+                daemon.remember_everything();
+            }
             stir = daemon.drift.stirs() => {
                 let stir = stir.map_err(|source| StartError::Io { operation: "wait for changes of the rules", source })?;
+                let _eased = daemon.scheduling.ease();
                 daemon.rules_stir(stir);
             }
-            stir = pulse.stirs() => pulse.carry_on(stir, daemon),
             _ = look_around.tick() => {
+                let _eased = daemon.scheduling.ease();
                 daemon.look_for_listeners();
                 if !pulse.beats() {
                     daemon.keep_rules();
                 }
             }
             Some(()) = sources.hangup.recv() => {
+                let _eased = daemon.scheduling.ease();
                 log.reopen();
-                sources.looks.look(None);
+                sources.looks.look(None, daemon);
             }
             Some(()) = sources.terminate.recv() => {
                 daemon.stop();
@@ -185,18 +210,40 @@ async fn events(
                 }
                 return Ok(ExitCode::FAILURE);
             }
+            // None of them has anything to do.
+            () = async {}, if others => {}
         }
     }
 }
 
-/// Looks who is logged in, away from the event loop, before what could shut them out.
+/// Returns when there may be packets.
+async fn packets(watch: &crate::capture::Watch, more: bool) -> std::io::Result<()> {
+    if more {
+        return Ok(());
+    }
+    watch.readable().await
+}
+
+/// Takes packets in, and a rest where they have taken their share of a CPU; whether there may be
+/// more.
+fn take_packets(daemon: &mut Daemon, pace: &mut Pace) -> bool {
+    let drained = daemon.take_packets();
+    if pace.is_over(sched::cpu_time(), now()) {
+        // Shorter than what the event loop's timers can do, and nothing else waits for longer.
+        std::thread::sleep(PAUSE);
+    }
+    drained == Drained::More
+}
+
+/// Looks who is logged in before what could shut them out, and reads policies: away from the event
+/// loop.
 struct Looks {
     done: mpsc::Sender<Look>,
     next: mpsc::Receiver<Look>,
 }
 
-/// What is to be done (a request, or a reload by signal), and who is logged in.
-type Look = (Option<Call>, Operators);
+/// What is to be done (a request, or a reload by signal), and what was found out.
+type Look = (Option<Call>, Prepared);
 
 impl Looks {
     fn new() -> Self {
@@ -204,15 +251,21 @@ impl Looks {
         Self { done, next }
     }
 
-    fn look(&self, wanted: Option<Call>) {
+    fn look(&self, wanted: Option<Call>, daemon: &Daemon) {
         let done = self.done.clone();
-        tokio::spawn(async move {
+        let path = daemon.policies.path().to_owned();
+        let look = move || {
             let session = wanted.as_ref().and_then(|call| call.session);
-            let look = tokio::task::spawn_blocking(move || Operators::look(session));
-            // A look that panicked has been logged; nobody is known then.
-            let operators = look.await.unwrap_or_default();
-            // The daemon may be ending.
-            let _ = done.send((wanted, operators)).await;
+            let asked = wanted.as_ref().map(|call| &call.asked);
+            let prepared = Prepared::of(asked, session, &path);
+            (wanted, prepared)
+        };
+        tokio::spawn(async move {
+            // What panicked has been logged; whoever asked gets no answer, and is told so.
+            if let Ok(look) = tokio::task::spawn_blocking(look).await {
+                // The daemon may be ending.
+                let _ = done.send(look).await;
+            }
         });
     }
 
@@ -223,15 +276,16 @@ impl Looks {
 
 /// Answers a request, at once or when it is known who is logged in; whether it was the last one.
 fn take(daemon: &mut Daemon, call: Call, looks: &Looks) -> bool {
-    if call.asked.endangers() {
-        looks.look(Some(call));
+    if Prepared::is_needed(&call.asked) {
+        looks.look(Some(call), daemon);
         return false;
     }
-    serve(daemon, call, &Operators::default())
+    serve(daemon, call, Prepared::default())
 }
 
 /// Answers a request; whether it was the last one.
-fn serve(daemon: &mut Daemon, call: Call, operators: &Operators) -> bool {
+fn serve(daemon: &mut Daemon, call: Call, prepared: Prepared) -> bool {
+    let _eased = daemon.scheduling.ease();
     let Some(call) = daemon.answer_history(call) else {
         return false;
     };
@@ -240,7 +294,7 @@ fn serve(daemon: &mut Daemon, call: Call, operators: &Operators) -> bool {
         return false;
     }
     let last = call.asked == Asked::Teardown;
-    let response = daemon.answer(call.asked, &call.who, operators);
+    let response = daemon.answer(call.asked, &call.who, prepared);
     let over = last && response.code == 0;
     let unwritten = std::mem::take(&mut daemon.unwritten);
     // Whoever asked may have gone away meanwhile, in both cases.

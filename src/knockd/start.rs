@@ -30,10 +30,12 @@ use super::lock::LockError;
 use super::logging::LogError;
 use super::memory::Memory;
 use super::merge::{Held, Merged, merge};
+use super::pace::Scheduling;
 use super::policies::{self, Policies};
 use super::problems::{FORMER, KEPT, POLICY, Problems, WHITELIST};
 use super::recall::{Recalled, Trust, recall, retention};
 use super::roster::Roster;
+use super::untracked::Untracked;
 use super::wants::gate_addresses;
 
 /// Look-ups for the log at a time.
@@ -323,11 +325,15 @@ pub(super) fn listen(
         unwritten: Vec::new(),
         fired: Vec::new(),
         listening: Vec::new(),
+        served: None,
+        untracked: Untracked::default(),
+        scheduling: Scheduling::Ordinary,
     };
     daemon.follow_addresses();
     daemon.look_for_listeners();
     daemon.follow_interfaces();
     daemon.follow_names();
     daemon.look_around();
+    daemon.scheduling = Scheduling::take();
     Ok((daemon, names))
 }

@@ -16,7 +16,7 @@ use super::start::remove_all;
 /// What there was before a change.
 #[derive(Debug)]
 pub(super) struct Before {
-    engine: Box<Engine>,
+    pub(super) engine: Box<Engine>,
     roster: Roster,
 }
 

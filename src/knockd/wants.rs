@@ -9,19 +9,6 @@ use crate::policy::{GateAddress, Interfaces, Policy, TcpFlags};
 
 use super::roster::Roster;
 
-/// TCP ports of gates, and those that something listens on: nobody is a scanner for these.
-pub(super) fn neutral(policy: &Policy, listening: &[u16]) -> Vec<u16> {
-    let gates = policy.gates.iter().flat_map(|gate| &gate.ports);
-    let gates = gates.filter(|range| range.proto == Proto::Tcp);
-    let mut ports: Vec<u16> = gates
-        .flat_map(|range| range.first..=range.last)
-        .chain(listening.iter().copied())
-        .collect();
-    ports.sort_unstable();
-    ports.dedup();
-    ports
-}
-
 /// What the kernel's filter is to let through, and which interfaces do not exist: knocks, and
 /// connections to ports that nobody has a reason to connect to.
 pub(super) fn spec(
@@ -50,7 +37,8 @@ pub(super) fn spec(
         interfaces: capture::Interfaces::Any,
     };
     if !policy.knocks.is_empty() {
-        let foreign = (1..=u16::MAX).filter(|port| neutral.binary_search(port).is_err());
+        let last = last_foreign(&spec.flags);
+        let foreign = (1..=last).filter(|port| neutral.binary_search(port).is_err());
         spec.ports.extend(foreign.map(KnockPort::tcp));
     }
     spec.ports.sort_unstable();
@@ -66,6 +54,17 @@ pub(super) fn spec(
     let found = links.find(&wanted);
     spec.interfaces = capture::Interfaces::Only(found.indexes);
     (spec, found.missing)
+}
+
+/// The last port at which sweeps are looked for. Where knocks need not be connection attempts, all
+/// that others send to this host's own connections would wake us up; their ports are left out
+/// (Linux's `net.ipv4.ip_local_port_range` begins at 32768).
+fn last_foreign(flags: &[FlagMask]) -> u16 {
+    if flags.iter().all(|mask| mask.set & TcpFlags::SYN != 0) {
+        u16::MAX
+    } else {
+        32_767
+    }
 }
 
 /// The names that whitelist and policy have.

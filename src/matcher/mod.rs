@@ -64,6 +64,16 @@ pub struct Heard {
     pub undone: Vec<SequenceId>,
 }
 
+/// Where a knock belongs.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// The source's records.
+    key: Key,
+    port: PortId,
+    /// It went to an address that is only for sequences that name it.
+    reserved: bool,
+}
+
 impl Matcher {
     /// No attempts yet.
     pub fn new(policy: &Policy) -> Self {
@@ -95,8 +105,15 @@ impl Matcher {
         match self.sequences.arrival(knock) {
             Arrival::Knock(port) => {
                 heard.knock = true;
+                // What is behind us is not ours to hear unless a sequence names it.
+                let reserved = !ours && self.sequences.is_target(knock.destination);
                 let key = self.table.key(knock.source);
-                self.knocked(knock, key, port, at, &mut heard.completed);
+                let place = Place {
+                    key,
+                    port,
+                    reserved,
+                };
+                self.knocked(knock, place, at, &mut heard.completed);
                 if ours && self.sequences.is_only_decoy(port) && self.counts_as_sweep(knock) {
                     self.touched(knock.port.port, key, at, &mut heard);
                 }
@@ -166,24 +183,22 @@ impl Matcher {
                     }))
     }
 
-    fn knocked(
-        &mut self,
-        knock: &Knock,
-        key: Key,
-        port: PortId,
-        at: Time,
-        completed: &mut Vec<SequenceId>,
-    ) {
+    fn knocked(&mut self, knock: &Knock, place: Place, at: Time, completed: &mut Vec<SequenceId>) {
+        let Place {
+            key,
+            port,
+            reserved,
+        } = place;
         let print = self.table.fingerprint(knock);
         if print.is_some_and(|print| self.table.has_seen(key, print)) {
             return;
         }
-        self.continue_attempts(knock, key, at, completed);
+        self.continue_attempts(knock, place, at, completed);
         let is_scanner = self.table.is_scanner(key, &self.guard, at);
         for &id in self.sequences.starting_with(port) {
             let sequence = &self.sequences[id];
             if self.moved.contains(&id)
-                || !sequence.fits(knock)
+                || !sequence.fits(knock, reserved)
                 || !self.may_begin(id, key, is_scanner, at)
             {
                 continue;
@@ -206,10 +221,11 @@ impl Matcher {
     fn continue_attempts(
         &mut self,
         knock: &Knock,
-        key: Key,
+        place: Place,
         at: Time,
         completed: &mut Vec<SequenceId>,
     ) {
+        let Place { key, reserved, .. } = place;
         let Self {
             sequences,
             table,
@@ -219,7 +235,7 @@ impl Matcher {
         moved.clear();
         table.for_each_attempt(key, |attempt| {
             let sequence = &sequences[attempt.sequence];
-            if attempt.is_done() || !sequence.fits(knock) {
+            if attempt.is_done() || !sequence.fits(knock, reserved) {
                 return;
             }
             let stage = usize::from(attempt.stage);
@@ -267,6 +283,11 @@ impl Matcher {
     /// What has arrived at each knock port, retransmissions included, in ascending order.
     pub fn arrivals(&self) -> impl Iterator<Item = (KnockPort, u64)> {
         self.sequences.arrivals()
+    }
+
+    /// How many records had to go before their time since the start.
+    pub fn evicted(&self) -> u64 {
+        self.table.evicted()
     }
 
     /// How many records are in use and how many there may be.

@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use crate::model::{NetMap, canonical, host_net};
+use crate::model::{KnockPort, NetMap, canonical, host_net};
 use crate::packet::Knock;
 use crate::policy::{GateAddress, Policy};
 
@@ -12,6 +12,8 @@ pub struct Scope {
     own: HashSet<IpAddr>,
     broadcast: HashSet<IpAddr>,
     behind: NetMap<()>,
+    /// Addresses that knocks name as their target, and the ports of these.
+    targets: HashSet<(IpAddr, KnockPort)>,
 }
 
 impl Scope {
@@ -25,7 +27,8 @@ impl Scope {
         self.broadcast = addresses.into_iter().map(canonical).collect();
     }
 
-    /// Follows the policy: a gate for traffic through this host names what lies behind it.
+    /// Follows the policy: a gate for traffic through this host names what lies behind it, and so
+    /// does a knock with a target.
     pub fn set_gates(&mut self, policy: &Policy) {
         self.behind = NetMap::new();
         for gate in policy.gates.iter().filter(|gate| gate.hook.forward()) {
@@ -33,6 +36,11 @@ impl Scope {
                 self.behind.insert(*net, ());
             }
         }
+        let targets = policy.knocks.iter().filter_map(|knock| {
+            let target = knock.target?;
+            Some(knock.sequence.iter().map(move |port| (target, *port)))
+        });
+        self.targets = targets.flatten().collect();
     }
 
     /// Whether this is an address of this host.
@@ -44,7 +52,8 @@ impl Scope {
     pub fn admits(&self, knock: &Knock) -> bool {
         let to_us = self.is_own(knock.destination)
             || (!self.behind.is_empty()
-                && self.behind.lookup(host_net(knock.destination)).is_some());
+                && self.behind.lookup(host_net(knock.destination)).is_some())
+            || self.targets.contains(&(knock.destination, knock.port));
         to_us && !self.is_own(knock.source) && !self.broadcast.contains(&knock.source)
     }
 }

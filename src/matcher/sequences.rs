@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+use std::net::IpAddr;
 use std::ops::Index;
 use std::time::Duration;
 
@@ -18,12 +20,19 @@ pub(super) struct Sequence {
     pub(super) timeout: Duration,
     pub(super) is_drop: bool,
     flags: TcpFlags,
+    /// Packets to other addresses do not count.
+    target: Option<IpAddr>,
 }
 
 impl Sequence {
-    /// Whether the packet's flags are what the sequence asks for; a datagram has none.
-    pub(super) fn fits(&self, knock: &Knock) -> bool {
-        knock.port.proto == Proto::Udp || self.flags.fit(knock.flags)
+    /// Whether the packet's flags are what the sequence asks for, and it went where it asks for;
+    /// a datagram has no flags. `reserved`: that address is only for sequences that name it.
+    pub(super) fn fits(&self, knock: &Knock, reserved: bool) -> bool {
+        (knock.port.proto == Proto::Udp || self.flags.fit(knock.flags))
+            && match self.target {
+                Some(target) => target == knock.destination,
+                None => !reserved,
+            }
     }
 
     /// Whether the TCP port is at most so far from one of the sequence's.
@@ -40,6 +49,7 @@ pub(super) struct Sequences {
     all: Vec<Sequence>,
     /// Ascending: first those of TCP, then those of UDP.
     ports: Vec<PortUse>,
+    targets: HashSet<IpAddr>,
     tcp: Ranks,
     udp: Ranks,
     tcp_count: usize,
@@ -83,6 +93,7 @@ impl Sequences {
                 timeout: rule.seq_timeout,
                 is_drop: rule.action == KnockAction::Drop,
                 flags: rule.flags,
+                target: rule.target,
             })
             .collect();
         let mut ports: Vec<KnockPort> = all.iter().flat_map(|s| s.ports.iter().copied()).collect();
@@ -95,9 +106,11 @@ impl Sequences {
             .into_iter()
             .map(|port| PortUse::of(port, &all))
             .collect();
+        let targets = all.iter().filter_map(|sequence| sequence.target).collect();
         Self {
             all,
             ports,
+            targets,
             tcp,
             udp,
             tcp_count,
@@ -129,6 +142,11 @@ impl Sequences {
         }
         entry.arrived += 1;
         Arrival::Knock(PortId(place))
+    }
+
+    /// Whether some sequence is for packets to this address alone.
+    pub(super) fn is_target(&self, address: IpAddr) -> bool {
+        self.targets.contains(&address)
     }
 
     pub(super) fn starting_with(&self, port: PortId) -> &[SequenceId] {

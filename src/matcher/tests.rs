@@ -331,6 +331,43 @@ fn other_flags_may_be_asked_for() {
 }
 
 #[test]
+fn a_target_has_its_own_knocks_and_nobody_elses() {
+    let mut there = knock("there", "7000 8000", KnockAction::Accept);
+    there.target = Some(address("198.51.100.1"));
+    let here = knock("here", "7000 8000", KnockAction::Accept);
+    let policy = policy(vec![gate("ssh")], vec![there, here]);
+    let mut matcher = Matcher::new(&policy);
+    let mut scope = Scope::default();
+    scope.set_own([address("192.0.2.1")]);
+    scope.set_gates(&policy);
+    let mut names = |to: &str, ports: [&str; 2], unique| -> Vec<String> {
+        let mut done = Vec::new();
+        for (port, unique) in ports.iter().zip(unique..) {
+            let packet = Knock {
+                destination: address(to),
+                ..packet(A, port, unique)
+            };
+            if scope.admits(&packet) {
+                let ours = scope.is_own(packet.destination);
+                done.extend(matcher.handle(&packet, ours, Time(unique.into())).completed);
+            }
+        }
+        done.into_iter()
+            .map(|id| matcher.name(id).to_string())
+            .collect()
+    };
+    assert_eq!(names("192.0.2.1", ["7000", "8000"], 1), ["here"]);
+    assert_eq!(names("198.51.100.1", ["7000", "8000"], 10), ["there"]);
+    assert_eq!(names("198.51.100.2", ["7000", "8000"], 20), NONE);
+    assert_eq!(names("192.0.2.1", ["7000", "9000"], 30), NONE);
+    assert_eq!(
+        names("198.51.100.1", ["8000", "8000"], 40),
+        NONE,
+        "two halves are no whole"
+    );
+}
+
+#[test]
 fn a_sequence_of_one_port_completes_at_once() {
     let mut bench = Bench::of(&["7000"]);
     assert_eq!(bench.knocks(A, "7000 7000"), ["s0", "s0"]);

@@ -24,6 +24,11 @@ const BROWSERS_BLOCK: [u16; 82] = [
     6669, 6679, 6697, 10080,
 ];
 
+/// Whether browsers refuse to contact this TCP port.
+pub fn browsers_block(port: u16) -> bool {
+    BROWSERS_BLOCK.binary_search(&port).is_ok()
+}
+
 /// Checks everything that takes more than one gate or knock to see, and what is unwise.
 pub(super) fn check(reader: &mut Reader, gates: &[PlacedGate], knocks: &[PlacedKnock]) {
     for (index, gate) in gates.iter().enumerate() {
@@ -37,6 +42,17 @@ pub(super) fn check(reader: &mut Reader, gates: &[PlacedGate], knocks: &[PlacedK
         ports(reader, knock, gates);
     }
     for knock in knocks {
+        risks(reader, knock);
+    }
+}
+
+/// What is unwise about a knockd.conf. Its doors may well have the same sequence, or begin with
+/// another's: each runs its own command.
+pub(super) fn check_classic(reader: &mut Reader, knocks: &[PlacedKnock]) {
+    for knock in knocks {
+        if !knock.ports_at.is_empty() {
+            ports(reader, knock, &[]);
+        }
         risks(reader, knock);
     }
 }
@@ -185,7 +201,7 @@ fn ports(reader: &mut Reader, knock: &PlacedKnock, gates: &[PlacedGate]) {
                 "kernels give the ports above to clients, so that replies to this host may knock",
             );
         }
-        if port.proto == Proto::Tcp && BROWSERS_BLOCK.binary_search(&port.port).is_ok() {
+        if port.proto == Proto::Tcp && browsers_block(port.port) {
             reader.warn(
                 *at,
                 format!("the port {port}"),
@@ -205,7 +221,7 @@ fn risks(reader: &mut Reader, knock: &PlacedKnock) {
     } = &knock.knock;
     let lets_in = matches!(
         action,
-        KnockAction::Accept | KnockAction::Trust | KnockAction::Open
+        KnockAction::Accept | KnockAction::Trust | KnockAction::Open | KnockAction::Run(_)
     );
     if *action == KnockAction::Trust {
         reader.warn(
@@ -220,7 +236,10 @@ fn risks(reader: &mut Reader, knock: &PlacedKnock) {
             knock.sequence_at,
             "a sequence of one port",
             "two or more",
-            "a single scan of this port lets the scanner in",
+            match action {
+                KnockAction::Run(_) => "a single scan of this port starts the command",
+                _ => "a single scan of this port lets the scanner in",
+            },
         );
     }
     let udp_only = sequence.iter().all(|port| port.proto == Proto::Udp);

@@ -4,12 +4,13 @@
 //! does not compile.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use crate::model::Lifetime;
 
 use super::{
-    BackendChoice, Firewall, Gate, GateAddress, History, Hook, Interfaces, Knock, KnockAction,
-    OnStop, Policy, ScanAction, ScanGuard, Verdict, flags,
+    BackendChoice, CommandLine, Firewall, Gate, GateAddress, History, Hook, Interfaces, Knock,
+    KnockAction, LogSettings, LogStyle, OnStop, Policy, Run, ScanAction, ScanGuard, Verdict, flags,
 };
 
 /// A difference between two policies.
@@ -140,6 +141,13 @@ fn settings(policy: &Policy) -> Keys {
         history: History { keep, rows },
         gates: _,
         knocks: _,
+        log:
+            LogSettings {
+                file: log_file,
+                syslog,
+                style,
+            },
+        pid_file,
     } = policy;
     let interfaces = match interfaces {
         Interfaces::Any => "any".to_owned(),
@@ -158,13 +166,20 @@ fn settings(policy: &Policy) -> Keys {
         ScanAction::None => "none",
         ScanAction::Drop => "drop",
     };
-    let trusted = trusted.as_ref().map(|file| file.display().to_string());
+    let style = match style {
+        LogStyle::Plain => "plain",
+        LogStyle::Classic => "classic",
+    };
+    let path = |path: &Option<PathBuf>| {
+        let shown = path.as_ref().map(|path| path.display().to_string());
+        shown.unwrap_or_else(|| "nothing".to_owned())
+    };
     vec![
         ("interface", interfaces),
         ("firewall.backend", backend.to_owned()),
         ("firewall.on_stop", on_stop.to_owned()),
         ("firewall.owner", owner.to_string()),
-        ("trusted", trusted.unwrap_or_else(|| "nothing".to_owned())),
+        ("trusted", path(trusted)),
         ("never_ban", list(never_ban)),
         ("scan_guard.ports", ports.to_string()),
         ("scan_guard.within", Lifetime::For(*within).to_string()),
@@ -173,6 +188,10 @@ fn settings(policy: &Policy) -> Keys {
         ("memory", format!("{memory} bytes")),
         ("history.keep", Lifetime::For(*keep).to_string()),
         ("history.rows", rows.to_string()),
+        ("log.file", path(log_file)),
+        ("log.syslog", syslog.to_string()),
+        ("log.style", style.to_owned()),
+        ("pid file", path(pid_file)),
     ]
 }
 
@@ -222,8 +241,10 @@ fn knock(knock: &Knock) -> Keys {
     let Knock {
         name: _,
         sequence,
+        one_time_sequences,
         seq_timeout,
         flags,
+        target,
         action,
         gates,
         lifetime,
@@ -235,26 +256,54 @@ fn knock(knock: &Knock) -> Keys {
         _ => Some((*name).to_owned()),
     });
     let flags: Vec<String> = flags.collect();
-    let action = match action {
-        KnockAction::Accept => "accept",
-        KnockAction::Drop => "drop",
-        KnockAction::Trust => "trust",
-        KnockAction::Flush => "flush",
-        KnockAction::Open => "open",
-        KnockAction::Close => "close",
+    let none = Run::default();
+    let (action, run) = match action {
+        KnockAction::Run(run) => (word(action), &**run),
+        other => (word(other), &none),
     };
+    let sequence = match one_time_sequences {
+        Some(file) => file.display().to_string(),
+        None => list(sequence),
+    };
+    let target = target.map_or_else(|| "this host".to_owned(), |target| target.to_string());
     let lifetime = lifetime.map(|lifetime| lifetime.to_string());
     vec![
-        ("sequence", list(sequence)),
+        ("sequence", sequence),
         ("seq_timeout", Lifetime::For(*seq_timeout).to_string()),
         ("tcpflags", flags.join(",")),
+        ("target", target),
         ("action", action.to_owned()),
         ("gate", list(gates)),
         (
             "for",
             lifetime.unwrap_or_else(|| "the gate's time".to_owned()),
         ),
+        ("start", command(run.start.v4.as_ref())),
+        ("start_6", command(run.start.v6.as_ref())),
+        ("stop", command(run.stop.v4.as_ref())),
+        ("stop_6", command(run.stop.v6.as_ref())),
     ]
+}
+
+/// As it is written, and who reads it.
+fn command(command: Option<&CommandLine>) -> String {
+    match command {
+        None => "nothing".to_owned(),
+        Some(command) if command.is_shell() => format!("sh -c {command}"),
+        Some(command) => command.to_string(),
+    }
+}
+
+fn word(action: &KnockAction) -> &'static str {
+    match action {
+        KnockAction::Accept => "accept",
+        KnockAction::Drop => "drop",
+        KnockAction::Trust => "trust",
+        KnockAction::Flush => "flush",
+        KnockAction::Open => "open",
+        KnockAction::Close => "close",
+        KnockAction::Run(_) => "run",
+    }
 }
 
 fn list<T: fmt::Display>(items: &[T]) -> String {

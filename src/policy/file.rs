@@ -2,15 +2,19 @@
 
 use std::path::Path;
 
+use super::knocks::PlacedKnock;
 use super::node::{self, At, Node, Value};
-use super::problem::{PolicyErrors, Problem, quote};
+use super::problem::{PolicyErrors, Problem};
 use super::reader::Reader;
-use super::{Interfaces, Policy, conflicts, gates, history, knocks, settings};
+use super::{
+    Interfaces, KnockAction, LogSettings, Policy, classic, conflicts, gates, history, knocks,
+    settings,
+};
 
 /// More is no policy. A thousand knocks of 32 ports take a quarter of it.
 pub const MOST_BYTES: usize = 1024 * 1024;
 
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "interface",
     "firewall",
     "trusted",
@@ -20,6 +24,7 @@ const KEYS: [&str; 9] = [
     "history",
     "gates",
     "knocks",
+    "log",
 ];
 
 const EXAMPLE: &str = "for example `gates: { ssh: { ports: [22] } }`";
@@ -33,12 +38,19 @@ pub struct Checked {
     pub warnings: Vec<Problem>,
 }
 
-/// Reads and checks a policy. `file` is only a name: for messages, and because the whitelist's
+/// Reads and checks a policy, in YAML or as a classic knockd.conf: they are told apart by
+/// content. `file` is only a name: for messages, and because the whitelist's
 /// path is relative to its directory. All errors in what it says are reported at once; one in the
 /// YAML itself hides what follows it.
 pub fn parse(text: &str, file: &Path) -> Result<Checked, PolicyErrors> {
     let refuse = |problem| Err(PolicyErrors::new(file, vec![problem], 0));
-    if let Some(problem) = not_yaml(text) {
+    if let Some(problem) = too_long(text) {
+        return refuse(problem);
+    }
+    if classic::is_classic(text) {
+        return classic::parse(text, file);
+    }
+    if let Some(problem) = tabs(text) {
         return refuse(problem);
     }
     let root = match node::read(text) {
@@ -69,9 +81,6 @@ fn read(reader: &mut Reader, root: &Node, file: &Path) -> Option<Policy> {
     }
     let fields = reader.fields(root, "a mapping with `gates` and `knocks`", &KEYS)?;
     let gates_node = fields.get("gates");
-    if gates_node.is_none() {
-        settings::required(reader, root.at, "gates", EXAMPLE);
-    }
     let firewall = settings::firewall(reader, fields.get("firewall"));
     let placed_gates = gates_node.and_then(|node| gates::read(reader, node, firewall.backend));
     let names = gates_node.map(gates::names).unwrap_or_default();
@@ -79,6 +88,11 @@ fn read(reader: &mut Reader, root: &Node, file: &Path) -> Option<Policy> {
         Some(node) => knocks::read(reader, node, &names),
         None => Vec::new(),
     };
+    let no_gates = placed_gates.as_ref().is_none_or(Vec::is_empty);
+    let only_runs = |placed: &PlacedKnock| matches!(placed.knock.action, KnockAction::Run(_));
+    if no_gates && (placed_knocks.is_empty() || !placed_knocks.iter().all(only_runs)) {
+        gates::required(reader, gates_node, root.at, EXAMPLE);
+    }
     let placed_gates = placed_gates.unwrap_or_default();
     conflicts::check(reader, &placed_gates, &placed_knocks);
 
@@ -89,7 +103,11 @@ fn read(reader: &mut Reader, root: &Node, file: &Path) -> Option<Policy> {
     Some(Policy {
         interfaces: interfaces.map_or(Interfaces::Any, |node| settings::interfaces(reader, node)),
         firewall,
-        trusted: Some(settings::trusted(reader, fields.get("trusted"), file)),
+        trusted: match fields.get("trusted") {
+            // Nobody is let in anywhere, so nobody need be trusted.
+            None if placed_gates.is_empty() => None,
+            node => Some(settings::trusted(reader, node, file)),
+        },
         never_ban: never_ban.map_or(Vec::new(), |node| settings::never_ban(reader, node)),
         scan_guard: settings::scan_guard(reader, fields.get("scan_guard"), longest),
         memory: settings::memory(reader, fields.get("memory")),
@@ -99,63 +117,38 @@ fn read(reader: &mut Reader, root: &Node, file: &Path) -> Option<Policy> {
             .into_iter()
             .map(|placed| placed.knock)
             .collect(),
+        log: fields
+            .get("log")
+            .map_or_else(LogSettings::default, |node| settings::log(reader, node)),
+        pid_file: None,
     })
 }
 
-/// What can be told without reading YAML.
-fn not_yaml(text: &str) -> Option<Problem> {
-    let at = |line: usize, column: usize, found: String, expected: &str, help: &str| Problem {
-        line: line as u64 + 1,
-        column: column as u64 + 1,
-        found,
-        expected: expected.to_owned(),
-        help: (!help.is_empty()).then(|| help.to_owned()),
-    };
-    if text.len() > MOST_BYTES {
-        let found = format!("a policy of {} bytes", text.len());
-        return Some(at(0, 0, found, "at most 1 MiB", ""));
-    }
-    if let Some((line, section)) = classic_section(text) {
-        return Some(at(
-            line,
-            0,
-            format!("{}, a section of a classic knockd.conf", quote(section)),
-            "a policy in YAML",
-            "classic files are not read yet; write the knock as `knocks: { openSSH: { sequence: \
-             [7000, 8000], seq_timeout: 15s, action: accept } }` beside `gates: { ssh: { ports: \
-             [22] } }`",
-        ));
-    }
-    for (number, line) in text.lines().enumerate() {
-        let body = line.trim_start();
-        let indent = &line[..line.len() - body.len()];
-        if body.is_empty() || body.starts_with('#') {
-            continue;
-        }
-        if let Some(tab) = indent.chars().position(|c| c == '\t') {
-            let help = "YAML does not take tabs there";
-            return Some(at(
-                number,
-                tab,
-                "a tab".into(),
-                "spaces for indentation",
-                help,
-            ));
-        }
-    }
-    None
+fn too_long(text: &str) -> Option<Problem> {
+    (text.len() > MOST_BYTES).then(|| Problem {
+        line: 1,
+        column: 1,
+        found: format!("a policy of {} bytes", text.len()),
+        expected: "at most 1 MiB".to_owned(),
+        help: None,
+    })
 }
 
-/// The first line of substance, if it is a section header: `[options]`.
-fn classic_section(text: &str) -> Option<(usize, &str)> {
-    let mut lines = text
-        .trim_start_matches('\u{feff}')
-        .lines()
-        .map(str::trim)
-        .enumerate();
-    let (number, line) =
-        lines.find(|(_, line)| !line.is_empty() && !line.starts_with(['#', ';']))?;
-    let name = line.strip_prefix('[')?.strip_suffix(']')?;
-    let header = !name.is_empty() && !name.contains(['[', ']', ',', ':', '{', '"', '\'']);
-    header.then_some((number, line))
+/// A tab where YAML demands spaces, which is easier to say before it is read.
+fn tabs(text: &str) -> Option<Problem> {
+    text.lines().enumerate().find_map(|(number, line)| {
+        let body = line.trim_start();
+        if body.is_empty() || body.starts_with('#') {
+            return None;
+        }
+        let indent = &line[..line.len() - body.len()];
+        let tab = indent.chars().position(|c| c == '\t')?;
+        Some(Problem {
+            line: number as u64 + 1,
+            column: tab as u64 + 1,
+            found: "a tab".to_owned(),
+            expected: "spaces for indentation".to_owned(),
+            help: Some("YAML does not take tabs there".to_owned()),
+        })
+    })
 }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::{LoadError, MOST_BYTES, Policy, load, parse};
+use super::{LoadError, LogStyle, MOST_BYTES, Policy, load, parse};
 use crate::model::parse_duration;
 
 const SHIPPED: &str = include_str!("../../policy/knockd.yaml");
@@ -39,17 +39,11 @@ fn a_byte_order_mark_and_dos_line_endings_do_no_harm() {
 
 #[test]
 fn a_classic_file_is_told_apart_by_its_content() {
-    for text in [
-        "[options]\nUseSyslog\n",
-        "\n# c\n  [openSSH]\n\tsequence = 1,2\n",
-        "; c\n[a b]\n",
-    ] {
-        assert!(
-            refused(text).contains("classic files are not read yet"),
-            "{text}"
-        );
-    }
-    assert!(!refused("[a, b]").contains("classic"));
+    let classic = "\n# c\n  [openSSH]\n\tsequence = 1,2\n\tcommand = x\n";
+    assert_eq!(policy(classic).log.style, LogStyle::Classic);
+    assert!(refused("[options]\nUseSyslog\n").contains("no door"));
+    assert!(refused("[a, b]").contains("found a list"));
+    assert_eq!(policy(SHIPPED).log.style, LogStyle::Plain);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::model::{GateName, Lifetime, PortError, PortRange, canonical_net, host
 use super::node::{At, Node, Value};
 use super::problem::quote;
 use super::reader::{Fields, Reader};
-use super::{BackendChoice, Gate, GateAddress, Hook, Verdict};
+use super::{BackendChoice, Gate, GateAddress, Hook, Verdict, settings};
 use crate::model::is_host_name;
 
 /// More are surely a mistake; each gate costs rules that every packet may meet.
@@ -49,9 +49,6 @@ pub(super) fn read(
     backend: BackendChoice,
 ) -> Option<Vec<PlacedGate>> {
     let entries = reader.entries(node, "a mapping of gate names to gates")?;
-    if entries.is_empty() {
-        reader.error(node.at, "no gate", "at least one under `gates`");
-    }
     if let Some((name, at, _)) = entries.get(MOST_GATES) {
         let found = format!("{} as the {}th gate", quote(name), MOST_GATES + 1);
         reader.error(*at, found, format!("at most {MOST_GATES} gates"));
@@ -265,6 +262,18 @@ fn behind_us(reader: &mut Reader, fields: &Fields<'_>, at: At, address: Option<&
             "an address or a network behind this host",
         ),
         _ => {}
+    }
+}
+
+/// Says that there is no gate where there has to be one.
+pub(super) fn required(reader: &mut Reader, node: Option<&Node>, start: At, example: &str) {
+    match node {
+        None => settings::required(reader, start, "gates", example),
+        Some(node) if matches!(&node.value, Value::Map(pairs) if pairs.is_empty()) => {
+            reader.error(node.at, "no gate", "at least one under `gates`");
+        }
+        // What is wrong with it is said already.
+        Some(_) => {}
     }
 }
 

@@ -7,8 +7,8 @@ use super::reader::{Fields, Reader};
 use super::types::History;
 
 const DAY: Duration = Duration::from_secs(86_400);
-const KEEP: Duration = Duration::from_secs(90 * 86_400);
-const ROWS: u32 = 100_000;
+pub(super) const KEEP: Duration = Duration::from_secs(90 * 86_400);
+pub(super) const ROWS: u32 = 100_000;
 const MOST_ROWS: u32 = 1_000_000;
 
 pub(super) fn read(reader: &mut Reader, node: Option<&Node>) -> History {

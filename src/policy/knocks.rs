@@ -1,24 +1,26 @@
 //! The `knocks` section, knock by knock; how they get along is `conflicts`' business.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::model::{GateName, KnockName, KnockPort, Lifetime, PortError};
+use crate::model::{GateName, KnockName, KnockPort, Lifetime, PortError, canonical};
 
 use super::flags;
 use super::node::{At, Node, Value};
 use super::problem::{did_you_mean, one_of, quote};
 use super::reader::{Fields, Reader};
-use super::{Knock, KnockAction, TcpFlags};
+use super::{Knock, KnockAction, TcpFlags, run};
 
 pub(super) const MOST_KNOCKS: usize = 1024;
 pub(super) const LONGEST_SEQUENCE: usize = 32;
 pub(super) const SEQ_TIMEOUT: Duration = Duration::from_secs(15);
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "sequence",
     "seq_timeout",
     "tcpflags",
+    "target",
     "action",
     "gate",
     "for",
@@ -31,16 +33,11 @@ const KEYS: [&str; 11] = [
 
 const SEQUENCE: &str = "a list of 1 to 32 ports such as `[1228, 1227]`";
 
-/// The words of `action`; `None` is known but not there yet.
-const ACTIONS: [(&str, Option<KnockAction>); 7] = [
-    ("accept", Some(KnockAction::Accept)),
-    ("drop", Some(KnockAction::Drop)),
-    ("trust", Some(KnockAction::Trust)),
-    ("flush", Some(KnockAction::Flush)),
-    ("open", Some(KnockAction::Open)),
-    ("close", Some(KnockAction::Close)),
-    ("run", None),
-];
+/// The word of the action that has keys of its own.
+pub(super) const RUN: &str = "run";
+
+/// The words of `action`.
+pub(super) const ACTIONS: [&str; 7] = ["accept", "drop", "trust", "flush", "open", "close", RUN];
 
 /// A knock with the places that later checks point at.
 pub(super) struct PlacedKnock {
@@ -103,23 +100,22 @@ fn knock(
     let flags = fields
         .get("tcpflags")
         .and_then(|node| flags::read(reader, node));
-    let action = action(reader, &fields, &name, at);
+    let (action, lifetime) = action(reader, &fields, &name, at).unzip();
     // What an unknown action would want is unknown too.
-    let (gates, lifetime) = match action {
-        Some(action) => (
-            knock_gates(reader, &fields, &name, at, action, scope),
-            lifetime(reader, &fields, action),
-        ),
-        None => (Vec::new(), None),
+    let gates = match &action {
+        Some(action) => knock_gates(reader, &fields, &name, at, action, scope),
+        None => Vec::new(),
     };
     let knock = Knock {
         name,
         sequence,
         seq_timeout: seq_timeout.unwrap_or(SEQ_TIMEOUT),
         flags: flags.unwrap_or(TcpFlags::OPENING),
+        one_time_sequences: None,
+        target: fields.get("target").and_then(|node| target(reader, node)),
         action: action?,
         gates,
-        lifetime,
+        lifetime: lifetime.flatten(),
     };
     Some(PlacedKnock {
         knock,
@@ -178,57 +174,49 @@ fn port(reader: &mut Reader, item: &Node) -> Option<KnockPort> {
     }
 }
 
+fn target(reader: &mut Reader, node: &Node) -> Option<IpAddr> {
+    let expected = "an IPv4 or IPv6 address";
+    let word = reader.text(node, expected)?;
+    if let Ok(address) = word.parse() {
+        return Some(canonical(address));
+    }
+    reader.wrong(node, expected);
+    None
+}
+
+/// The action, and how long what it does lasts.
 fn action(
     reader: &mut Reader,
     fields: &Fields<'_>,
     name: &KnockName,
     at: At,
-) -> Option<KnockAction> {
-    let names = || one_of(ACTIONS.iter().map(|(word, _)| *word));
-    let Some(node) = fields.get("action") else {
-        reader.error(at, format!("the knock `{name}` without `action`"), names());
-        check_run_keys(reader, fields, false);
-        return None;
+) -> Option<(KnockAction, Option<Lifetime>)> {
+    let words = ACTIONS.map(|word| (word, word));
+    let word = if let Some(node) = fields.get("action") {
+        reader.choice(node, &words)
+    } else {
+        let found = format!("the knock `{name}` without `action`");
+        reader.error(at, found, one_of(ACTIONS));
+        None
     };
-    let action = reader.choice(node, &ACTIONS);
-    if action == Some(None) {
-        reader.error(
-            node.at,
-            "`action: run`, which is not in this version",
-            one_of(
-                ACTIONS
-                    .iter()
-                    .map(|(word, _)| *word)
-                    .filter(|word| *word != "run"),
-            ),
-        );
+    if word == Some(RUN) {
+        let (run, lifetime) = run::read(reader, fields, name.as_str(), at);
+        return Some((KnockAction::Run(Box::new(run)), lifetime));
     }
-    check_run_keys(reader, fields, action == Some(None));
-    action.flatten()
+    run::refuse_keys(reader, fields);
+    let action = match word? {
+        "accept" => KnockAction::Accept,
+        "drop" => KnockAction::Drop,
+        "trust" => KnockAction::Trust,
+        "flush" => KnockAction::Flush,
+        "open" => KnockAction::Open,
+        _ => KnockAction::Close,
+    };
+    let lifetime = lifetime(reader, fields, &action);
+    Some((action, lifetime))
 }
 
-/// The keys of `run` are known, but belong to it alone.
-fn check_run_keys(reader: &mut Reader, fields: &Fields<'_>, run: bool) {
-    for key in ["start", "stop", "start_6", "stop_6"] {
-        let (Some(node), Some(at)) = (fields.get(key), fields.key_at(key)) else {
-            continue;
-        };
-        if run {
-            reader.text(node, "a command");
-        } else {
-            reader.error(at, format!("`{key}`"), "it only with `action: run`");
-        }
-    }
-    if let (Some(node), Some(at)) = (fields.get("shell"), fields.key_at("shell")) {
-        if run {
-            reader.boolean(node);
-        } else {
-            reader.error(at, "`shell`", "it only with `action: run`");
-        }
-    }
-}
-
-fn lifetime(reader: &mut Reader, fields: &Fields<'_>, action: KnockAction) -> Option<Lifetime> {
+fn lifetime(reader: &mut Reader, fields: &Fields<'_>, action: &KnockAction) -> Option<Lifetime> {
     let node = fields.get("for")?;
     let lifetime = reader.lifetime(node)?;
     let word = match action {
@@ -246,7 +234,7 @@ fn lifetime(reader: &mut Reader, fields: &Fields<'_>, action: KnockAction) -> Op
         KnockAction::Drop => return Some(lifetime),
         KnockAction::Trust => "trust",
         KnockAction::Flush => "flush",
-        KnockAction::Close => "close",
+        KnockAction::Close | KnockAction::Run(_) => "close",
     };
     let at = fields.key_at("for").unwrap_or(node.at);
     reader.error(
@@ -262,10 +250,16 @@ fn knock_gates(
     fields: &Fields<'_>,
     name: &KnockName,
     at: At,
-    action: KnockAction,
+    action: &KnockAction,
     scope: &Scope<'_>,
 ) -> Vec<GateName> {
-    // Without gates that much is wrong already.
+    if let (KnockAction::Run(_), true, Some(at)) =
+        (action, scope.gates.is_empty(), fields.key_at("gate"))
+    {
+        reader.error(at, "`gate` in a policy without gates", "no `gate`");
+        return Vec::new();
+    }
+    // Where another action needs a gate, that there is none is said already.
     if scope.gates.is_empty() {
         return Vec::new();
     }
@@ -274,7 +268,8 @@ fn knock_gates(
         one_of(names.chain(["all"]))
     };
     let Some(node) = fields.get("gate") else {
-        if scope.gates.len() > 1 && action != KnockAction::Drop {
+        let concerns_all = matches!(action, KnockAction::Drop | KnockAction::Run(_));
+        if scope.gates.len() > 1 && !concerns_all {
             let found = format!("the knock `{name}` without `gate` where there are several");
             reader.error(at, found, format!("`gate` with {}", expected()));
             return Vec::new();

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use super::file::{Checked, MOST_BYTES, parse};
 use super::problem::PolicyErrors;
 
+/// Where the policy is, unless somebody says otherwise: the first of these that exists.
+const USUAL: [&str; 2] = ["/etc/knockd/knockd.yaml", "/etc/knockd.conf"];
+
 /// Why there is no policy.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -41,6 +44,14 @@ pub enum LoadError {
     /// It was read, and is wrong.
     #[error(transparent)]
     Policy(#[from] PolicyErrors),
+}
+
+/// The path of the policy that the daemon takes where none is named.
+pub fn usual_path() -> PathBuf {
+    let mut known = USUAL.iter().map(PathBuf::from);
+    known
+        .find(|path| path.exists())
+        .unwrap_or_else(|| USUAL[0].into())
 }
 
 /// Reads and checks the policy in `file`.

@@ -5,39 +5,52 @@
 #![forbid(unsafe_code)]
 
 mod border;
+mod classic;
+mod command;
 mod conflicts;
 mod diff;
+mod emit;
 mod file;
 mod flags;
 mod gates;
 mod history;
 mod knocks;
 mod load;
+mod neutral;
 mod node;
 mod problem;
 mod reader;
+mod run;
 mod settings;
 mod syntax;
 mod types;
 mod words;
 
+pub use classic::is_classic;
+pub use command::{ADDRESS_TOKEN, CommandLine, PerFamily, Run, SplitError};
+pub use conflicts::browsers_block;
 pub use diff::{Difference, diff};
+pub use emit::{Notes, emit};
 pub use file::{Checked, MOST_BYTES, parse};
-pub use load::{LoadError, load, read};
+pub use load::{LoadError, load, read, usual_path};
 pub use problem::{PolicyErrors, Problem};
 pub use types::{
     BackendChoice, Firewall, Gate, GateAddress, History, Hook, Interfaces, Knock, KnockAction,
-    OnStop, Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
+    LogSettings, LogStyle, OnStop, Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
 };
 pub use words::{WhitelistSummary, check_report, describe};
 
 #[cfg(test)]
 mod conflicts_tests;
 #[cfg(test)]
+mod emit_tests;
+#[cfg(test)]
 mod file_tests;
 #[cfg(test)]
 mod limits_tests;
 #[cfg(test)]
 mod malformed_tests;
+#[cfg(test)]
+mod run_tests;
 #[cfg(test)]
 mod tests;

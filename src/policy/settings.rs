@@ -10,15 +10,17 @@ use crate::model::{Lifetime, canonical_net, host_net};
 
 use super::node::{At, Node, Value};
 use super::reader::{Fields, Reader};
-use super::{BackendChoice, Firewall, Interfaces, OnStop, ScanAction, ScanGuard};
+use super::{
+    BackendChoice, Firewall, Interfaces, LogSettings, LogStyle, OnStop, ScanAction, ScanGuard,
+};
 
 const KIB: u64 = 1024;
-const MEMORY: u64 = 32 * KIB * KIB;
+pub(super) const MEMORY: u64 = 32 * KIB * KIB;
 const LEAST_MEMORY: u64 = 64 * KIB;
 const MOST_MEMORY: u64 = 4 * KIB * KIB * KIB;
 const MOST_INTERFACES: usize = 64;
-const SCAN_PORTS: u16 = 5;
-const SCAN_NEARBY: u16 = 5;
+pub(super) const SCAN_PORTS: u16 = 5;
+pub(super) const SCAN_NEARBY: u16 = 5;
 const MOST_NEARBY: u16 = 1000;
 
 pub(super) fn interfaces(reader: &mut Reader, node: &Node) -> Interfaces {
@@ -122,6 +124,33 @@ pub(super) fn trusted(reader: &mut Reader, node: Option<&Node>, file: &Path) -> 
         },
     };
     file.parent().unwrap_or(Path::new("")).join(written)
+}
+
+/// Where the log goes and how its lines look.
+pub(super) fn log(reader: &mut Reader, node: &Node) -> LogSettings {
+    let mut log = LogSettings::default();
+    let what = "a mapping with `file`, `syslog` and `style`";
+    let Some(fields) = reader.fields(node, what, &["file", "syslog", "style"]) else {
+        return log;
+    };
+    if let Some(node) = fields.get("file") {
+        let expected = "the absolute path of a log file";
+        match reader.text(node, expected) {
+            Some(text) if text.starts_with('/') && !text.contains('\0') => {
+                log.file = Some(text.into());
+            }
+            Some(_) => reader.wrong(node, expected),
+            None => {}
+        }
+    }
+    if let Some(node) = fields.get("syslog") {
+        log.syslog = reader.boolean(node).unwrap_or(false);
+    }
+    if let Some(node) = fields.get("style") {
+        let words = [("plain", LogStyle::Plain), ("classic", LogStyle::Classic)];
+        log.style = reader.choice(node, &words).unwrap_or_default();
+    }
+    log
 }
 
 pub(super) fn never_ban(reader: &mut Reader, node: &Node) -> Vec<IpNet> {

@@ -1,9 +1,12 @@
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::model::{GateName, KnockName, KnockPort, Lifetime, PortRange};
+
+use super::command::Run;
 
 /// A policy that has passed every check.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,10 +25,37 @@ pub struct Policy {
     pub memory: usize,
     /// How much is kept of what happened.
     pub history: History,
-    /// In the order of the file, at least one, names unique.
+    /// In the order of the file, names unique. None where every knock runs commands: nothing is
+    /// installed in the firewall then.
     pub gates: Vec<Gate>,
     /// In the order of the file, names unique.
     pub knocks: Vec<Knock>,
+    /// Where the log goes and how its lines look.
+    pub log: LogSettings,
+    /// The pid file, unless the command line names another (classic files only).
+    pub pid_file: Option<PathBuf>,
+}
+
+/// Where the log goes, unless the command line says otherwise, and how its lines look.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Into this file.
+    pub file: Option<PathBuf>,
+    /// To the system log, besides the file if there is one.
+    pub syslog: bool,
+    /// How lines look.
+    pub style: LogStyle,
+}
+
+/// How lines of the log look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogStyle {
+    /// As everywhere in this program.
+    #[default]
+    Plain,
+    /// In the words of the classic daemon, `[2016-03-18 12:55] 192.0.2.1: SSH: Stage 1`, for the
+    /// filters and habits that know them.
+    Classic,
 }
 
 impl Policy {
@@ -180,22 +210,26 @@ pub enum Verdict {
 pub struct Knock {
     /// As it appears in logs and reasons.
     pub name: KnockName,
-    /// What to knock, in order; 1 to 32 ports.
+    /// What to knock, in order; 1 to 32 ports. None where `one_time_sequences` has to say.
     pub sequence: Vec<KnockPort>,
+    /// The file that sequences are taken from, each for one knock (classic files only).
+    pub one_time_sequences: Option<PathBuf>,
     /// From the first knock to the last, inclusive.
     pub seq_timeout: Duration,
     /// What a TCP packet's flags must be; a UDP datagram has none and always passes.
     pub flags: TcpFlags,
+    /// Only packets to this address count, be it ours or one behind us; all of ours if absent.
+    pub target: Option<IpAddr>,
     /// What it does.
     pub action: KnockAction,
-    /// Where; not empty, every name exists.
+    /// Where; every name exists. Empty only for `run` in a policy without gates.
     pub gates: Vec<GateName>,
-    /// How long, instead of the gate's time.
+    /// How long, instead of the gate's time; for `run` the time until its stop command.
     pub lifetime: Option<Lifetime>,
 }
 
 /// The action of a knock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KnockAction {
     /// Let the source in for a while.
     Accept,
@@ -209,6 +243,8 @@ pub enum KnockAction {
     Open,
     /// End that.
     Close,
+    /// Start commands.
+    Run(Box<Run>),
 }
 
 /// The flags a TCP packet must and must not have (RFC 9293, section 3.1; bits as in the header:

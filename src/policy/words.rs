@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use crate::model::{Chain, GateName, KnockPort, Lifetime, Proto};
 
+use super::problem::quote;
 use super::{
-    BackendChoice, Gate, GateAddress, Hook, Interfaces, Knock, KnockAction, OnStop, Policy,
-    Problem, ScanAction, TcpFlags,
+    BackendChoice, CommandLine, Gate, GateAddress, Hook, Interfaces, Knock, KnockAction, LogStyle,
+    OnStop, PerFamily, Policy, Problem, Run, ScanAction, TcpFlags,
 };
 use super::{border, flags, problem};
 
@@ -56,6 +57,9 @@ fn write_report(
     listening: &[KnockPort],
 ) -> fmt::Result {
     out.write_str("Gates\n")?;
+    if policy.gates.is_empty() {
+        out.write_str("  None: nothing is installed in the firewall.\n")?;
+    }
     for gate in &policy.gates {
         write_gate(out, gate)?;
     }
@@ -180,6 +184,13 @@ fn sequence(knock: &Knock) -> String {
         text.push_str(&port.port.to_string());
         before = Some(port.proto);
     }
+    if let Some(file) = &knock.one_time_sequences {
+        return format!("The next sequence of {}", file.display());
+    }
+    if let Some(target) = knock.target {
+        // Writing to a string cannot fail.
+        let _ = write!(text, " at {target}");
+    }
     text
 }
 
@@ -195,7 +206,8 @@ fn tcp(wanted: TcpFlags) -> String {
     match (set.is_empty(), clear.is_empty()) {
         (false, true) => format!("TCP with {} to ", list(&set)),
         (false, false) => format!("TCP with {} without {} to ", list(&set), clear.join(", ")),
-        (true, _) => format!("TCP without {} to ", clear.join(", ")),
+        (true, false) => format!("TCP without {} to ", clear.join(", ")),
+        (true, true) => String::from("TCP to "),
     }
 }
 
@@ -206,7 +218,8 @@ fn effect(policy: &Policy, knock: &Knock) -> String {
     } else {
         list(&knock.gates)
     };
-    match knock.action {
+    match &knock.action {
+        KnockAction::Run(run) => runs(run, knock.lifetime),
         KnockAction::Accept => {
             format!(
                 "lets the sender in to {gates} {}",
@@ -226,6 +239,29 @@ fn effect(policy: &Policy, knock: &Knock) -> String {
             times(policy, knock, accept_time)
         ),
         KnockAction::Close => format!("closes {gates} to everybody again"),
+    }
+}
+
+/// "runs `door open %IP%`, and `door shut %IP%` 10s later".
+fn runs(run: &Run, lifetime: Option<Lifetime>) -> String {
+    let start = commands(&run.start);
+    match lifetime {
+        Some(lifetime) if !run.stop.is_empty() => {
+            format!("runs {start}, and {} {lifetime} later", commands(&run.stop))
+        }
+        _ => format!("runs {start}"),
+    }
+}
+
+fn commands(commands: &PerFamily) -> String {
+    let told = |command: &Option<CommandLine>| match command {
+        Some(command) => quote(&command.to_string()),
+        None => String::from("nothing"),
+    };
+    if commands.v4 == commands.v6 {
+        told(&commands.v4)
+    } else {
+        format!("{} (IPv6: {})", told(&commands.v4), told(&commands.v6))
     }
 }
 
@@ -272,11 +308,13 @@ fn write_settings(
     match (whitelist, &policy.trusted) {
         (Some(summary), _) => write_whitelist(out, summary)?,
         (None, Some(file)) => writeln!(out, "  Whitelist: {}.", problem::path(file))?,
+        (None, None) if policy.gates.is_empty() => {}
         (None, None) => out.write_str("  There is no whitelist.\n")?,
     }
     if !policy.never_ban.is_empty() {
         writeln!(out, "  Never banned: {}.", list(&policy.never_ban))?;
     }
+    write_log(out, policy)?;
     let guard = &policy.scan_guard;
     let also = match guard.action {
         ScanAction::None => "",
@@ -302,6 +340,9 @@ fn write_settings(
         Lifetime::For(policy.history.keep),
         policy.history.rows
     )?;
+    if policy.gates.is_empty() {
+        return Ok(());
+    }
     out.write_str(match policy.firewall.backend {
         BackendChoice::Auto => "  Firewall: whichever fits this machine",
         BackendChoice::Nftables => "  Firewall: nftables",
@@ -314,6 +355,26 @@ fn write_settings(
         OnStop::Keep => "; it goes on enforcing when the daemon stops.\n",
         OnStop::Closed => "; acceptances are withdrawn when the daemon stops.\n",
     })
+}
+
+/// Where the log goes, if the policy says so.
+fn write_log(out: &mut String, policy: &Policy) -> fmt::Result {
+    let log = &policy.log;
+    let mut places = Vec::new();
+    places.extend(log.file.as_ref().map(|file| file.display().to_string()));
+    if log.syslog {
+        places.push(String::from("the system log"));
+    }
+    let style = match log.style {
+        LogStyle::Plain => "",
+        LogStyle::Classic => ", in the words of the classic knockd",
+    };
+    if !places.is_empty() {
+        writeln!(out, "  The log goes to {}{style}.", list(&places))?;
+    } else if !style.is_empty() {
+        writeln!(out, "  The log is{}.", &style[1..])?;
+    }
+    Ok(())
 }
 
 fn write_whitelist(out: &mut String, summary: &WhitelistSummary) -> fmt::Result {

@@ -34,7 +34,7 @@ struct Info {
 struct Entries {
     name: [u8; NAME],
     size: c_uint,
-    entries: [u64; 0],
+    table: [u64; 0],
 }
 
 /// Where the parts of an entry are.
@@ -132,7 +132,7 @@ impl Filter {
     }
 
     fn entries(&mut self, layout: &Layout, size: c_uint, hash: &mut Hash) -> io::Result<()> {
-        let head = offset_of!(Entries, entries);
+        let head = offset_of!(Entries, table);
         let whole = head + size as usize;
         self.buffer.clear();
         self.buffer.resize(whole.div_ceil(size_of::<u64>()), 0);

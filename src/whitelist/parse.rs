@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use super::host::{Host, HostError};
 
 /// A million machines; more would only cost memory.
@@ -31,6 +33,29 @@ pub struct Entry {
     pub host: Host,
     /// The rest of the line without `#`; printable, perhaps empty.
     pub comment: String,
+}
+
+impl Entry {
+    /// Why somebody is trusted whom the entry stands for: the file's name, the host name and the
+    /// comment.
+    pub fn reason(&self, file: &Path) -> String {
+        let mut reason = file
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let name = match &self.host {
+            Host::Name(name) => name.as_str(),
+            Host::Net(_) => "",
+        };
+        for part in [name, self.comment.as_str()] {
+            if !part.is_empty() {
+                reason.push_str(": ");
+                reason.push_str(part);
+            }
+        }
+        reason
+    }
 }
 
 /// A line that is not understood.

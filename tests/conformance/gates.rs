@@ -25,6 +25,25 @@ pub(crate) fn several_gates(world: &mut World) -> Tried {
     Ok(())
 }
 
+pub(crate) fn no_gates(world: &mut World) -> Tried {
+    world.install(Vec::new(), Vec::new());
+    assert_eq!(world.observed(), None, "nothing is installed");
+    assert!(world.gets_in_at(A, "ssh", 22));
+    world.install(vec![ssh()], vec![filter(A, 300), banned(B)]);
+    assert!(!world.gets_in_at(B, "ssh", 22));
+    world.install(Vec::new(), Vec::new());
+    assert_eq!(world.observed(), None, "the gate is gone, members and all");
+    assert!(world.gets_in_at(B, "ssh", 22));
+    world.restart()?;
+    world.install(Vec::new(), Vec::new());
+    world.with(|backend| backend.teardown())?;
+    assert_eq!(world.observed(), None);
+    // A gate that comes back knows nothing of the one before.
+    world.install(vec![ssh()], Vec::new());
+    assert!(!world.gets_in_at(A, "ssh", 22));
+    Ok(())
+}
+
 pub(crate) fn reload(world: &mut World) -> Tried {
     world.install(
         vec![ssh(), rules("web", &["80"])],

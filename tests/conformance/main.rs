@@ -13,6 +13,7 @@ mod iptables;
 mod large;
 mod members;
 mod sessions;
+mod untracked;
 mod world;
 
 use std::collections::BTreeMap;
@@ -47,6 +48,7 @@ const SCENARIOS: &[Scenario] = &[
     ("flush banned", Needs::Nothing, members::flush_banned),
     ("flush all", Needs::Nothing, members::flush_all),
     ("several gates", Needs::Nothing, gates::several_gates),
+    ("no gates", Needs::Nothing, gates::no_gates),
     ("ipv6", Needs::Nothing, members::ipv6),
     ("ipv6 prefixes", Needs::Nothing, members::ipv6_prefixes),
     ("overlapping networks", Needs::Nothing, members::overlapping),
@@ -63,6 +65,12 @@ const SCENARIOS: &[Scenario] = &[
     ("one address", Needs::Kernel, gates::one_address),
     ("loopback", Needs::Kernel, gates::loopback),
     ("forward", Needs::Kernel, gates::forward),
+    ("untracked", Needs::Kernel, untracked::untracked),
+    (
+        "untracked teardown",
+        Needs::Kernel,
+        untracked::untracked_teardown,
+    ),
     ("session stays", Needs::Kernel, sessions::stays),
     ("session from before", Needs::Kernel, sessions::from_before),
     ("cut sessions", Needs::Kernel, sessions::cut),

@@ -15,6 +15,7 @@ scenarios![
     a_confirmed_trial_outlives_the_daemon,
     a_rollback_ends_a_trial_and_brings_back_what_a_gate_held,
     a_daemon_killed_during_a_trial_starts_with_the_policy_from_before,
+    what_a_trial_removed_comes_back_after_a_crash_too,
     a_trial_of_the_policys_own_file_is_not_taken_up_by_a_start,
     a_bad_policy_is_not_applied_and_changes_nothing,
     what_cannot_be_kept_is_taken_back,
@@ -205,6 +206,25 @@ fn a_daemon_killed_during_a_trial_starts_with_the_policy_from_before() -> Tried 
     Ok(())
 }
 
+fn what_a_trial_removed_comes_back_after_a_crash_too() -> Tried {
+    let with_web = long_policy()
+        .replace("gates:\n", WEB)
+        .replace("action: accept", "action: accept, gate: ssh");
+    let mut world = World::with_services(&with_web, TRUSTED, &[22, 8443])?;
+    let banned = world.person(Family::V4, 12)?;
+    world.expect(0, &["drop", &banned.address]);
+    let file = candidate(&world, "less.yaml", &pinned(&long_policy()))?;
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    assert!(world.members("web_banned").is_empty());
+    // What is remembered is on the disk when this is answered.
+    world.expect(0, &["drop", "192.0.2.14"]);
+    world.daemon.kill_9();
+    world.daemon.start()?;
+    world.await_member("web_banned", &banned.address);
+    world.await_member("ssh_banned", "192.0.2.14");
+    Ok(())
+}
+
 fn a_trial_of_the_policys_own_file_is_not_taken_up_by_a_start() -> Tried {
     let mut world = World::with(&long_policy(), TRUSTED)?;
     let path = world.daemon.policy_path();
@@ -322,22 +342,20 @@ fn diff_says_what_would_change() -> Tried {
     Ok(())
 }
 
+type Spoil = fn(&PathBuf) -> std::io::Result<()>;
+
 fn garbage_at_start_is_overcome_by_the_last_good_policy() -> Tried {
     let mut world = World::with(&long_policy(), TRUSTED)?;
     let path = world.daemon.policy_path();
     let good = on_disk(&world);
-    let garbage: [(&str, fn(&PathBuf)); 3] = [
-        ("knockd.yaml:1:", |path| {
-            fs::write(path, "gates: 5").unwrap()
-        }),
-        ("there is no policy at", |path| {
-            fs::remove_file(path).unwrap()
-        }),
-        ("it is a directory", |path| fs::create_dir(path).unwrap()),
+    let garbage: [(&str, Spoil); 3] = [
+        ("knockd.yaml:1:", |path| fs::write(path, "gates: 5")),
+        ("there is no policy at", |path| fs::remove_file(path)),
+        ("it is a directory", |path| fs::create_dir(path)),
     ];
     for (word, spoil) in garbage {
         world.daemon.kill_9();
-        spoil(&path);
+        spoil(&path)?;
         let reply = world.daemon.run_knockd(&["setup"])?;
         assert_eq!(reply.code, Some(0), "{reply:?}");
         assert!(reply.stderr.contains(word), "{word} in {reply:?}");

@@ -4,7 +4,9 @@
 
 mod applying;
 mod banning;
+mod classic;
 mod commands;
+mod flood;
 mod forwarding;
 mod gates;
 mod guarding;
@@ -12,9 +14,11 @@ mod hostile;
 mod interfaces;
 mod knocking;
 mod reload;
+mod replaying;
 mod restart;
 mod restarts;
 mod setup;
+mod tap;
 mod whitelist;
 mod world;
 
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
     let topics = [
         ("knocking", knocking::SCENARIOS),
         ("banning", banning::SCENARIOS),
+        ("classic", classic::SCENARIOS),
         ("commands", commands::SCENARIOS),
         ("whitelist", whitelist::SCENARIOS),
         ("gates", gates::SCENARIOS),
@@ -63,6 +68,8 @@ fn main() -> ExitCode {
         ("interfaces", interfaces::SCENARIOS),
         ("setup", setup::SCENARIOS),
         ("hostile", hostile::SCENARIOS),
+        ("replaying", replaying::SCENARIOS),
+        ("flood", flood::SCENARIOS),
     ];
     let trials: Vec<Trial> = topics
         .into_iter()

@@ -47,7 +47,8 @@ pub(crate) fn backend() -> String {
 }
 
 fn on_backend(policy: &str) -> String {
-    if policy.contains("firewall:") {
+    let is_classic = policy.starts_with('[');
+    if is_classic || policy.contains("firewall:") {
         policy.to_owned()
     } else {
         // At the end, so that line numbers stay what they are.

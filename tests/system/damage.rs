@@ -2,6 +2,7 @@
 //! back by itself, with all members and the time that they had left, and said.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -416,7 +417,7 @@ fn long_reload() -> Tried {
     fill(&world);
     let mut rules = String::from("add table inet other\nadd chain inet other c\n");
     for port in 1..=10_000 {
-        rules.push_str(&format!("add rule inet other c tcp dport {port} accept\n"));
+        writeln!(rules, "add rule inet other c tcp dport {port} accept")?;
     }
     let whole = world.file("whole", rules.as_bytes())?;
     let whole = whole.display().to_string();

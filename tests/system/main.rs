@@ -3,6 +3,7 @@
 //! in network namespaces all the same. A program that is missing is a failure.
 #![cfg(target_os = "linux")]
 
+mod clients;
 mod damage;
 mod input;
 mod knocking;
@@ -11,6 +12,7 @@ mod lockout;
 mod owner;
 mod programs;
 mod repair;
+mod replaying;
 mod scanning;
 mod ssh;
 mod unit;
@@ -60,6 +62,8 @@ fn main() -> ExitCode {
         ("length", length::CASES),
         ("input", input::CASES),
         ("unit", unit::CASES),
+        ("replaying", replaying::CASES),
+        ("clients", clients::CASES),
     ];
     let mut trials: Vec<Trial> = topics
         .into_iter()

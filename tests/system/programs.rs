@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 
 /// Programs and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 12] = [
+const PROGRAMS: [(&str, &str); 18] = [
     ("nft", "nftables"),
     ("knock", "knockd"),
     ("nc", "netcat-openbsd"),
@@ -19,6 +19,12 @@ const PROGRAMS: [(&str, &str); 12] = [
     ("iptables-nft", "iptables"),
     ("iptables-legacy", "iptables"),
     ("ipset", "ipset"),
+    ("tcpdump", "tcpdump"),
+    ("bash", "bash"),
+    ("sh", "dash"),
+    ("telnet", "telnet"),
+    ("curl", "curl"),
+    ("python3", "python3"),
 ];
 
 /// Debian keeps some of them where not everybody looks.

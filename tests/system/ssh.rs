@@ -158,7 +158,7 @@ pub(crate) fn ready(world: &World, sshd: &mut Sshd) -> Tried {
     Ok(())
 }
 
-fn world(accept_timeout: &str) -> Result<World, Box<dyn std::error::Error>> {
+pub(crate) fn world(accept_timeout: &str) -> Result<World, Box<dyn std::error::Error>> {
     let policy = shipped_with_accept_timeout(accept_timeout);
     let mut world = World::before(&policy, crate::world::TRUSTED, None)?;
     world.daemon.start()?;

@@ -245,6 +245,17 @@ impl World {
     /// Waits until exactly one chain has the address: (seconds left, reason).
     #[track_caller]
     pub(crate) fn soon_in(&self, chain: &str, address: &str) -> (Option<u64>, String) {
+        self.soon_in_or(chain, address, &String::new)
+    }
+
+    /// The same, with more to say where it does not come about.
+    #[track_caller]
+    pub(crate) fn soon_in_or(
+        &self,
+        chain: &str,
+        address: &str,
+        more: &dyn Fn() -> String,
+    ) -> (Option<u64>, String) {
         let started = Instant::now();
         loop {
             let listed = self.listed(address);
@@ -254,7 +265,11 @@ impl World {
                 return (*left, reason.clone());
             }
             let late = started.elapsed() > AT_ONCE;
-            assert!(!late, "{address} is in {listed:?}, not in {chain}");
+            assert!(
+                !late,
+                "{address} is in {listed:?}, not in {chain} {}",
+                more()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }

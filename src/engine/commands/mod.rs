@@ -50,6 +50,9 @@ impl Engine {
         };
         let every = names.is_empty();
         match self.indexes(names) {
+            Ok(gates) if gates.is_empty() => {
+                report.refuse(BAD_INPUT, "this policy has no gates".to_owned());
+            }
             Ok(gates) => self.carry_out(who, command, &gates, every, &mut report, out),
             Err(unknown) => report.refuse(BAD_INPUT, self.no_such_gate(&unknown)),
         }

@@ -26,6 +26,8 @@ fn new_policy(bench: &mut Bench, edit: impl FnOnce(&mut Policy)) {
     bench.handle(Event::Policy(Box::new(policy)));
 }
 
+type Step = fn(&mut Bench);
+
 #[test]
 fn a_ban_of_whoever_is_logged_in_shuts_them_out() {
     let accepted = |bench: &mut Bench| drop(bench.accept(A, false));
@@ -33,7 +35,6 @@ fn a_ban_of_whoever_is_logged_in_shuts_them_out() {
     let trusted = |bench: &mut Bench| bench.whitelist(&[A]);
     let banned = |bench: &mut Bench| drop(bench.drop(A, false));
     // What was before, the ban, what is said.
-    type Step = fn(&mut Bench);
     let cases: &[(Step, &str, &str)] = &[
         (accepted, A, "ssh: 198.51.100.7 would be banned"),
         // The acceptance ran out; a ban is more than that.

@@ -6,6 +6,7 @@ mod commands;
 mod knocks;
 mod memo;
 mod properties;
+mod run;
 mod start;
 
 use std::time::Duration;

@@ -7,8 +7,11 @@ use super::saved::{Rule, words};
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Limits {
     proto: Option<String>,
-    ports: Option<Vec<(u16, u16)>>,
+    ports: Option<Ranges>,
 }
+
+/// First and last ports.
+type Ranges = Vec<(u16, u16)>;
 
 impl Limits {
     fn of(rule: &Rule) -> Self {
@@ -33,7 +36,7 @@ impl Limits {
 
     fn may_meet(&self, other: &Self) -> bool {
         let same = |(a, b): (&String, &String)| a == b;
-        let touch = |(a, b): (&Vec<(u16, u16)>, &Vec<(u16, u16)>)| {
+        let touch = |(a, b): (&Ranges, &Ranges)| {
             a.iter().any(|a| b.iter().any(|b| a.0 <= b.1 && b.0 <= a.1))
         };
         self.proto
@@ -49,7 +52,7 @@ impl Limits {
 }
 
 /// `22`, `60000:61000`, `22,80:90`.
-fn ports(text: &str) -> Option<Vec<(u16, u16)>> {
+fn ports(text: &str) -> Option<Ranges> {
     let range = |part: &str| {
         let (first, last) = part.split_once(':').unwrap_or((part, part));
         Some((first.parse().ok()?, last.parse().ok()?))

@@ -20,6 +20,7 @@ mod saved;
 mod table;
 mod told;
 mod tool;
+mod untracked;
 mod verify;
 mod write;
 
@@ -41,8 +42,9 @@ use self::saved::{Saved, Standing};
 use self::table::Tables;
 use self::told::Told;
 use self::tool::{PATIENCE, Tool};
+use self::untracked::Untracked;
 use super::{Backend, BackendKind, Change, Desired, FirewallError, Look, Member, Observed};
-use crate::model::{Chain, GateName, Lifetime, PortRange, Time};
+use crate::model::{Chain, GateName, KnockPort, Lifetime, PortRange, Time};
 use crate::sys::clock;
 
 /// Which iptables is meant: there are two that do not see each other's rules.
@@ -116,6 +118,8 @@ pub struct Iptables {
     /// Members that last longer than the kernel can count, with their end in seconds of
     /// `CLOCK_BOOTTIME`.
     long: BTreeMap<(String, IpNet), Long>,
+    /// Ports that are not tracked.
+    untracked: Untracked,
 }
 
 fn now() -> Time {
@@ -186,6 +190,7 @@ impl Iptables {
             told: Told::default(),
             shapes: None,
             long: BTreeMap::new(),
+            untracked: Untracked::default(),
         })
     }
 
@@ -250,6 +255,7 @@ impl Iptables {
     pub fn remove_rules(&mut self) -> Result<(), FirewallError> {
         let own = self.own()?;
         write::remove_rules(self, &own, Instant::now() + PATIENCE)?;
+        untracked::remove(self, Instant::now() + PATIENCE)?;
         self.image = None;
         self.has_installed = false;
         Ok(())
@@ -267,9 +273,16 @@ impl Iptables {
     }
 
     fn saved(&self, until: Instant) -> Result<Vec<(Family, Saved)>, FirewallError> {
+        let texts = self.texts(until)?.into_iter();
+        let parsed = texts.map(|(family, text)| (family, Saved::parse(&text)));
+        Ok(parsed.collect())
+    }
+
+    /// All tables, as `iptables-save` prints them.
+    fn texts(&self, until: Instant) -> Result<Vec<(Family, String)>, FirewallError> {
         self.tools
             .iter()
-            .map(|(family, tool)| Ok((*family, Saved::parse(&tool.read(until)?))))
+            .map(|(family, tool)| Ok((*family, tool.read(until)?)))
             .collect()
     }
 
@@ -386,7 +399,12 @@ impl Backend for Iptables {
     }
 
     fn install(&mut self, desired: &Desired) -> Result<(), FirewallError> {
-        install::install(self, desired)
+        if desired.gates.is_empty() {
+            return self.teardown();
+        }
+        install::install(self, desired)?;
+        untracked::put_back(self, Instant::now() + PATIENCE);
+        Ok(())
     }
 
     fn apply(&mut self, changes: &[Change]) -> Result<(), FirewallError> {
@@ -408,6 +426,10 @@ impl Backend for Iptables {
     fn verify(&mut self) -> Result<Vec<String>, FirewallError> {
         self.rearm()?;
         verify::verify(self)
+    }
+
+    fn untrack(&mut self, ports: &[KnockPort]) -> Result<(), FirewallError> {
+        untracked::untrack(self, ports, Instant::now() + PATIENCE)
     }
 
     fn look(&mut self) -> Result<Look, FirewallError> {
@@ -438,6 +460,7 @@ impl Backend for Iptables {
     fn teardown(&mut self) -> Result<(), FirewallError> {
         let own = self.own()?;
         write::remove_rules(self, &own, Instant::now() + PATIENCE)?;
+        untracked::remove(self, Instant::now() + PATIENCE)?;
         self.destroy_sets(&own)?;
         self.image = None;
         self.has_installed = false;

@@ -147,8 +147,14 @@ fn named_chain(name: &str) -> Vec<ChainAttribute> {
 
 /// `NF_ACCEPT`.
 pub(super) const POLICY_ACCEPT: u32 = 1;
-/// Filter (0) − 10: ahead of the host's own filter chains, after DNAT.
-pub(super) const PRIORITY: i32 = -10;
+/// Of a base chain at that hook (`NF_INET_*`). Before routing: `NF_IP_PRI_RAW`, ahead of connection
+/// tracking. Elsewhere filter (0) − 10: ahead of the host's own filter chains, after DNAT.
+pub(super) fn priority(hook: u32) -> i32 {
+    if hook == PRE_ROUTING { -300 } else { -10 }
+}
+
+/// `NF_INET_PRE_ROUTING`.
+pub(super) const PRE_ROUTING: u32 = 0;
 
 /// Creates a chain; with a hook, a base chain.
 pub(super) fn new_chain(name: &str, hook: Option<u32>) -> Step {
@@ -157,7 +163,7 @@ pub(super) fn new_chain(name: &str, hook: Option<u32>) -> Step {
         attributes.extend([
             ChainAttribute::Hook(vec![
                 Hook::Number(HookNumber::Inet(InetHookNumber::from(number))),
-                Hook::Priority(PRIORITY.cast_unsigned()),
+                Hook::Priority(priority(number).cast_unsigned()),
             ]),
             ChainAttribute::Policy(POLICY_ACCEPT),
             ChainAttribute::Type("filter".to_owned()),

@@ -21,6 +21,7 @@ mod reading;
 mod rules;
 mod segments;
 mod told;
+mod untracked;
 mod verify;
 
 use std::collections::HashMap;
@@ -42,7 +43,7 @@ use self::segments::to_nets;
 use self::told::Told;
 use super::watch::Removed;
 use super::{Backend, BackendKind, Change, Desired, FirewallError, Member, Observed};
-use crate::model::{Chain, GateName, PortRange};
+use crate::model::{Chain, GateName, KnockPort, PortRange};
 
 /// Whether `nf_tables` can be used here.
 pub fn probe() -> Result<(), FirewallError> {
@@ -77,6 +78,8 @@ pub struct Nftables {
     kept: Kept,
     /// The generation of the ruleset that was last found in order.
     verified: Option<u32>,
+    /// Ports that are not tracked; `None` until somebody says which.
+    untracked: Option<Vec<KnockPort>>,
 }
 
 /// An installation is tried again this often if somebody else changes the ruleset meanwhile.
@@ -102,6 +105,7 @@ impl Nftables {
             has_installed: false,
             kept: Kept::default(),
             verified: None,
+            untracked: None,
         })
     }
 
@@ -129,7 +133,8 @@ impl Nftables {
             .collect();
         let earlier = self.earlier(desired, &state, &fresh)?;
         let gates: Vec<_> = desired.gates.iter().zip(earlier).collect();
-        let image = Image::new(&gates);
+        let mut image = Image::new(&gates);
+        image.untrack(self.untracked.as_deref().unwrap_or_default());
         let mut held = self.held(desired, &state, &image, &sorted, now)?;
         let plan = Planner {
             state: &state,
@@ -408,6 +413,9 @@ impl Backend for Nftables {
     }
 
     fn install(&mut self, desired: &Desired) -> Result<(), FirewallError> {
+        if desired.gates.is_empty() {
+            return self.teardown();
+        }
         for attempt in 1..=TRIES {
             // A last time without the guard: a ruleset that changes all the time is no reason
             // to have no gate.
@@ -437,6 +445,10 @@ impl Backend for Nftables {
         let problems = self.verify_skeleton()?;
         self.verified = problems.is_empty().then_some(generation);
         Ok(problems)
+    }
+
+    fn untrack(&mut self, ports: &[KnockPort]) -> Result<(), FirewallError> {
+        self.renew_untracked(ports).map_err(FirewallError::from)
     }
 
     fn own(&mut self, alone: bool) {
@@ -470,6 +482,7 @@ impl Backend for Nftables {
         self.image = None;
         self.told = Told::default();
         self.has_installed = false;
+        self.untracked = None;
         Ok(())
     }
 }

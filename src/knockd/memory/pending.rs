@@ -20,8 +20,9 @@ const MOST_HAPPENED: usize = 10_000;
 /// Tells whoever waits how the writing went.
 pub(super) type Tell = oneshot::Sender<Result<(), String>>;
 
+/// What is written together.
 #[derive(Debug, Default)]
-pub(super) struct Pending {
+pub(super) struct Queue {
     everything: Option<Everything>,
     gone: Vec<GateName>,
     members: HashMap<(GateName, Chain, IpNet), Memo>,
@@ -31,6 +32,11 @@ pub(super) struct Pending {
     happened: VecDeque<Happened>,
     /// Who waits until all of this is written.
     pub(super) tell: Vec<Tell>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    pub(super) queue: Queue,
     /// Something about the members is neither written nor here: all of them must be written.
     pub(super) incomplete: bool,
     /// How many things that happened were left out since the daemon started.
@@ -47,8 +53,8 @@ impl Pending {
     pub(super) fn memo(&mut self, memo: Memo) {
         let key = match &memo {
             Memo::ForgetGate(name) => {
-                self.members.retain(|(gate, ..), _| gate != name);
-                self.gone.push(name.clone());
+                self.queue.members.retain(|(gate, ..), _| gate != name);
+                self.queue.gone.push(name.clone());
                 return;
             }
             Memo::Keep(kept) => (kept.gate.clone(), kept.chain, kept.net),
@@ -58,24 +64,24 @@ impl Pending {
             // All of them will be asked for.
             return;
         }
-        self.members.insert(key, memo);
-        if self.members.len() > MOST_MEMBERS {
+        self.queue.members.insert(key, memo);
+        if self.queue.members.len() > MOST_MEMBERS {
             self.forget_members();
         }
     }
 
     /// Rather all of them later than so many of them now.
     fn forget_members(&mut self) {
-        self.everything = None;
-        self.gone = Vec::new();
-        self.members = HashMap::new();
-        self.trust = Vec::new();
+        self.queue.everything = None;
+        self.queue.gone = Vec::new();
+        self.queue.members = HashMap::new();
+        self.queue.trust = Vec::new();
         self.incomplete = true;
     }
 
     pub(super) fn happened(&mut self, happened: Happened) {
-        if self.happened.len() < MOST_HAPPENED {
-            self.happened.push_back(happened);
+        if self.queue.happened.len() < MOST_HAPPENED {
+            self.queue.happened.push_back(happened);
         } else {
             self.left_out += 1;
         }
@@ -83,53 +89,41 @@ impl Pending {
 
     pub(super) fn trust(&mut self, edit: TrustEdit) {
         if !self.incomplete {
-            self.trust.push(edit);
+            self.queue.trust.push(edit);
         }
     }
 
     pub(super) fn name(&mut self, name: &str, addresses: &[IpAddr]) {
-        self.names.insert(name.to_owned(), addresses.to_vec());
+        self.queue.names.insert(name.to_owned(), addresses.to_vec());
     }
 
     pub(super) fn setting(&mut self, name: &str, value: String) {
-        self.settings.insert(name.to_owned(), value);
+        self.queue.settings.insert(name.to_owned(), value);
     }
 
     /// In place of all that waits about members.
     pub(super) fn everything(&mut self, everything: Everything) {
         self.forget_members();
-        self.everything = Some(everything);
+        self.queue.everything = Some(everything);
         self.incomplete = false;
     }
 
     /// Whether there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
-        self.everything.is_none()
-            && self.gone.is_empty()
-            && self.members.is_empty()
-            && self.trust.is_empty()
-            && self.names.is_empty()
-            && self.settings.is_empty()
-            && self.happened.is_empty()
-            && self.tell.is_empty()
+        let queue = &self.queue;
+        queue.everything.is_none()
+            && queue.gone.is_empty()
+            && queue.members.is_empty()
+            && queue.trust.is_empty()
+            && queue.names.is_empty()
+            && queue.settings.is_empty()
+            && queue.happened.is_empty()
+            && queue.tell.is_empty()
     }
 
-    /// All that waits, and who waits for it.
-    pub(super) fn take(&mut self) -> (Batch, Vec<Tell>) {
-        let gone = std::mem::take(&mut self.gone)
-            .into_iter()
-            .map(Memo::ForgetGate);
-        let members = std::mem::take(&mut self.members).into_values();
-        let batch = Batch {
-            everything: self.everything.take(),
-            memos: gone.chain(members).collect(),
-            trust: std::mem::take(&mut self.trust),
-            names: std::mem::take(&mut self.names).into_iter().collect(),
-            settings: std::mem::take(&mut self.settings).into_iter().collect(),
-            happened: std::mem::take(&mut self.happened).into(),
-            prune: None,
-        };
-        (batch, std::mem::take(&mut self.tell))
+    /// All that waits. It is sorted out by whoever took it: packets wait for this.
+    pub(super) fn take(&mut self) -> Queue {
+        std::mem::take(&mut self.queue)
     }
 
     /// Takes back what could not be written, and is not known elsewhere.
@@ -138,18 +132,35 @@ impl Pending {
             self.forget_members();
         }
         for (name, addresses) in batch.names {
-            self.names.entry(name).or_insert(addresses);
+            self.queue.names.entry(name).or_insert(addresses);
         }
         for (name, value) in batch.settings {
-            self.settings.entry(name).or_insert(value);
+            self.queue.settings.entry(name).or_insert(value);
         }
         let mut happened = VecDeque::from(batch.happened);
-        happened.append(&mut self.happened);
+        happened.append(&mut self.queue.happened);
         // The latest are the first to go: they tell of the flood rather than of how it began.
         let surplus = happened.len().saturating_sub(MOST_HAPPENED);
         self.left_out += surplus as u64;
         happened.truncate(MOST_HAPPENED);
-        self.happened = happened;
+        self.queue.happened = happened;
+    }
+}
+
+impl Queue {
+    /// What to write, and who waits for it.
+    pub(super) fn into_batch(self) -> (Batch, Vec<Tell>) {
+        let gone = self.gone.into_iter().map(Memo::ForgetGate);
+        let batch = Batch {
+            everything: self.everything,
+            memos: gone.chain(self.members.into_values()).collect(),
+            trust: self.trust,
+            names: self.names.into_iter().collect(),
+            settings: self.settings.into_iter().collect(),
+            happened: self.happened.into(),
+            prune: None,
+        };
+        (batch, self.tell)
     }
 }
 
@@ -184,7 +195,7 @@ mod tests {
         for end in 0..1000 {
             pending.memo(kept(7, end));
         }
-        let (batch, _) = pending.take();
+        let (batch, _) = pending.take().into_batch();
         assert_eq!(batch.memos, [kept(7, 999)]);
         assert!(pending.is_empty());
     }
@@ -195,7 +206,7 @@ mod tests {
         pending.memo(kept(1, 1));
         pending.memo(Memo::ForgetGate(GateName::new("ssh").unwrap()));
         pending.memo(kept(2, 1));
-        let (batch, _) = pending.take();
+        let (batch, _) = pending.take().into_batch();
         let gone = Memo::ForgetGate(GateName::new("ssh").unwrap());
         assert_eq!(batch.memos, [gone, kept(2, 1)]);
     }
@@ -208,8 +219,8 @@ mod tests {
             pending.happened(happened(number));
         }
         assert!(pending.incomplete);
-        assert!(pending.members.len() <= MOST_MEMBERS);
-        assert_eq!(pending.happened.len(), MOST_HAPPENED);
+        assert!(pending.queue.members.len() <= MOST_MEMBERS);
+        assert_eq!(pending.queue.happened.len(), MOST_HAPPENED);
         assert_eq!(pending.left_out, 200_000 - MOST_HAPPENED as u64);
         pending.everything(Everything::default());
         assert!(!pending.incomplete);
@@ -221,12 +232,12 @@ mod tests {
         pending.memo(kept(1, 1));
         pending.name("a.example", &[]);
         pending.happened(happened(1));
-        let (batch, _) = pending.take();
+        let (batch, _) = pending.take().into_batch();
         pending.name("a.example", &["192.0.2.1".parse().unwrap()]);
         pending.happened(happened(2));
         pending.give_back(batch);
         assert!(pending.incomplete);
-        let (batch, _) = pending.take();
+        let (batch, _) = pending.take().into_batch();
         assert!(batch.memos.is_empty());
         assert_eq!(batch.names[0].1.len(), 1, "the newer one counts");
         let order: Vec<i64> = batch.happened.iter().map(|h| h.at_ms).collect();

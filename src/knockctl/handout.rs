@@ -1,0 +1,163 @@
+//! `knockctl handout`: the page that tells people how to knock.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use super::output::{print, say};
+use crate::handout::{self, Handout, Language, NoButton};
+use crate::model::{KnockName, Proto, is_host_name};
+use crate::policy::{self, Gate, Knock, KnockAction, LoadError, Policy, TcpFlags};
+
+/// Print a web page, in HTML, that tells people how to knock and can knock from their browser.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The host as people reach it, a name or an address
+    #[arg(long, value_name = "HOST")]
+    host: String,
+    /// The page's language
+    #[arg(long, value_enum, default_value_t = Lang::En)]
+    lang: Lang,
+    /// The policy [default: /etc/knockd/knockd.yaml, else /etc/knockd.conf]
+    #[arg(short = 'c', long = "config", value_name = "POLICY")]
+    policy: Option<PathBuf>,
+    /// The knock to tell of, where several let the sender in
+    #[arg(long, value_name = "NAME")]
+    knock: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Lang {
+    En,
+    Fr,
+    Es,
+    It,
+}
+
+impl From<Lang> for Language {
+    fn from(lang: Lang) -> Self {
+        match lang {
+            Lang::En => Language::En,
+            Lang::Fr => Language::Fr,
+            Lang::Es => Language::Es,
+            Lang::It => Language::It,
+        }
+    }
+}
+
+/// Why there is no page.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("`{0}` is no host: name it as people reach it, such as ssh.example.org")]
+    Host(String),
+    #[error("the policy has no knock `{name}` that lets the sender in; it has {known}")]
+    NoSuchKnock { name: String, known: String },
+    #[error("several knocks let the sender in: choose one with --knock: {0}")]
+    Several(String),
+    #[error("no knock of the policy lets the sender in (action: accept): there is nothing to tell")]
+    NoKnock,
+    #[error("the knock `{0}` opens no TCP port that a page could be about")]
+    NoPort(KnockName),
+    #[error("cannot write to standard output: {0}")]
+    Write(io::Error),
+}
+
+/// Prints the page; returns the exit code.
+pub(super) fn run(arguments: &Arguments) -> u8 {
+    let failure = match try_run(arguments) {
+        Ok(()) => return 0,
+        Err(failure) => failure,
+    };
+    for line in failure.to_string().lines() {
+        say(line);
+    }
+    match failure {
+        Failure::Write(_) => 1,
+        _ => 2,
+    }
+}
+
+fn try_run(arguments: &Arguments) -> Result<(), Failure> {
+    let host = arguments.host.trim_end_matches('.');
+    if host.parse::<IpAddr>().is_err() && !is_host_name(host) {
+        return Err(Failure::Host(arguments.host.clone()));
+    }
+    let path = arguments.policy.clone();
+    let policy = policy::load(&path.unwrap_or_else(policy::usual_path))?.policy;
+    let knock = choose(&policy, arguments.knock.as_deref())?;
+    let (gate, service) = service(&policy, knock)?;
+    let handout = Handout {
+        host: host.to_owned(),
+        ports: knock.sequence.clone(),
+        service,
+        accept: knock.lifetime.unwrap_or(gate.accept_timeout),
+        seq_timeout: knock.seq_timeout,
+        language: arguments.lang.into(),
+    };
+    print(&handout::page(&handout)).map_err(Failure::Write)?;
+    remark(&handout, knock);
+    Ok(())
+}
+
+fn choose<'p>(policy: &'p Policy, name: Option<&str>) -> Result<&'p Knock, Failure> {
+    let accepts = |knock: &&Knock| knock.action == KnockAction::Accept;
+    let knocks: Vec<&Knock> = policy.knocks.iter().filter(accepts).collect();
+    let known = || {
+        let names: Vec<&str> = knocks.iter().map(|knock| knock.name.as_str()).collect();
+        names.join(", ")
+    };
+    match (name, knocks.as_slice()) {
+        (_, []) => Err(Failure::NoKnock),
+        (None, [only]) => Ok(only),
+        (None, _) => Err(Failure::Several(known())),
+        (Some(name), knocks) => {
+            let found = knocks.iter().find(|knock| knock.name.as_str() == name);
+            found.copied().ok_or_else(|| Failure::NoSuchKnock {
+                name: name.to_owned(),
+                known: known(),
+            })
+        }
+    }
+}
+
+/// The gate that the knock opens, and the port to connect to.
+fn service<'p>(policy: &'p Policy, knock: &Knock) -> Result<(&'p Gate, u16), Failure> {
+    let mut gates = knock.gates.iter().filter_map(|name| policy.gate(name));
+    let found = gates.find_map(|gate| {
+        let tcp = gate.ports.iter().find(|range| range.proto == Proto::Tcp)?;
+        Some((gate, tcp.first))
+    });
+    found.ok_or_else(|| Failure::NoPort(knock.name.clone()))
+}
+
+/// What an administrator should know before the page is published.
+fn remark(handout: &Handout, knock: &Knock) {
+    match handout.no_button() {
+        Some(NoButton::Udp) => {
+            say("the page has no button: browsers send no UDP packets, and the sequence has some");
+        }
+        Some(NoButton::Blocked(ports)) => {
+            let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+            say(&format!(
+                "the page has no button: browsers refuse to contact {}",
+                ports.join(", ")
+            ));
+        }
+        None => {
+            if knock.sequence.windows(2).any(|pair| pair[0] == pair[1]) {
+                say(
+                    "the sequence has a port twice in a row: a browser that opens two connections \
+                     at once may complete it early, or spoil it",
+                );
+            }
+        }
+    }
+    if !knock.flags.fit(TcpFlags::SYN) {
+        say(
+            "the knock asks for other flags than SYN: neither the button nor most of the commands \
+             send these",
+        );
+    }
+}

@@ -1,0 +1,88 @@
+use std::io;
+use std::path::PathBuf;
+
+use super::MOST_ADDRESSES;
+use crate::policy::LoadError;
+
+/// Why a capture is not replayed, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The policy.
+    #[error(transparent)]
+    Policy(#[from] LoadError),
+    /// The file.
+    #[error("cannot open the capture {file}: {source}")]
+    Open {
+        /// Which.
+        file: PathBuf,
+        /// The errno.
+        source: io::Error,
+    },
+    /// The file, once it was open.
+    #[error("cannot read the capture {file}: {source}")]
+    Read {
+        /// Which.
+        file: PathBuf,
+        /// The errno.
+        source: io::Error,
+    },
+    /// What is in it.
+    #[error("{file}: {source}")]
+    Format {
+        /// Which.
+        file: PathBuf,
+        /// What is wrong.
+        source: FormatError,
+    },
+    /// Standard input can be read but once.
+    #[error(
+        "which addresses are this host's is seen in a capture only by reading it twice, and {0} \
+         can be read once: name them with --address"
+    )]
+    NoAddress(PathBuf),
+    /// More addresses than a host has.
+    #[error(
+        "more than {MOST_ADDRESSES} addresses are knocked on in this capture: name those of this \
+         host with --address"
+    )]
+    TooManyAddresses,
+    /// Whoever is told does not listen.
+    #[error("cannot write what was decided: {0}")]
+    Tell(io::Error),
+}
+
+impl ReplayError {
+    /// The exit code: 2 for what is wrong with the input, 1 for what went wrong.
+    pub fn code(&self) -> u8 {
+        match self {
+            ReplayError::Read { .. } | ReplayError::Tell(_) => 1,
+            _ => 2,
+        }
+    }
+}
+
+/// Why a file is no capture that can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// Nothing at all.
+    #[error("the file is empty, not even a capture without packets")]
+    Empty,
+    /// Another kind of file.
+    #[error("not a capture: expected pcap or pcapng, as tcpdump -w and Wireshark write them")]
+    NotACapture,
+    /// A capture inside another kind of file.
+    #[error("compressed: decompress it first (`zcat FILE | knockctl replay - --address IP`)")]
+    Compressed,
+    /// It ends before its first packet could.
+    #[error("cut short: it ends within its header")]
+    Header,
+    /// A later major version.
+    #[error("version {0} of {1}, which is not known here")]
+    Version(u16, &'static str),
+    /// Nothing is known about what its packets begin with.
+    #[error(
+        "its link type is {0} (tcpdump.org/linktypes.html): expected Ethernet, raw IP, Linux \
+         cooked (SLL, SLL2) or BSD loopback"
+    )]
+    LinkType(u32),
+}

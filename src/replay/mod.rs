@@ -1,0 +1,330 @@
+//! A capture of traffic, taken through matcher and engine in its own time: what would have
+//! happened to whom. Changes nothing anywhere; no command is run, no name resolved.
+//!
+//! Reads pcap and pcapng. Of the host that the capture was made on it needs to know what the
+//! daemon asks the kernel for: its addresses, and the ports that something listens on.
+#![forbid(unsafe_code)]
+
+mod error;
+mod file;
+#[cfg(test)]
+mod file_tests;
+mod input;
+mod link;
+#[cfg(test)]
+mod link_tests;
+#[cfg(test)]
+mod made_tests;
+mod pcap;
+mod pcapng;
+#[cfg(test)]
+mod run_tests;
+mod story;
+mod summary;
+mod survey;
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::model::{GateName, KnockName, Lifetime, canonical, host_net};
+use crate::policy::{self, GateAddress, Policy};
+use crate::whitelist::{self, Host as Listed};
+
+pub use error::{FormatError, ReplayError};
+pub use file::Ending;
+use file::{OpenError, Reader};
+use link::Below;
+use story::{Host, Story};
+pub use summary::{Counts, Holding, Summary};
+use survey::Survey;
+
+/// As many addresses as may be taken for a host's own.
+pub const MOST_ADDRESSES: usize = 1024;
+
+/// What is to be replayed, and how.
+#[derive(Debug, Clone, Default)]
+pub struct Order {
+    /// The capture; `-` is standard input.
+    pub capture: PathBuf,
+    /// The policy; without one, that of the daemon.
+    pub policy: Option<PathBuf>,
+    /// The addresses of the host. Without any, those of the policy's gates and those that are
+    /// knocked on in the capture.
+    pub addresses: Vec<IpAddr>,
+    /// The TCP ports that something listens on. If `None`, those that answer in the capture.
+    pub listening: Option<Vec<u16>>,
+    /// As a daemon does that was started with `-4`.
+    pub only_ipv4: bool,
+}
+
+/// Something that was decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// When: nanoseconds since 1970, UTC.
+    pub at: u64,
+    /// How long after the first packet.
+    pub after: Duration,
+    /// Who brought it about; nobody did where time did.
+    pub source: Option<IpAddr>,
+    /// By what.
+    pub cause: Cause,
+    /// What changes; nothing where it is refused, or was so already.
+    pub effects: Vec<Effect>,
+    /// As the daemon's log has it.
+    pub words: Vec<String>,
+}
+
+/// What brings a decision about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// A completed sequence.
+    Knock(KnockName),
+    /// A sweep of ports.
+    Sweep,
+    /// A sequence that was completed a moment ago, as a part of a sweep as it turns out.
+    Undone(KnockName),
+    /// Something is over.
+    Time,
+}
+
+/// What a decision changes, at one gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effect {
+    /// What.
+    pub deed: Deed,
+    /// Where.
+    pub gate: GateName,
+    /// For whom.
+    pub net: IpNet,
+    /// For how long, where it begins.
+    pub lifetime: Option<Lifetime>,
+}
+
+/// What becomes of somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// Let in for a while.
+    Accepted,
+    /// Shut out.
+    Banned,
+    /// Trusted.
+    Trusted,
+    /// Everybody is let in.
+    Opened,
+    /// An acceptance is taken back.
+    Withdrawn,
+    /// A ban is lifted, or had to make room.
+    Unbanned,
+    /// Trust is taken back.
+    Untrusted,
+    /// Everybody is let in no more.
+    Closed,
+    /// An acceptance is over.
+    AcceptanceOver,
+    /// A ban is over.
+    BanOver,
+    /// A gate that was open to everybody is so no more.
+    OpeningOver,
+}
+
+impl Deed {
+    /// In a word or two, as it is shown.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Deed::Accepted => "accept",
+            Deed::Banned => "ban",
+            Deed::Trusted => "trust",
+            Deed::Opened => "open",
+            Deed::Withdrawn => "withdraw",
+            Deed::Unbanned => "unban",
+            Deed::Untrusted => "untrust",
+            Deed::Closed => "close",
+            Deed::AcceptanceOver => "accept-over",
+            Deed::BanOver => "ban-over",
+            Deed::OpeningOver => "open-over",
+        }
+    }
+}
+
+/// Runs through a capture; `tell` hears of every decision as it is made.
+pub fn run(
+    order: &Order,
+    tell: &mut dyn FnMut(&Decision) -> io::Result<()>,
+) -> Result<Summary, ReplayError> {
+    let path = match &order.policy {
+        Some(path) => path.clone(),
+        None => policy::usual_path(),
+    };
+    let policy = policy::load(&path)?.policy;
+    let mut warnings = Vec::new();
+    let trusted = trusted(&policy, &mut warnings);
+    let (capture, survey) = open(order, &policy)?;
+    let mut host = Host {
+        trusted,
+        only_ipv4: order.only_ipv4,
+        ..survey
+    };
+    host.addresses.sort_unstable();
+    host.addresses.dedup();
+    if host.addresses.is_empty() {
+        warnings.push(
+            "nobody knocks in this capture, so that it does not show which addresses are this \
+             host's: name them with --address"
+                .to_owned(),
+        );
+    }
+    let (addresses, listening) = (host.addresses.clone(), host.listening.clone());
+    let mut story = Story::new(policy, host);
+    let mut reader = capture;
+    let read = |source| read_error(order, source);
+    let ending = loop {
+        match reader.next().map_err(read)? {
+            Ok((record, bytes)) => story
+                .packet(record, bytes, tell)
+                .map_err(ReplayError::Tell)?,
+            Err(ending) => break ending,
+        }
+    };
+    if let Some(link) = reader.unknown_link() {
+        let (counts, error) = (&story.counts, FormatError::LinkType(link));
+        if counts.read == counts.unknown_link {
+            return Err(format_error(order, error));
+        }
+        warnings.push(format!(
+            "{} packets are left out: of their interface, {error}",
+            counts.unknown_link
+        ));
+    }
+    let mut summary = Summary::new(story, ending, warnings);
+    summary.policy = path;
+    summary.addresses = addresses;
+    summary.listening = listening;
+    Ok(summary)
+}
+
+/// Opens the capture, and reads it once before if it has to tell about the host.
+fn open(order: &Order, policy: &Policy) -> Result<(Reader<Box<dyn Read>>, Host), ReplayError> {
+    let mut host = Host {
+        addresses: order.addresses.iter().copied().map(canonical).collect(),
+        listening: order.listening.clone().unwrap_or_default(),
+        ..Host::default()
+    };
+    let gates = policy.gates.iter().filter(|gate| gate.hook.input());
+    let of_gates = gates.filter_map(|gate| match gate.address {
+        Some(GateAddress::Net(net)) if net == host_net(net.addr()) => Some(net.addr()),
+        _ => None,
+    });
+    if host.addresses.is_empty() {
+        host.addresses.extend(of_gates);
+    }
+    let file = open_file(order)?;
+    let Some(file) = file else {
+        if host.addresses.is_empty() {
+            return Err(ReplayError::NoAddress(order.capture.clone()));
+        }
+        return Ok((reader(order, once(order)?)?, host));
+    };
+    if order.addresses.is_empty() || order.listening.is_none() {
+        let mut survey = Survey::new(policy);
+        let mut first = reader(order, Box::new(file))?;
+        while let Ok((record, bytes)) = first.next().map_err(|e| read_error(order, e))? {
+            if let Some(Below::Ip(ip)) = record.link.map(|link| link.strip(bytes)) {
+                survey.look_at(ip)?;
+            }
+        }
+        if order.addresses.is_empty() {
+            host.addresses.extend(survey.addresses());
+        }
+        if order.listening.is_none() {
+            host.listening = survey.listening(&host.addresses);
+        }
+        return Ok((reader(order, once(order)?)?, host));
+    }
+    Ok((reader(order, Box::new(file))?, host))
+}
+
+/// The capture, if it can be read as often as one likes.
+fn open_file(order: &Order) -> Result<Option<File>, ReplayError> {
+    if order.capture == Path::new("-") {
+        return Ok(None);
+    }
+    let kind = std::fs::metadata(&order.capture).map_err(|e| open_error(order, e))?;
+    if kind.is_dir() {
+        return Err(open_error(order, io::ErrorKind::IsADirectory.into()));
+    }
+    if !kind.is_file() {
+        return Ok(None);
+    }
+    let file = File::open(&order.capture).map_err(|e| open_error(order, e))?;
+    Ok(Some(file))
+}
+
+/// The capture from its start, for good.
+fn once(order: &Order) -> Result<Box<dyn Read>, ReplayError> {
+    if order.capture == Path::new("-") {
+        return Ok(Box::new(io::stdin()));
+    }
+    let file = File::open(&order.capture).map_err(|e| open_error(order, e))?;
+    Ok(Box::new(file))
+}
+
+fn reader(order: &Order, from: Box<dyn Read>) -> Result<Reader<Box<dyn Read>>, ReplayError> {
+    let from: Box<dyn Read> = Box::new(BufReader::with_capacity(1 << 16, from));
+    Reader::open(from).map_err(|error| match error {
+        OpenError::Format(error) => format_error(order, error),
+        OpenError::Io(source) => read_error(order, source),
+    })
+}
+
+fn open_error(order: &Order, source: io::Error) -> ReplayError {
+    let file = order.capture.clone();
+    ReplayError::Open { file, source }
+}
+
+fn read_error(order: &Order, source: io::Error) -> ReplayError {
+    let file = order.capture.clone();
+    ReplayError::Read { file, source }
+}
+
+fn format_error(order: &Order, source: FormatError) -> ReplayError {
+    let file = order.capture.clone();
+    ReplayError::Format { file, source }
+}
+
+/// Whom the whitelist trusts, but for its names.
+fn trusted(policy: &Policy, warnings: &mut Vec<String>) -> Vec<(IpNet, String)> {
+    let Some(file) = &policy.trusted else {
+        return Vec::new();
+    };
+    let parsed = match whitelist::load(file) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            warnings.push(format!("{error}; nobody is trusted"));
+            return Vec::new();
+        }
+    };
+    for bad in &parsed.bad {
+        warnings.push(format!("{}: {bad}; skipped", file.display()));
+    }
+    if parsed.more_bad > 0 {
+        warnings.push(format!("and {} more bad lines", parsed.more_bad));
+    }
+    let names = parsed.counts().names;
+    if names > 0 {
+        warnings.push(format!(
+            "{}: {names} host names are not looked up: whoever they stand for is not trusted here",
+            file.display()
+        ));
+    }
+    let entries = parsed.entries.iter();
+    let nets = entries.filter_map(|entry| match &entry.host {
+        Listed::Net(net) => Some((*net, entry.reason(file))),
+        Listed::Name(_) => None,
+    });
+    nets.collect()
+}

@@ -1,0 +1,370 @@
+//! Matcher and engine, run through in the time of a capture.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::file::Record;
+use super::link::{Below, Ip};
+use super::{Cause, Counts, Decision, Deed, Effect};
+use crate::engine::{Action, Engine, Event};
+use crate::firewall::Change;
+use crate::matcher::{Matcher, Scope};
+use crate::model::{Chain, GateName, Lifetime, Time};
+use crate::packet::{self, Knock};
+use crate::policy::Policy;
+
+/// Who hears what was decided.
+pub(super) type Tell<'a> = &'a mut dyn FnMut(&Decision) -> io::Result<()>;
+
+/// A daemon without a kernel.
+#[derive(Debug)]
+pub(super) struct Story {
+    engine: Engine,
+    matcher: Matcher,
+    scope: Scope,
+    only_ipv4: bool,
+    now: Option<Time>,
+    first: Time,
+    copies: Copies,
+    ends: Ends,
+    pub(super) counts: Counts,
+}
+
+/// What is known about the host besides its policy.
+#[derive(Debug, Default)]
+pub(super) struct Host {
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) listening: Vec<u16>,
+    pub(super) trusted: Vec<(IpNet, String)>,
+    pub(super) only_ipv4: bool,
+}
+
+impl Story {
+    pub(super) fn new(policy: Policy, host: Host) -> Self {
+        let mut scope = Scope::default();
+        scope.set_own(host.addresses.iter().copied());
+        scope.set_gates(&policy);
+        let mut matcher = Matcher::new(&policy);
+        matcher.set_neutral(policy.neutral(&host.listening));
+        let mut engine = Engine::new(policy);
+        for event in [
+            Event::OwnAddresses(host.addresses),
+            Event::Whitelist(host.trusted),
+        ] {
+            // Nothing has been decided yet that this could change.
+            drop(engine.handle(event, Time(0)));
+        }
+        Self {
+            engine,
+            matcher,
+            scope,
+            only_ipv4: host.only_ipv4,
+            now: None,
+            first: Time(0),
+            copies: Copies::default(),
+            ends: Ends::default(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Takes a packet into account.
+    pub(super) fn packet(&mut self, record: Record, bytes: &[u8], tell: Tell) -> io::Result<()> {
+        self.counts.read += 1;
+        let now = self.follow(record.at);
+        self.expire(now, tell)?;
+        let Some(link) = record.link else {
+            self.counts.unknown_link += 1;
+            return Ok(());
+        };
+        let ip = match link.strip(bytes) {
+            Below::Ip(ip) => ip,
+            Below::Other => {
+                self.counts.not_ip += 1;
+                return Ok(());
+            }
+            Below::CutShort => {
+                self.refused(packet::NotAKnock::Truncated);
+                return Ok(());
+            }
+        };
+        match packet::parse(ip.bytes) {
+            Ok(knock) => {
+                let device = (record.interface, ip.device);
+                self.heard(&knock, ip, device, now, tell)
+            }
+            Err(why) => {
+                self.refused(why);
+                Ok(())
+            }
+        }
+    }
+
+    fn refused(&mut self, why: packet::NotAKnock) {
+        *self.counts.refused.entry(why).or_default() += 1;
+    }
+
+    fn heard(
+        &mut self,
+        knock: &Knock,
+        ip: Ip<'_>,
+        device: Device,
+        now: Time,
+        tell: Tell,
+    ) -> io::Result<()> {
+        let counts_here =
+            ip.to_us && self.scope.admits(knock) && !(self.only_ipv4 && knock.source.is_ipv6());
+        if !counts_here {
+            self.counts.not_for_us += 1;
+            return Ok(());
+        }
+        if self.copies.is_one(knock, device, now) {
+            self.counts.copies += 1;
+            return Ok(());
+        }
+        let ours = self.scope.is_own(knock.destination);
+        let heard = self.matcher.handle(knock, ours, now);
+        if heard.knock {
+            self.counts.knocks += 1;
+        } else {
+            self.counts.others += 1;
+        }
+        let source = knock.source;
+        for id in heard.completed {
+            let knock = self.matcher.name(id).clone();
+            let event = Event::Knocked {
+                source,
+                knock: knock.clone(),
+            };
+            self.decide(event, Some(source), Cause::Knock(knock), now, tell)?;
+        }
+        for id in heard.undone {
+            let knock = self.matcher.name(id).clone();
+            let event = Event::Undone {
+                source,
+                knock: knock.clone(),
+            };
+            self.decide(event, Some(source), Cause::Undone(knock), now, tell)?;
+        }
+        if heard.swept {
+            self.counts.sweeps += 1;
+            self.decide(
+                Event::Swept { source },
+                Some(source),
+                Cause::Sweep,
+                now,
+                tell,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn decide(
+        &mut self,
+        event: Event,
+        source: Option<IpAddr>,
+        cause: Cause,
+        now: Time,
+        tell: Tell,
+    ) -> io::Result<()> {
+        let mut decision = Decision {
+            at: now.0,
+            after: now.since(self.first),
+            source,
+            cause,
+            effects: Vec::new(),
+            words: Vec::new(),
+        };
+        if decision.cause == Cause::Time {
+            decision.effects = self.ends.reached(now);
+        }
+        for action in self.engine.handle(event, now) {
+            match action {
+                Action::Firewall(change) => {
+                    self.ends.follow(&change, now);
+                    decision.effects.extend(effect(change));
+                }
+                Action::Log(log) => decision.words.push(log.text),
+                // Nobody asked, nothing is stored, and there is no kernel to install into.
+                _ => {}
+            }
+        }
+        // There is no store.
+        drop(self.engine.take_news());
+        for effect in &decision.effects {
+            match effect.deed {
+                Deed::Accepted => self.counts.accepted += 1,
+                Deed::Banned => self.counts.banned += 1,
+                _ => {}
+            }
+        }
+        tell(&decision)
+    }
+
+    /// Lets end what ends until now.
+    fn expire(&mut self, now: Time, tell: Tell) -> io::Result<()> {
+        while let Some(due) = self.engine.next_deadline().filter(|due| *due <= now) {
+            self.decide(Event::Tick, None, Cause::Time, due, tell)?;
+        }
+        Ok(())
+    }
+
+    /// The time of a packet. It does not go back: what was written too late counts as of the
+    /// moment before.
+    fn follow(&mut self, at: Option<u64>) -> Time {
+        let at = at.map(Time);
+        if at.is_none() {
+            self.counts.untimed += 1;
+        }
+        let now = match (self.now, at) {
+            (None, at) => {
+                self.first = at.unwrap_or_default();
+                self.first
+            }
+            (Some(before), Some(at)) if at < before => {
+                self.counts.out_of_order += 1;
+                self.counts.most_out_of_order = self.counts.most_out_of_order.max(before.since(at));
+                before
+            }
+            (Some(before), at) => at.unwrap_or(before),
+        };
+        self.now = Some(now);
+        now
+    }
+
+    /// The engine, the time of the first packet and of the last.
+    pub(super) fn end(self) -> (Engine, Counts, Option<(Time, Time)>) {
+        let span = self.now.map(|now| (self.first, now));
+        (self.engine, self.counts, span)
+    }
+}
+
+/// What a change to the kernel's members is to people. An open gate is a member for each family.
+fn effect(change: Change) -> Option<Effect> {
+    let (deed, gate, net, lifetime) = match change {
+        Change::Put(member) => {
+            let deed = match member.chain {
+                Chain::Filter if member.net.prefix_len() == 0 => Deed::Opened,
+                Chain::Filter => Deed::Accepted,
+                Chain::Banned => Deed::Banned,
+                Chain::Trusted => Deed::Trusted,
+            };
+            (deed, member.gate, member.net, Some(member.remaining))
+        }
+        Change::Remove { gate, chain, net } => {
+            let deed = match chain {
+                Chain::Filter if net.prefix_len() == 0 => Deed::Closed,
+                Chain::Filter => Deed::Withdrawn,
+                Chain::Banned => Deed::Unbanned,
+                Chain::Trusted => Deed::Untrusted,
+            };
+            (deed, gate, net, None)
+        }
+    };
+    is_told(net).then_some(Effect {
+        deed,
+        gate,
+        net,
+        lifetime,
+    })
+}
+
+/// Whether it is no second half of "everybody".
+fn is_told(net: IpNet) -> bool {
+    !matches!(net, IpNet::V6(net) if net.prefix_len() == 0)
+}
+
+type Of = (GateName, Chain, IpNet);
+
+/// What ends when, as it was told to the kernel.
+#[derive(Debug, Default)]
+struct Ends {
+    at: HashMap<Of, Time>,
+    next: BTreeSet<(Time, Of)>,
+}
+
+impl Ends {
+    fn follow(&mut self, change: &Change, now: Time) {
+        let (of, end) = match change {
+            Change::Put(member) => {
+                let of = (member.gate.clone(), member.chain, member.net);
+                let end = match member.remaining {
+                    Lifetime::For(span) => Some(now.after(span)),
+                    Lifetime::Never => None,
+                };
+                (of, end)
+            }
+            Change::Remove { gate, chain, net } => ((gate.clone(), *chain, *net), None),
+        };
+        if let Some(before) = self.at.remove(&of) {
+            self.next.remove(&(before, of.clone()));
+        }
+        if let Some(end) = end {
+            self.at.insert(of.clone(), end);
+            self.next.insert((end, of));
+        }
+    }
+
+    /// What has ended by now.
+    fn reached(&mut self, now: Time) -> Vec<Effect> {
+        let mut ended = Vec::new();
+        while let Some((end, of)) = self.next.pop_first() {
+            if end > now {
+                self.next.insert((end, of));
+                break;
+            }
+            self.at.remove(&of);
+            let (gate, chain, net) = of;
+            let deed = match chain {
+                Chain::Filter if net.prefix_len() == 0 => Deed::OpeningOver,
+                Chain::Filter => Deed::AcceptanceOver,
+                Chain::Banned => Deed::BanOver,
+                Chain::Trusted => Deed::Untrusted,
+            };
+            if is_told(net) {
+                ended.push(Effect {
+                    deed,
+                    gate,
+                    net,
+                    lifetime: None,
+                });
+            }
+        }
+        ended
+    }
+}
+
+/// An interface of the capture, and one that the link header names.
+type Device = (Option<u32>, Option<u32>);
+
+/// A capture on several interfaces holds a packet once for each that it came through: a VLAN and
+/// the interface below it, a bridge and its port. The daemon hears it once.
+#[derive(Debug, Default)]
+struct Copies(VecDeque<(Knock, Device, Time)>);
+
+/// More than come in within a moment from a packet's first interface to its last.
+const MOST_COPIES: usize = 32;
+/// The time that takes; the kernel stamps a packet but once.
+const COPIED_WITHIN: Duration = Duration::from_millis(1);
+
+impl Copies {
+    /// Whether the packet was there just before, on another interface.
+    fn is_one(&mut self, knock: &Knock, device: Device, now: Time) -> bool {
+        if device == (None, None) {
+            return false;
+        }
+        let is_copy = self.0.iter().any(|(known, on, at)| {
+            known == knock && *on != device && now.since(*at) <= COPIED_WITHIN
+        });
+        if !is_copy {
+            if self.0.len() == MOST_COPIES {
+                self.0.pop_front();
+            }
+            self.0.push_back((*knock, device, now));
+        }
+        is_copy
+    }
+}

@@ -1,0 +1,134 @@
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::file::Ending;
+use super::story::Story;
+use crate::model::{GateName, KnockName};
+use crate::packet::NotAKnock;
+
+/// What was counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Packets of the capture, all of them.
+    pub read: u64,
+    /// To knock ports, with flags that some sequence asks for.
+    pub knocks: u64,
+    /// To other ports.
+    pub others: u64,
+    /// From or to addresses that do not count, or not sent to this host on the link.
+    pub not_for_us: u64,
+    /// Seen before on another interface.
+    pub copies: u64,
+    /// Of protocols other than IP.
+    pub not_ip: u64,
+    /// On interfaces with a link header that is not known here.
+    pub unknown_link: u64,
+    /// IP packets that are no knocks, by what is wrong with them.
+    pub refused: BTreeMap<NotAKnock, u64>,
+    /// Packets that are stamped earlier than one before them.
+    pub out_of_order: u64,
+    /// By how much at most.
+    pub most_out_of_order: Duration,
+    /// Packets without a time.
+    pub untimed: u64,
+    /// Acceptances given.
+    pub accepted: u64,
+    /// Bans written.
+    pub banned: u64,
+    /// Sources that were found to sweep ports, each time that they were.
+    pub sweeps: u64,
+}
+
+/// What holds at a gate when the capture ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// Which gate.
+    pub gate: GateName,
+    /// How many acceptances.
+    pub accepted: usize,
+    /// How many bans.
+    pub banned: usize,
+    /// Whether it is open to everybody.
+    pub open: bool,
+}
+
+/// A capture, run through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// The policy.
+    pub policy: PathBuf,
+    /// What was taken for the host's addresses.
+    pub addresses: Vec<IpAddr>,
+    /// What was taken for TCP ports that something listens on.
+    pub listening: Vec<u16>,
+    /// The times of the first packet and the last, in nanoseconds since 1970, UTC.
+    pub span: Option<(u64, u64)>,
+    /// What was counted.
+    pub counts: Counts,
+    /// How often each knock was completed, in the policy's order.
+    pub completed: Vec<(KnockName, u64)>,
+    /// Bans that were not written because there were too many at once.
+    pub refused_bans: u64,
+    /// What holds at the end, for each gate.
+    pub holds: Vec<Holding>,
+    /// How the capture ended.
+    pub ending: Ending,
+    /// What makes all this less certain, for people.
+    pub warnings: Vec<String>,
+}
+
+impl Summary {
+    pub(super) fn new(story: Story, ending: Ending, mut warnings: Vec<String>) -> Self {
+        let (engine, counts, span) = story.end();
+        if counts.out_of_order > 0 {
+            warnings.push(format!(
+                "{} packets are out of order, by up to {:?}: they count as of the moment before; \
+                 reordercap puts them in order",
+                counts.out_of_order, counts.most_out_of_order
+            ));
+        }
+        if counts.untimed > 0 {
+            warnings.push(format!(
+                "{} packets have no time: they count as of the moment before",
+                counts.untimed
+            ));
+        }
+        match ending {
+            Ending::Whole => {}
+            Ending::CutShort => warnings.push(
+                "the capture ends in the middle of a packet; what comes before is replayed"
+                    .to_owned(),
+            ),
+            Ending::Damaged { offset, why } => warnings.push(format!(
+                "the capture is damaged at byte {offset}: {why}; what comes before is replayed"
+            )),
+        }
+        let now = span.map(|(_, last)| last).unwrap_or_default();
+        let holding = |gate: crate::engine::GateView| Holding {
+            gate: gate.name,
+            accepted: gate.accepted,
+            banned: gate.banned,
+            open: gate.open.is_some(),
+        };
+        let completed = engine.knocks().into_iter();
+        Self {
+            policy: PathBuf::new(),
+            addresses: Vec::new(),
+            listening: Vec::new(),
+            span: span.map(|(first, last)| (first.0, last.0)),
+            completed: completed.map(|it| (it.name, it.completed)).collect(),
+            refused_bans: engine.refused_bans(),
+            holds: engine.gates(now).into_iter().map(holding).collect(),
+            counts,
+            ending,
+            warnings,
+        }
+    }
+
+    /// The exit code: a capture that is damaged was not replayed to its end.
+    pub fn code(&self) -> u8 {
+        u8::from(matches!(self.ending, Ending::Damaged { .. }))
+    }
+}

@@ -1,0 +1,364 @@
+//! The page of `knockctl handout` in a real browser: Chromium knocks on a knockd, all in network
+//! namespaces, from a page that came over https, over http and from a file. `make test-long`.
+#![cfg(target_os = "linux")]
+
+mod site;
+mod webdriver;
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use portcullis::lab::{
+    Daemon, Entered, Host, Lab, Program, Programs, Service, await_some, enter, run_bounded,
+};
+
+use site::Site;
+use webdriver::{Browser, Look};
+
+pub(crate) type Error = Box<dyn std::error::Error>;
+type Tried = Result<(), Error>;
+
+const NAME: &str = "ssh.example.test";
+const SERVER: &str = "192.0.2.1";
+const READER: &str = "192.0.2.10";
+const SITE: &str = "198.51.100.80";
+
+const POLICY: &str = "
+interface: any
+firewall: { backend: nftables }
+gates:
+  ssh: { ports: [22], accept_timeout: 300s }
+knocks:
+  open: { sequence: [1228, 1227], seq_timeout: 15s, action: accept }
+  decoy: { sequence: [1220, 1221], seq_timeout: 15s, action: drop }
+";
+
+/// One SYN, whose answer takes microseconds if there is one.
+const ONE_SYN: Duration = Duration::from_millis(100);
+/// Two ports and a first try, each given up after less than two seconds, on a busy machine.
+const BEFORE_LONG: Duration = Duration::from_secs(20);
+
+const SCENARIOS: &[(&str, fn() -> Tried)] = &[
+    ("the_button_opens_the_port_from_a_page_over_https", || {
+        knocks_from(&From::Https, POLICY)
+    }),
+    ("the_button_opens_the_port_from_a_page_over_http", || {
+        knocks_from(&From::Http, POLICY)
+    }),
+    ("the_button_opens_the_port_from_a_file", || {
+        knocks_from(&From::File, POLICY)
+    }),
+    (
+        "the_button_opens_the_port_where_knocks_are_dropped",
+        knocks_where_they_are_dropped,
+    ),
+    (
+        "the_page_fits_a_phone_and_a_desk_in_every_language",
+        fits_every_screen,
+    ),
+];
+
+/// How the page gets to the browser.
+#[derive(Debug, Clone, Copy)]
+enum From {
+    Https,
+    Http,
+    File,
+}
+
+fn main() -> ExitCode {
+    match enter() {
+        Ok(Entered::Inside) => {}
+        Ok(Entered::Done(code)) => return code.into(),
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    let mut arguments = Arguments::from_args();
+    // A browser takes what there is.
+    arguments.test_threads.get_or_insert(1);
+    let trials = SCENARIOS.iter().map(|&(name, scenario)| {
+        Trial::test(name, move || {
+            match catch_unwind(AssertUnwindSafe(scenario)) {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(Failed::from(error.to_string())),
+                // The panic's message and place are printed already.
+                Err(_) => Err(Failed::from("it panicked")),
+            }
+        })
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+/// A gate, and somebody with a browser who can reach it and the university's web site. Fields are
+/// dropped in this order.
+struct World {
+    browser: Browser,
+    daemon: Daemon,
+    _sshd: Service,
+    site: Site,
+    reader: Host,
+    server: Host,
+    lab: Lab,
+}
+
+impl World {
+    fn new(policy: &str) -> Result<Self, Error> {
+        let lab = Lab::new()?;
+        let [server, reader, web] = ["server", "reader", "web"].map(|name| lab.host(name));
+        let (server, reader, web) = (server?, reader?, web?);
+        lab.link(
+            &server,
+            "eth0",
+            &["192.0.2.1/24"],
+            &reader,
+            "eth0",
+            &["192.0.2.10/24"],
+        )?;
+        lab.link(
+            &web,
+            "eth0",
+            &["198.51.100.80/24"],
+            &reader,
+            "eth1",
+            &["198.51.100.10/24"],
+        )?;
+        let programs = Programs {
+            knockd: Program::at(env!("CARGO_BIN_EXE_knockd")),
+            knockctl: Some(Program::at(env!("CARGO_BIN_EXE_knockctl"))),
+        };
+        let sshd = Service::start(&server, 22)?;
+        let daemon = Daemon::launch(&lab, &server, &programs, policy, "# nobody\n")?;
+        let site = Site::start(&lab, &web)?;
+        let browser = Browser::start(&lab, &reader, (NAME, SERVER))?;
+        Ok(Self {
+            browser,
+            daemon,
+            _sshd: sshd,
+            site,
+            reader,
+            server,
+            lab,
+        })
+    }
+
+    /// Has `knockctl` make the page, and puts it where it is served from.
+    fn publish(&self, lang: &str) -> Result<PathBuf, Error> {
+        let mut command = Program::at(env!("CARGO_BIN_EXE_knockctl")).on(&self.server)?;
+        command.args(["handout", "--host", NAME, "--lang", lang, "-c"]);
+        command.arg(self.daemon.policy_path());
+        let made = run_bounded(&mut command, self.lab.dir(), Duration::from_secs(10))?;
+        if !made.status.success() || !made.stderr.is_empty() {
+            return Err(made.stderr.into());
+        }
+        let path = self.site.dir().join("knock.html");
+        fs::write(&path, made.stdout)?;
+        Ok(path)
+    }
+
+    fn address(&self, from: From) -> Result<String, Error> {
+        let path = self.publish("en")?;
+        Ok(match from {
+            From::Https => format!("https://{SITE}/knock.html"),
+            From::Http => format!("http://{SITE}/knock.html"),
+            From::File => format!("file://{}", path.display()),
+        })
+    }
+
+    /// What the reader finds at the gate: `open` or `silent`.
+    fn found(&self) -> Result<&'static str, Error> {
+        let client = self.reader.client(READER)?;
+        Ok(client.connect(&format!("{SERVER}:22"), ONE_SYN)?.word())
+    }
+
+    /// Waits until the gate is open to the reader.
+    fn await_open(&self, when: &str) -> Tried {
+        let client = self.reader.client(READER)?;
+        let opened = client.knock_until_open(&format!("{SERVER}:22"), &[], BEFORE_LONG);
+        opened.map_err(|error| {
+            let log = self.daemon.log_tail(20);
+            let said = self.browser.complaints().unwrap_or_default();
+            format!("{when}: {error}\n{log}\n{said:?}")
+        })?;
+        Ok(())
+    }
+
+    /// Clicks, and waits until the page is through.
+    fn knock(&self) -> Result<(), Error> {
+        assert_eq!(self.browser.text("#status")?, "");
+        self.browser.click("#knock")?;
+        await_some("the end of the knock", BEFORE_LONG, || {
+            let said = self.browser.text("#status").unwrap_or_default();
+            Ok(said.starts_with("Knocked.").then_some(()))
+        })?;
+        Ok(())
+    }
+
+    /// What the page promises after a knock.
+    fn counts_down(&self) -> Tried {
+        let shown = self
+            .browser
+            .run("return !document.getElementById('then').hidden")?;
+        assert_eq!(shown, true, "how to connect");
+        assert_eq!(self.browser.text("#then code")?, format!("ssh {NAME}"));
+        let clock = |text: String| -> Option<u32> {
+            let (minutes, seconds) = text.split_once(':')?;
+            Some(60 * minutes.parse::<u32>().ok()? + seconds.parse::<u32>().ok()?)
+        };
+        let first = clock(self.browser.text("#clock")?).ok_or("no clock")?;
+        assert!((280..=300).contains(&first), "{first}");
+        await_some("the next second", BEFORE_LONG, || {
+            let now = self.browser.text("#clock").ok().and_then(clock);
+            Ok(now.filter(|now| *now < first))
+        })?;
+        Ok(())
+    }
+}
+
+fn knocks_from(from: &From, policy: &str) -> Tried {
+    let world = World::new(policy)?;
+    world.browser.open(&world.address(*from)?)?;
+    assert_eq!(world.found()?, "silent", "before the knock");
+    world.knock()?;
+    world.await_open("after the knock")?;
+    world.counts_down()?;
+    let list = world.daemon.ctl(&["list", "accepted"])?;
+    assert!(list.stdout.contains(READER), "{list:?}");
+    // That nobody answers at the knock ports is as it should be; that something was blocked is not.
+    for complaint in world.browser.complaints()? {
+        let expected = ["ERR_CONNECTION_REFUSED", "net::ERR_ABORTED", "favicon.ico"];
+        assert!(
+            expected.iter().any(|word| complaint.contains(word)),
+            "{complaint}"
+        );
+    }
+    // And once more, on the same page.
+    world.daemon.ctl(&["flush", "filter"])?;
+    world
+        .browser
+        .run("document.getElementById('status').textContent = ''")?;
+    assert_eq!(world.found()?, "silent");
+    world.knock()?;
+    world.await_open("after a second knock")
+}
+
+/// The host's own firewall drops what nobody listens to: each try has to be given up, and the browser
+/// tries each port more than once.
+fn knocks_where_they_are_dropped() -> Tried {
+    // A gate that nobody is let in to takes the place of that firewall. Knock ports may not be a
+    // gate's, so that a route to nowhere takes the place of the refusal.
+    let world = World::new(POLICY)?;
+    world
+        .server
+        .command("ip")?
+        .args(["route", "add", "blackhole", "192.0.2.10/32"])
+        .status()?;
+    world.browser.open(&world.address(From::Http)?)?;
+    world.knock()?;
+    world
+        .server
+        .command("ip")?
+        .args(["route", "del", "blackhole", "192.0.2.10/32"])
+        .status()?;
+    world.await_open("after the knock")
+}
+
+const SCREENS: [(&str, Look); 4] = [
+    (
+        "phone-light",
+        Look {
+            width: 390,
+            height: 844,
+            is_phone: true,
+            is_dark: false,
+        },
+    ),
+    (
+        "phone-dark",
+        Look {
+            width: 390,
+            height: 844,
+            is_phone: true,
+            is_dark: true,
+        },
+    ),
+    (
+        "desk-light",
+        Look {
+            width: 1280,
+            height: 900,
+            is_phone: false,
+            is_dark: false,
+        },
+    ),
+    (
+        "desk-dark",
+        Look {
+            width: 1280,
+            height: 900,
+            is_phone: false,
+            is_dark: true,
+        },
+    ),
+];
+
+/// Nothing sticks out to the side, the button can be hit with a thumb, and what is written can be
+/// told from the ground. Pictures go to the directory that `HANDOUT_PICTURES` names.
+fn fits_every_screen() -> Tried {
+    let world = World::new(POLICY)?;
+    let pictures = std::env::var_os("HANDOUT_PICTURES").map(PathBuf::from);
+    let picture = |name: String| -> Tried {
+        if let Some(directory) = &pictures {
+            let file = directory.join(format!("{name}.png.base64"));
+            fs::write(file, world.browser.screenshot()?)?;
+        }
+        Ok(())
+    };
+    for lang in ["en", "fr", "es", "it"] {
+        let path = world.publish(lang)?;
+        for (screen, look) in SCREENS {
+            world.browser.look(look)?;
+            world.browser.open(&format!("file://{}", path.display()))?;
+            let wide = world
+                .browser
+                .run("return document.scrollingElement.scrollWidth")?;
+            assert!(
+                wide.as_u64() <= Some(look.width.into()),
+                "{lang} {screen}: {wide} wide"
+            );
+            let tall = "return document.getElementById('knock').getBoundingClientRect().height";
+            let tall = world.browser.run(tall)?;
+            assert!(
+                tall.as_f64() >= Some(44.0),
+                "{lang} {screen}: a button of {tall}"
+            );
+            let ground = "return getComputedStyle(document.body).backgroundColor";
+            let ground = world.browser.run(ground)?;
+            assert_eq!(ground == "rgb(22, 24, 29)", look.is_dark, "{ground}");
+            picture(format!("{lang}-{screen}"))?;
+        }
+        // What the page says after a knock fits, too.
+        world.browser.look(SCREENS[0].1)?;
+        world.browser.click("#knock")?;
+        await_some("the end of the knock", BEFORE_LONG, || {
+            let hidden = world
+                .browser
+                .run("return document.getElementById('then').hidden");
+            Ok(hidden.is_ok_and(|hidden| hidden == false).then_some(()))
+        })?;
+        let wide = world
+            .browser
+            .run("return document.scrollingElement.scrollWidth")?;
+        assert!(
+            wide.as_u64() <= Some(390),
+            "{lang}: {wide} wide after a knock"
+        );
+        picture(format!("{lang}-after"))?;
+    }
+    Ok(())
+}
