@@ -191,20 +191,19 @@ impl Request {
 
     /// Reads a line, with or without its newline.
     pub fn decode(line: &[u8]) -> Result<Self, Refusal> {
-        let value: Value =
-            serde_json::from_slice(line).map_err(|error| Refusal::garbage(&error))?;
+        let value: Value = serde_json::from_slice(line).map_err(Refusal::garbage)?;
         // The version first: what else a request of another version holds is not ours to judge.
         match value.get("version").and_then(Value::as_u64) {
             Some(version) if version == u64::from(VERSION) => {}
             Some(version) => return Err(Refusal::Version(version)),
             None => return Err(Refusal::Garbage("no version".to_owned())),
         }
-        serde_json::from_value(value).map_err(|error| Refusal::garbage(&error))
+        serde_json::from_value(value).map_err(Refusal::garbage)
     }
 
     /// The line to send, with its newline.
     pub fn encode(&self) -> Result<Vec<u8>, Refusal> {
-        let mut line = serde_json::to_vec(self).map_err(|error| Refusal::garbage(&error))?;
+        let mut line = serde_json::to_vec(self).map_err(Refusal::garbage)?;
         line.push(b'\n');
         if line.len() > MAX_REQUEST {
             return Err(match &self.policy {

@@ -149,7 +149,8 @@ pub enum Refusal {
 impl Refusal {
     /// Not JSON, or not what was expected of it. The error may repeat what was sent: names of
     /// fields, say.
-    pub(super) fn garbage(error: &serde_json::Error) -> Self {
+    #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+    pub(super) fn garbage(error: serde_json::Error) -> Self {
         Refusal::Garbage(printable_start(&error.to_string(), 300))
     }
 
