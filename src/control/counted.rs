@@ -1,4 +1,4 @@
-//! What `status` has counted.
+//! What `status` tells of packets: what came in, what was dropped, what is kept of it.
 
 use std::collections::BTreeMap;
 

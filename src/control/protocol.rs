@@ -7,7 +7,6 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use super::asked::printable_start;
 pub use super::change::{ChangeStatus, PolicyText};
 pub use super::counted::{AttemptStatus, PacketStatus, UntrackedStatus};
 use super::{Refusal, WhyEntry};
@@ -196,19 +195,19 @@ impl Request {
 
     /// Reads a line, with or without its newline.
     pub fn decode(line: &[u8]) -> Result<Self, Refusal> {
-        let value: Value = serde_json::from_slice(line).map_err(|error| garbage(&error))?;
+        let value: Value = serde_json::from_slice(line).map_err(Refusal::garbage)?;
         // The version first: what else a request of another version holds is not ours to judge.
         match value.get("version").and_then(Value::as_u64) {
             Some(version) if version == u64::from(VERSION) => {}
             Some(version) => return Err(Refusal::Version(version)),
             None => return Err(Refusal::Garbage("no version".to_owned())),
         }
-        serde_json::from_value(value).map_err(|error| garbage(&error))
+        serde_json::from_value(value).map_err(Refusal::garbage)
     }
 
     /// The line to send, with its newline.
     pub fn encode(&self) -> Result<Vec<u8>, Refusal> {
-        let mut line = serde_json::to_vec(self).map_err(|error| garbage(&error))?;
+        let mut line = serde_json::to_vec(self).map_err(Refusal::garbage)?;
         line.push(b'\n');
         if line.len() > MAX_REQUEST {
             return Err(match &self.policy {
@@ -218,11 +217,6 @@ impl Request {
         }
         Ok(line)
     }
-}
-
-/// An error may repeat what was sent: names of fields, say.
-fn garbage(error: &serde_json::Error) -> Refusal {
-    Refusal::Garbage(printable_start(&error.to_string(), 300))
 }
 
 /// The answer to a request.

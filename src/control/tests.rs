@@ -237,6 +237,10 @@ fn requests_become_commands_of_the_engine() {
             gates: vec![]
         })
     );
+}
+
+#[test]
+fn verbs_alone_are_requests_too() {
     for (verb, expected) in [
         (Verb::Status, Asked::Status),
         (
