@@ -161,7 +161,7 @@ fn counted(out: &mut impl Write, status: &Status, terminal: bool) -> io::Result<
         packets.not_for_us,
         packets.refused
     )?;
-    under_attack(out, &status)
+    under_attack(out, status)
 }
 
 /// What is only of interest when too much comes in.
