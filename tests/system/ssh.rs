@@ -261,7 +261,10 @@ fn with_cut_sessions_a_ban_ends_it_at_once() -> Tried {
         let mut session = Session::open(&sshd, knocker, family);
         assert!(session.echoes("good morning")?, "{}", Sshd::log(&world));
         if ban.is_empty() {
-            world.expect(0, &["drop", &address]);
+            // Somebody is logged in from there.
+            world.expect(4, &["drop", &address]);
+            assert!(session.echoes("still here")?);
+            world.expect(0, &["drop", "--force", &address]);
         } else {
             knock(ban);
         }
