@@ -256,7 +256,11 @@ impl Daemon {
         }
         match problem {
             Some(why) => {
-                self.retry = Some(self.next_retry());
+                // What fails while an installation is due must not put that off, or whoever knocks
+                // again and again would do so for ever.
+                if install || self.retry.is_none() {
+                    self.retry = Some(self.next_retry());
+                }
                 self.problems.set(FIREWALL, Some(why));
             }
             // What is missing from before is made up for by an installation only.
