@@ -283,7 +283,7 @@ mod tests {
             removed: some.clone(),
             ..Changes::default()
         };
-        assert_eq!(suspects(&changes), [some.clone()]);
+        assert_eq!(suspects(&changes), vec![some.clone()]);
         // In the same breath rules were altered, or everything was to be looked at anyway.
         changes.and(Changes::all());
         assert_eq!(suspects(&changes), [Removed::new(), some]);
