@@ -243,7 +243,13 @@ impl Daemon {
         }
         for action in rest {
             match action {
-                Action::Store(edit) => self.unwritten.push(self.memory.trust(edit)),
+                Action::Store(edit) => {
+                    let written = self.memory.trust(edit);
+                    // Who else would wait for it?
+                    if reply.is_some() {
+                        self.unwritten.push(written);
+                    }
+                }
                 action => log(&action),
             }
         }
