@@ -33,7 +33,8 @@ pub struct Group {
 pub enum Heard {
     /// A notification.
     Some,
-    /// Notifications came faster than they were read, and some were dropped (ENOBUFS).
+    /// Notifications came faster than they were read, and some were dropped (ENOBUFS); or one was
+    /// longer than what is read of it.
     Lost,
     /// No more at present.
     Nothing,
@@ -90,10 +91,14 @@ impl Group {
                 Ok((_, from)) if from.port_number() != 0 => {}
                 Ok((length, _)) => {
                     let datagram = &self.buffer[..length.min(self.buffer.len())];
-                    Messages(datagram)
-                        .filter(|message| self.ignored != Some(message.port))
-                        .for_each(|message| visit(message.kind, message.payload));
-                    return Ok(Heard::Some);
+                    let mut messages = Messages(datagram);
+                    for message in messages.by_ref() {
+                        if self.ignored != Some(message.port) {
+                            visit(message.kind, message.payload);
+                        }
+                    }
+                    let is_whole = messages.0.is_empty();
+                    return Ok(if is_whole { Heard::Some } else { Heard::Lost });
                 }
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EINTR) => {}
