@@ -14,6 +14,7 @@
 //! its sequences brought about is to be undone.
 #![forbid(unsafe_code)]
 
+mod index;
 mod ports;
 #[cfg(test)]
 mod property_tests;
