@@ -66,7 +66,8 @@ pub enum Refusal {
     },
     /// A network where addresses are taken.
     #[error(
-        "`{text}` is a network: `{verb}` takes single addresses; use `trust` to let a network in"
+        "`{text}` is a network: `{verb}` takes single addresses{}",
+        if *verb == Verb::Accept { "; use `trust` to let a network in" } else { "" }
     )]
     NotANetwork {
         /// As typed.
@@ -114,6 +115,14 @@ pub enum Refusal {
         verb: Verb,
         /// As typed.
         text: String,
+    },
+    /// More than one answer may be about.
+    #[error("`{verb}` takes at most {most} addresses at a time")]
+    TooMany {
+        /// What was asked for.
+        verb: Verb,
+        /// How many it takes.
+        most: usize,
     },
     /// An option that means nothing here.
     #[error("`{verb}` takes no {option}")]

@@ -16,6 +16,7 @@
 
 mod index;
 mod ports;
+mod progress;
 #[cfg(test)]
 mod property_tests;
 mod scope;
@@ -32,6 +33,7 @@ use crate::packet::Knock;
 use crate::policy::{Policy, TcpFlags};
 
 use ports::Ports;
+pub use progress::Progress;
 pub use scope::Scope;
 pub use sequences::SequenceId;
 use sequences::{Arrival, PortId, Sequences};
