@@ -63,10 +63,10 @@ impl Index {
 
     /// Takes a place with this hash out, if it is there.
     pub(super) fn remove(&mut self, hash: u32, place: u32) {
-        let Some(mut hole) = self.position(hash, place) else {
+        let Some(mut gap) = self.position(hash, place) else {
             return;
         };
-        let mut at = hole;
+        let mut at = gap;
         loop {
             at = self.next(at);
             let slot = self.slots[at];
@@ -75,12 +75,12 @@ impl Index {
             }
             // It may not move before where its hash points to.
             let home = self.home(hash_of(slot));
-            if self.distance(home, at) >= self.distance(hole, at) {
-                self.slots[hole] = slot;
-                hole = at;
+            if self.distance(home, at) >= self.distance(gap, at) {
+                self.slots[gap] = slot;
+                gap = at;
             }
         }
-        self.slots[hole] = 0;
+        self.slots[gap] = 0;
     }
 
     fn position(&self, hash: u32, place: u32) -> Option<usize> {

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::table::{FOREIGN, Key, PRINTS, Record, Table};
+use super::record::{FOREIGN, PRINTS, Record};
+use super::table::{Key, Table};
 use crate::model::Time;
 
 /// What makes a scanner: touching that many strange ports within that time.

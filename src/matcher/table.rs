@@ -4,12 +4,11 @@ use std::mem::size_of;
 use std::net::IpAddr;
 
 use super::index::Index;
+use super::record::{Attempt, FOREIGN, LEFT, PRINTS, Record, Source, WITNESS};
 use super::sequences::SequenceId;
 use crate::model::{Proto, Time};
 use crate::packet::Knock;
 
-/// How many fingerprints a record holds.
-pub(super) const PRINTS: usize = 4;
 /// How many records a source may have for fingerprints alone.
 const WITNESSES: usize = 3;
 /// No record.
@@ -49,65 +48,6 @@ pub(super) struct Table {
 pub(super) struct Key {
     source: Source,
     hash: u32,
-}
-
-/// An attempt of one source at one sequence, or (stages 0 and `DONE`) what is left of one.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Attempt {
-    /// When the first port was knocked on; for one that is complete, the last.
-    pub(super) started: Time,
-    pub(super) sequence: SequenceId,
-    /// How many ports are matched; 0 is no attempt.
-    pub(super) stage: u8,
-}
-
-/// The stage of an attempt that was completed; no sequence is that long.
-pub(super) const DONE: u8 = u8::MAX;
-
-impl Attempt {
-    pub(super) fn is_done(&self) -> bool {
-        self.stage == DONE
-    }
-
-    pub(super) fn void(&mut self) {
-        self.stage = 0;
-    }
-}
-
-/// 48 bytes, so that 32 MiB hold more than half a million.
-#[derive(Debug, Clone)]
-pub(super) struct Record {
-    source: Source,
-    pub(super) started: Time,
-    pub(super) prints: [u32; PRINTS],
-    /// The place of the source's next older record, if it is still there.
-    older: u32,
-    pub(super) sequence: u16,
-    pub(super) stage: u8,
-    pub(super) print_count: u8,
-}
-
-/// The sequence number of a record that only witnesses what was seen.
-const WITNESS: u16 = u16::MAX;
-/// The sequence number of a record of foreign ports. Its `started` is the last time one was
-/// touched, its `stage` 1 if the source is a scanner, and each of its prints a port and a time.
-pub(super) const FOREIGN: u16 = u16::MAX - 1;
-/// The sequence number of a place that a record has left.
-const LEFT: u16 = u16::MAX - 2;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Source([u64; 2]);
-
-impl From<IpAddr> for Source {
-    fn from(address: IpAddr) -> Self {
-        let bytes = match address {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-            IpAddr::V6(v6) => v6,
-        };
-        let bits = u128::from(bytes);
-        #[allow(clippy::cast_possible_truncation)] // the halves of 128 bits
-        Self([(bits >> 64) as u64, bits as u64])
-    }
 }
 
 impl Table {
@@ -230,14 +170,14 @@ impl Table {
         let mut found = Vec::new();
         let mut at = self.first(key);
         while let Some(record) = self.records.get(at as usize) {
-            if record.source == key.source && record.stage > 0 && record.sequence != FOREIGN {
+            if record.stage > 0 && record.sequence != FOREIGN {
                 found.push(Attempt {
                     started: record.started,
                     sequence: SequenceId(record.sequence),
                     stage: record.stage,
                 });
             }
-            at = record.next_in_bucket;
+            at = self.older(at);
         }
         found
     }
@@ -293,7 +233,7 @@ impl Table {
         let (newer, older) = self.records.split_at(self.oldest() as usize);
         for record in older.iter().chain(newer) {
             if record.sequence != LEFT {
-                new.put(new.key_of(record.source), record.clone());
+                new.put(new.key_of(record.source), *record);
             }
         }
         *self = new;
@@ -320,7 +260,7 @@ impl Table {
         }
         self.unlink(key, at);
         let left = &mut self.records[at as usize];
-        let record = left.clone();
+        let record = *left;
         left.sequence = LEFT;
         self.put(key, record)
     }
@@ -410,22 +350,6 @@ impl Table {
         } else {
             self.places - at + self.newest
         }
-    }
-}
-
-impl Record {
-    pub(super) fn prints(&self) -> &[u32] {
-        &self.prints[..usize::from(self.print_count)]
-    }
-
-    /// Whether there was room.
-    pub(super) fn push_print(&mut self, print: u32) -> bool {
-        let Some(place) = self.prints.get_mut(usize::from(self.print_count)) else {
-            return false;
-        };
-        *place = print;
-        self.print_count += 1;
-        true
     }
 }
 
