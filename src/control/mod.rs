@@ -9,6 +9,7 @@
 mod asked;
 mod change;
 pub mod client;
+mod counted;
 mod peer;
 pub mod protocol;
 mod refusal;

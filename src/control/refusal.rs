@@ -1,6 +1,7 @@
 use crate::model::{DurationError, NameError, SshConnectionError};
 
 use super::Verb;
+use super::asked::printable_start;
 
 /// Why a request was not even tried.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -146,6 +147,12 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Not JSON, or not what was expected of it. The error may repeat what was sent: names of
+    /// fields, say.
+    pub(super) fn garbage(error: &serde_json::Error) -> Self {
+        Refusal::Garbage(printable_start(&error.to_string(), 300))
+    }
+
     /// The exit code: 4 for what `--force` allows, 2 for bad input.
     pub fn code(&self) -> u8 {
         match self {

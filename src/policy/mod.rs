@@ -26,6 +26,7 @@ mod settings;
 mod syntax;
 mod types;
 mod words;
+mod words_run;
 
 pub use classic::is_classic;
 pub use command::{ADDRESS_TOKEN, CommandLine, PerFamily, Run, SplitError};

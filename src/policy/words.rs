@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use crate::model::{Chain, GateName, KnockPort, Lifetime, Proto};
 
-use super::problem::quote;
+use super::words_run::runs;
 use super::{
-    BackendChoice, CommandLine, Gate, GateAddress, Hook, Interfaces, Knock, KnockAction, LogStyle,
-    OnStop, PerFamily, Policy, Problem, Run, ScanAction, TcpFlags,
+    BackendChoice, Gate, GateAddress, Hook, Interfaces, Knock, KnockAction, LogStyle, OnStop,
+    Policy, Problem, ScanAction, TcpFlags,
 };
 use super::{border, flags, problem};
 
@@ -239,29 +239,6 @@ fn effect(policy: &Policy, knock: &Knock) -> String {
             times(policy, knock, accept_time)
         ),
         KnockAction::Close => format!("closes {gates} to everybody again"),
-    }
-}
-
-/// "runs `door open %IP%`, and `door shut %IP%` 10s later".
-fn runs(run: &Run, lifetime: Option<Lifetime>) -> String {
-    let start = commands(&run.start);
-    match lifetime {
-        Some(lifetime) if !run.stop.is_empty() => {
-            format!("runs {start}, and {} {lifetime} later", commands(&run.stop))
-        }
-        _ => format!("runs {start}"),
-    }
-}
-
-fn commands(commands: &PerFamily) -> String {
-    let told = |command: &Option<CommandLine>| match command {
-        Some(command) => quote(&command.to_string()),
-        None => String::from("nothing"),
-    };
-    if commands.v4 == commands.v6 {
-        told(&commands.v4)
-    } else {
-        format!("{} (IPv6: {})", told(&commands.v4), told(&commands.v6))
     }
 }
 
