@@ -22,7 +22,7 @@ use crate::watchdog::{Leave, Pace, Repairs};
 
 use super::daemon::{Daemon, now};
 use super::guard::Prepared;
-use super::problems::{COMPLAINTS, FIGHT, FIREWALL, RULES};
+use super::problems::{COMPLAINTS, FIGHT, RULES};
 
 /// Between two glances, where the kernel tells nobody of changes.
 const GLANCE: Duration = Duration::from_secs(1);
@@ -45,6 +45,8 @@ pub(super) struct Drift {
     pace: Pace,
     glance: Option<Time>,
     pub(super) repairs: Repairs,
+    /// A repair that did not succeed yet: when it was begun, and what is missing.
+    owed: Option<(Time, String)>,
     /// Since when a look is under way on another thread.
     looking: Option<Time>,
     /// Counts installations: a look that began before one has seen the rules of then.
@@ -114,6 +116,7 @@ impl Drift {
             pace: pace(firewall.kind()),
             glance: None,
             repairs: Repairs::default(),
+            owed: None,
             looking: None,
             installed: 0,
             again: false,
@@ -310,6 +313,7 @@ impl Daemon {
         self.drift.looking = None;
         match faults.and_then(|faults| self.or_members(faults, changes)) {
             Ok(faults) if faults.is_empty() => {
+                self.drift.owed = None;
                 self.drift.repairs.fine();
                 self.problems.set(RULES, None);
             }
@@ -353,8 +357,14 @@ impl Daemon {
         if let Leave::NotBefore(_) = self.drift.repairs.damaged(began) {
             return;
         }
+        let since = self.drift.owed.take().map_or(began, |(since, _)| since);
+        self.drift.owed = Some((since, what));
         self.perform(vec![Action::Install]);
-        if self.problems.get(FIREWALL).is_none() {
+    }
+
+    /// All that holds was written: if that was a repair, at whatever attempt, it is one now.
+    pub(super) fn mended(&mut self) {
+        if let Some((began, what)) = self.drift.owed.take() {
             info!("put back, in {} ms", now().since(began).as_millis());
             self.repaired(what);
         }
