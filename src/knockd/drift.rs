@@ -8,7 +8,7 @@ use std::io;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::control::Call;
 use crate::control::protocol::RepairStatus;
@@ -34,6 +34,9 @@ const MOST: Duration = Duration::from_millis(300);
 const STUCK: Duration = Duration::from_secs(10);
 /// With more members than that not all of them are compared without a reason.
 const FEW: usize = 1_000;
+/// While more members than that are put back nobody listens: the kernel would tell us of each of
+/// them, which takes several times as long as writing it, and 4 KiB.
+const MANY: usize = 10_000;
 
 /// What is known about the changes of others.
 pub(super) struct Drift {
@@ -190,6 +193,24 @@ impl Drift {
         }
     }
 
+    /// Whether nobody listens from now on.
+    fn stop_listening(&mut self) -> bool {
+        let watch = self.watch.as_mut().map(|(watch, _)| watch);
+        let watch = watch.filter(|watch| watch.is_told_of_members());
+        watch.is_some_and(|watch| watch.listen(false).is_ok())
+    }
+
+    /// Listens again, and looks for what may have happened meanwhile.
+    fn listen_again(&mut self) {
+        if let Some((watch, _)) = &mut self.watch
+            && let Err(error) = watch.listen(true)
+        {
+            // The rules are looked at now and then all the same.
+            warn!("{error}");
+        }
+        self.hear(Changes::all());
+    }
+
     /// Where other threads say what they have found.
     pub(super) fn seen(&self) -> mpsc::Sender<Seen> {
         self.seen.clone()
@@ -267,11 +288,7 @@ impl Daemon {
     /// Whether the look before that is over.
     pub(super) fn keep_rules(&mut self) -> bool {
         let now = now();
-        let gates = self.engine.gates(now);
-        let members: usize = gates
-            .iter()
-            .map(|g| g.accepted + g.banned + g.trusted)
-            .sum();
+        let members = self.members();
         self.drift.heard.and(Changes {
             rules: true,
             members: members <= FEW,
@@ -359,7 +376,16 @@ impl Daemon {
         }
         let since = self.drift.owed.take().map_or(began, |(since, _)| since);
         self.drift.owed = Some((since, what));
+        let deaf = self.members() > MANY && self.drift.stop_listening();
         self.perform(vec![Action::Install]);
+        if deaf {
+            self.drift.listen_again();
+        }
+    }
+
+    fn members(&self) -> usize {
+        let gates = self.engine.gates(now()).into_iter();
+        gates.map(|g| g.accepted + g.banned + g.trusted).sum()
     }
 
     /// All that holds was written: if that was a repair, at whatever attempt, it is one now.

@@ -34,6 +34,9 @@ fn daemon(
 /// Less than the second after which the kernel sends a SYN again: whoever is in by then was let in
 /// at once, however busy the machine is.
 const ONE_SYN: Duration = Duration::from_millis(900);
+/// From one attempt to the next: without a pause a service that gets no processor for a while has
+/// its queue full, and then the kernel refuses, not the gate.
+const GAP: Duration = Duration::from_millis(4);
 
 #[track_caller]
 fn told(daemon: &Daemon, arguments: &[&str]) -> String {
@@ -49,14 +52,10 @@ fn while_connecting(world: &World, work: impl FnOnce()) -> (usize, usize, usize)
     let attempts = |client: &Client, patience| {
         let (mut tried, mut open) = (0, 0);
         while !stop.load(Ordering::Relaxed) {
-            let started = std::time::Instant::now();
             let outcome = client.connect("192.0.2.1:22", patience);
-            let o = outcome.expect("a SYN can be sent").is_open();
-            if patience > Duration::from_millis(100) && started.elapsed() > Duration::from_millis(40) {
-                println!("LATE {o} {:?}", started.elapsed());
-            }
-            open += usize::from(o);
+            open += usize::from(outcome.expect("a SYN can be sent").is_open());
             tried += 1;
+            std::thread::sleep(GAP);
         }
         (tried, open)
     };
