@@ -328,13 +328,14 @@ impl Daemon {
     /// A look is over: puts back what is missing.
     fn looked(&mut self, faults: Result<Vec<String>, FirewallError>, changes: &Changes) {
         self.drift.looking = None;
+        let mut repaired = false;
         match faults.and_then(|faults| self.or_members(faults, changes)) {
             Ok(faults) if faults.is_empty() => {
                 self.drift.owed = None;
                 self.drift.repairs.fine();
                 self.problems.set(RULES, None);
             }
-            Ok(faults) => self.mend(&faults),
+            Ok(faults) => repaired = self.mend(&faults),
             Err(error) => {
                 self.problems.set(RULES, Some(error.to_string()));
                 if self.retry.is_none() {
@@ -344,7 +345,11 @@ impl Daemon {
         }
         let complaints = self.firewall.complaints();
         self.problems.set_all(COMPLAINTS, complaints);
-        self.drift.pace.end(now());
+        if repaired {
+            self.drift.pace.end_with_repair(now());
+        } else {
+            self.drift.pace.end(now());
+        }
     }
 
     /// Where the rules are as they should be, the members may not be.
@@ -365,14 +370,15 @@ impl Daemon {
         self.firewall.lacking(&self.engine.desired(now()), removed)
     }
 
-    /// Puts back what somebody else has removed or altered, unless that has become a fight.
-    fn mend(&mut self, faults: &[String]) {
+    /// Puts back what somebody else has removed or altered, unless that has become a fight; whether
+    /// that is done.
+    fn mend(&mut self, faults: &[String]) -> bool {
         let began = now();
         let what = faults.join(", ");
         let problem = format!("somebody else has changed what is ours: {what}");
         self.problems.set(RULES, Some(problem));
         if let Leave::NotBefore(_) = self.drift.repairs.damaged(began) {
-            return;
+            return false;
         }
         let since = self.drift.owed.take().map_or(began, |(since, _)| since);
         self.drift.owed = Some((since, what));
@@ -381,6 +387,7 @@ impl Daemon {
         if deaf {
             self.drift.listen_again();
         }
+        self.drift.owed.is_none()
     }
 
     fn members(&self) -> usize {
