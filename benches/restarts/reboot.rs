@@ -40,7 +40,7 @@ pub(crate) fn table(
     for backend in backends {
         let rounds = (0..ROUNDS).map(|_| round(programs, backend));
         let mut rounds = rounds.collect::<Result<Vec<Round>, _>>()?;
-        rounds.sort_by(|a, b| a.0.cmp(&b.0));
+        rounds.sort_by_key(|round| round.0);
         let median = rounds[ROUNDS / 2].0;
         let met = median < PROMISED;
         all_met &= met;

@@ -42,7 +42,9 @@ impl Tree {
             *node = *self.steps.get(&(*node, *port))?;
             Some(*node)
         });
-        let ends = nodes.zip(1..).map(|(node, length)| (self.ends[node], length));
+        let ends = nodes
+            .zip(1..)
+            .map(|(node, length)| (self.ends[node], length));
         ends.filter_map(|(knock, length)| Some((knock?, length)))
     }
 }

@@ -130,7 +130,14 @@ fn in_another_boot_only_what_ends_or_is_another_is_written_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open_as(dir.path(), "a").unwrap();
     let mut all: Vec<Kept> = (0..100u8)
-        .map(|n| kept(Chain::Banned, &format!("10.0.0.{n}/32"), None, Some(n.into())))
+        .map(|n| {
+            kept(
+                Chain::Banned,
+                &format!("10.0.0.{n}/32"),
+                None,
+                Some(n.into()),
+            )
+        })
         .collect();
     all.push(kept(Chain::Filter, "192.0.2.1/32", Some(1_000), None));
     all.push(kept(Chain::Banned, "192.0.2.1/32", None, None));

@@ -379,7 +379,9 @@ impl Person {
     /// Gets in, at the first attempt.
     #[track_caller]
     pub(crate) fn gets_in_at(&self, port: u16) -> Session {
-        let outcome = self.client.connect(&port_at(&self.server, port), BEFORE_A_SECOND_SYN);
+        let outcome = self
+            .client
+            .connect(&port_at(&self.server, port), BEFORE_A_SECOND_SYN);
         let outcome = outcome.expect("a SYN can be sent");
         let word = outcome.word();
         let Outcome::Open(session) = outcome else {

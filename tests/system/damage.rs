@@ -448,7 +448,10 @@ fn thousands() -> Tried {
     let world = Nftables.world()?;
     let host = |n: u32| std::net::Ipv4Addr::from(0x0a00_0000 + n).to_string();
     let all: Vec<String> = (0..MANY).map(host).collect();
-    let rules = format!("add element inet knockd ssh_banned4 {{ {} }}\n", all.join(", "));
+    let rules = format!(
+        "add element inet knockd ssh_banned4 {{ {} }}\n",
+        all.join(", ")
+    );
     let rules = world.file("bans", rules.as_bytes())?;
     world.nft(&["-f", &rules.display().to_string()]);
     // They are taken over.

@@ -93,8 +93,7 @@ pub(super) fn changed_meanwhile(world: &mut World) -> Tried {
     };
     write(&rounds, "")?;
     world.server.run(|| -> OnServer {
-        let mut backend =
-            Iptables::open_with(variant, Restraints::default(), Some(&directory))?;
+        let mut backend = Iptables::open_with(variant, Restraints::default(), Some(&directory))?;
         let mut install = |times: usize| {
             write(&rounds, "once\n".repeat(times)).expect("it can be written");
             backend.install(&desired)
@@ -107,7 +106,10 @@ pub(super) fn changed_meanwhile(world: &mut World) -> Tried {
             assert!(damage.expect("it runs").success());
             install(times)?;
         }
-        assert!(install(9).is_ok(), "nothing is missing, so nothing is written");
+        assert!(
+            install(9).is_ok(),
+            "nothing is missing, so nothing is written"
+        );
         write(&rounds, "").expect("it can be written");
         assert_eq!(backend.verify()?, [""; 0]);
         Ok(())
