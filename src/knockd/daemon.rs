@@ -263,6 +263,7 @@ impl Daemon {
             None if install => {
                 self.retry = None;
                 self.problems.set(FIREWALL, None);
+                self.mended();
             }
             None => {}
         }

@@ -210,7 +210,7 @@ pub(super) fn install(
         format!("found {in_kernel} acceptances and bans")
     };
     // Until it was in force, nothing was new.
-    drop(engine.take_news());
+    engine.forget_news();
     memory.everything(engine.everything());
     let members = desired.members.len();
     let how = format!("{how}; {members} members hold");
