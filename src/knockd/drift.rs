@@ -274,12 +274,11 @@ impl Daemon {
                 self.drift.hear(Changes::all());
             }
         }
-        let again = self.drift.repairs.stands() && self.drift.repairs.held_back(now).is_none();
-        if again {
+        if self.drift.repairs.may_go_on(now) {
             self.drift.hear(Changes::all());
         }
         let is_due = self.drift.pace.due().is_some_and(|at| at <= now);
-        if self.drift.looking.is_none() && (is_due || again) {
+        if self.drift.looking.is_none() && is_due {
             self.look();
         }
     }
@@ -361,13 +360,14 @@ impl Daemon {
         if !faults.is_empty() || !changes.members {
             return Ok(faults);
         }
-        let everybody = Removed::new();
-        let removed = if changes.rules {
-            &everybody
-        } else {
-            &changes.removed
-        };
-        self.firewall.lacking(&self.engine.desired(now()), removed)
+        let desired = self.engine.desired(now());
+        for removed in changes.suspects() {
+            let missing = self.firewall.lacking(&desired, removed)?;
+            if !missing.is_empty() {
+                return Ok(missing);
+            }
+        }
+        Ok(Vec::new())
     }
 
     /// Puts back what somebody else has removed or altered, unless that has become a fight; whether

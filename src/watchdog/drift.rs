@@ -140,6 +140,17 @@ impl Repairs {
         }
     }
 
+    /// Whether damage that was left alone may be repaired by now, and has to be looked at once
+    /// more. Said once: whoever then fails tries again at a pace of their own.
+    pub fn may_go_on(&mut self, now: Time) -> bool {
+        let may = self.stands && self.held_back(now).is_none();
+        if may {
+            self.stands = false;
+            self.fight = self.fight.and(Some(now));
+        }
+        may
+    }
+
     /// Nothing is missing.
     pub fn fine(&mut self) {
         self.stands = false;
@@ -160,11 +171,6 @@ impl Repairs {
         let quiet = self.fight?.after(WITHIN);
         let again = self.recent.back().map(|last| last.after(WITHIN));
         Some(again.filter(|_| self.stands).unwrap_or(quiet))
-    }
-
-    /// Whether there is damage that waits to be repaired.
-    pub fn stands(&self) -> bool {
-        self.stands
     }
 
     /// Whether somebody undoes what is repaired.
@@ -311,11 +317,28 @@ mod tests {
             repairs.done(String::new(), at(second));
         }
         assert_eq!(repairs.damaged(at(10_000)), Leave::NotBefore(at(60_002)));
-        assert!(repairs.stands());
         assert_eq!(repairs.due(), Some(at(60_002)));
         assert!(!repairs.pass(at(60_002)), "it has to be repaired first");
         repairs.fine();
         assert_eq!(repairs.due(), Some(at(70_000)));
         assert!(repairs.pass(at(70_000)));
+    }
+
+    #[test]
+    fn what_stood_is_looked_at_once_more_and_not_again_and_again_where_repairing_it_fails() {
+        let mut repairs = Repairs::default();
+        for second in 0..3 {
+            assert_eq!(repairs.damaged(at(second)), Leave::Now);
+            repairs.done(String::new(), at(second));
+        }
+        assert_eq!(repairs.damaged(at(10_000)), Leave::NotBefore(at(60_002)));
+        assert!(!repairs.may_go_on(at(60_001)));
+        assert!(repairs.may_go_on(at(60_002)));
+        // Neither before the look, nor while it lasts, nor after it has failed.
+        assert!(!repairs.may_go_on(at(60_002)));
+        assert_eq!(repairs.due(), Some(at(120_002)));
+        assert_eq!(repairs.damaged(at(60_100)), Leave::Now);
+        assert!(!repairs.may_go_on(at(60_200)));
+        assert_eq!(repairs.due(), Some(at(120_100)), "it is still a fight");
     }
 }

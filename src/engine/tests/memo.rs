@@ -68,6 +68,31 @@ fn every_decision_is_recorded_with_its_reason() {
 }
 
 #[test]
+fn what_a_sweep_takes_back_is_recorded_like_what_it_was_granted() {
+    let mut policy = appliance();
+    let opens = knock("fire", "1 2", KnockAction::Open);
+    let trusts = knock("friend", "3 4", KnockAction::Trust);
+    policy.knocks.extend([opens, trusts]);
+    let mut bench = Bench::new(policy);
+    let cases = [
+        ("opencloseSSH", What::Withdrawn),
+        ("fire", What::Closed),
+        ("friend", What::Untrusted),
+    ];
+    for (name, what) in cases {
+        bench.knocked(A, name);
+        assert_eq!(bench.news().len(), 1, "{name}");
+        let knock = crate::model::KnockName::new(name).unwrap();
+        for expected in [1, 0] {
+            let (source, knock) = (address(A), knock.clone());
+            bench.handle(Event::Undone { source, knock });
+            let recorded = (what, Some(net(A)), name.to_owned(), false);
+            assert_eq!(bench.news(), vec![recorded; expected]);
+        }
+    }
+}
+
+#[test]
 fn a_flood_of_refusals_is_counted_instead() {
     let mut bench = Bench::appliance();
     bench.drop(A, false);
