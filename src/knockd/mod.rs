@@ -20,6 +20,8 @@ mod oneshot;
 mod policies;
 mod problems;
 mod pulse;
+#[cfg(test)]
+mod random_tests;
 mod recall;
 mod requests;
 mod roster;
