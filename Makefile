@@ -21,8 +21,8 @@ PROGRAMS = nft=nftables knock=knockd nc=netcat-openbsd sshd=openssh-server ssh=o
 	telnet=telnet curl=curl python3=python3 \
 	iptables-restore=iptables ip6tables-restore=iptables iptables-legacy=iptables ipset=ipset \
 	ufw=ufw fail2ban-server=fail2ban fail2ban-client=fail2ban dash=dash shellcheck=shellcheck \
-	faketime=faketime
-SYSTEM_TESTS = --test system --test state --test nft_binary --test init --test conformance --test coexistence \
+	faketime=faketime strace=strace
+SYSTEM_TESTS = --test system --test state --test nft_binary --test init --test conformance --test coexistence --test faults \
 	--test sweeps
 
 # The system tests are root's: sshd cannot change to a user otherwise.

@@ -6,6 +6,7 @@
 //! tests/faults plays the same ones with the programs, on real firewalls.
 
 #[path = "../../tests/faults/model.rs"]
+#[allow(dead_code, reason = "what the real firewalls need besides")]
 mod model;
 #[path = "../../tests/faults/operations.rs"]
 #[allow(dead_code, reason = "what the real firewalls need besides")]
@@ -419,7 +420,7 @@ impl Story {
         let code = site.command(command);
         match operation {
             Operation::TrustForNow(what) => self.model.trust(*what, true),
-            Operation::Untrust(what) => self.model.untrust(*what, code == 0),
+            Operation::Untrust(what) => self.model.untrust(*what),
             _ => {}
         }
         code

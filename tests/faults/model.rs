@@ -32,7 +32,9 @@ pub(crate) enum Fate {
 /// All of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Model {
-    pub(crate) now: u64,
+    now: u64,
+    /// How many times as long as the operations say the policy's times are.
+    slower: u64,
     pub(crate) rules: Rules,
     pub(crate) gates: BTreeMap<&'static str, Gate>,
     pub(crate) file: BTreeSet<IpNet>,
@@ -120,6 +122,7 @@ impl Model {
         let gates = rules.gates().iter().map(|gate| (*gate, Gate::default()));
         Self {
             now: 0,
+            slower: 1,
             rules,
             gates: gates.collect(),
             file: file.iter().copied().collect(),
@@ -127,6 +130,11 @@ impl Model {
             previous: None,
             trial: None,
         }
+    }
+
+    /// The policy's times are so many times as long.
+    pub(crate) fn slower(self, slower: u64) -> Self {
+        Self { slower, ..self }
     }
 
     fn trusted(&self, gate: &Gate, who: IpNet) -> bool {
@@ -233,7 +241,7 @@ impl Model {
 
     fn knock(&mut self, who: IpNet, gate: &'static str) {
         let (secs, _) = self.rules.times(gate);
-        let end = self.end(Some(secs));
+        let end = self.end(Some(self.slower * secs));
         let Some(gate) = self.gates.get_mut(gate) else {
             return;
         };
@@ -246,7 +254,8 @@ impl Model {
 
     fn decoy(&mut self, who: IpNet) {
         for name in self.rules.gates() {
-            let end = self.end(self.rules.times(name).1);
+            let secs = self.rules.times(name).1;
+            let end = self.end(secs.map(|secs| self.slower * secs));
             if self.is_protected(&self.gates[name], who) {
                 continue;
             }
@@ -365,10 +374,11 @@ impl Model {
         }
     }
 
-    /// An entry is off the whitelist, and trust until reboot is over if it was not refused.
-    pub(crate) fn untrust(&mut self, what: IpNet, not_refused: bool) {
+    /// An entry is off the whitelist, and trust until reboot is over unless it is part of more.
+    pub(crate) fn untrust(&mut self, what: IpNet) {
         self.file.remove(&what);
-        if not_refused {
+        let wider = |entry: &&IpNet| **entry != what && entry.contains(&what);
+        if self.runtime.iter().find(wider).is_none() {
             self.runtime.remove(&what);
         }
     }
