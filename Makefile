@@ -83,6 +83,7 @@ system: programs
 test-long: test
 	.ci/programs chromium=chromium chromedriver=chromium-driver openssl=openssl
 	$(CARGO) test --locked --features browser-tests --test browser $(AS_ROOT)
+	FAULTS=all $(CARGO) test --locked --features system-tests --test faults $(AS_ROOT)
 	PROPTEST_CASES=20000 $(CARGO) test --locked --release --lib
 	for round in 1 2 3 4 5 6 7 8 9 10; do \
 		echo "round $$round"; $(CARGO) test --locked --test gate || exit 1; \

@@ -5,7 +5,7 @@
 //! A step is a system call that changes something outside of the process: a message to the kernel,
 //! a write, a sync, a rename. strace kills on the way into the n-th of a kind, so that the last one
 //! before is done and nothing after it. Without `FAULTS=all` every few of the many messages of a
-//! start are taken, others each time.
+//! start are taken, and of a change the steps of one kind: others each time.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -182,17 +182,13 @@ fn at_any_step_of_a_start() -> Tried {
             deaths += 1;
             siege.world.daemon.start()?;
             siege.holds(&format!("after a death at {calls} {step} of a start"));
-            step += if thorough() || step < 8 {
-                1
-            } else {
-                1 + chance.below(16)
-            };
+            step += if thorough() { 1 } else { 1 + chance.below(24) };
             assert!(step < MOST, "{calls}");
         }
         siege.world.daemon.kill_9();
         siege.world.daemon.start()?;
     }
-    assert!(deaths > 10, "{deaths}");
+    assert!(deaths > 3, "{deaths}");
     siege.say("a start", deaths)
 }
 
@@ -232,14 +228,23 @@ fn at_any_step_of_a_change() -> Tried {
     let file = siege.world.lab.dir().join("new.yaml");
     fs::write(&file, &new)?;
     let file = file.to_string_lossy().into_owned();
+    let mut chance = Chance::new(Chance::seed("steps of changes"));
     let (mut deaths, mut unhurt) = (0, 0);
     for (words, chain, address) in CHANGES {
         let words: Vec<&str> = words
             .iter()
             .map(|w| if *w == "new.yaml" { &*file } else { *w })
             .collect();
-        for calls in STEPS {
-            for step in 1..MOST {
+        // Without FAULTS=all steps of one kind, another each time.
+        let kinds = if thorough() {
+            STEPS.to_vec()
+        } else {
+            vec![chance.one_of(&STEPS)]
+        };
+        for calls in kinds {
+            let mut step = 1;
+            loop {
+                assert!(step < MOST, "{calls}");
                 let pid = siege.world.daemon.pid().ok_or("no daemon")?;
                 let tracer = Tracer::attach(pid, &format!("{calls}:signal=KILL:when={step}"))?;
                 let reply = siege.world.ctl(&words)?;
@@ -274,21 +279,18 @@ fn at_any_step_of_a_change() -> Tried {
                     unhurt += 1;
                     break;
                 }
+                step += if thorough() { 1 } else { 1 + chance.below(4) };
             }
         }
     }
-    assert_eq!(
-        unhurt,
-        CHANGES.len() * STEPS.len(),
-        "each was done unhurt in the end"
-    );
+    assert!(unhurt >= CHANGES.len(), "each was done unhurt in the end");
     siege.say("changes", deaths)
 }
 
 fn at_random_moments() -> Tried {
     let mut siege = Siege::begin()?;
     let mut chance = Chance::new(Chance::seed("random moments"));
-    let rounds = if thorough() { 200 } else { 25 };
+    let rounds = if thorough() { 200 } else { 8 };
     for round in 0..rounds {
         let words: &[&str] = chance.one_of(&[
             &["accept", "192.0.2.10", "--for", "1h"][..],

@@ -22,6 +22,7 @@ mod netlink;
 mod operations;
 mod random;
 #[cfg(feature = "system-tests")]
+#[allow(dead_code, reason = "what the benchmark needs besides")]
 #[path = "../../benches/restarts/stream.rs"]
 mod stream;
 #[cfg(feature = "system-tests")]
