@@ -78,10 +78,12 @@ unit:
 # With programs that we did not write.
 system: programs
 	$(CARGO) test --locked --features system-tests $(SYSTEM_TESTS) $(AS_ROOT)
+	$(CARGO) test --locked --features system-tests --test gate $(AS_ROOT) -- iptables::
 
 # What takes too long for every day: many more random cases, and every scenario often.
 test-long: test
-	.ci/programs chromium=chromium chromedriver=chromium-driver openssl=openssl
+	.ci/programs chromium=chromium chromedriver=chromium-driver openssl=openssl \
+		ip=iproute2
 	$(CARGO) test --locked --features browser-tests --test browser $(AS_ROOT)
 	FAULTS=all $(CARGO) test --locked --features system-tests --test faults $(AS_ROOT)
 	PROPTEST_CASES=20000 $(CARGO) test --locked --release --lib
@@ -89,13 +91,17 @@ test-long: test
 		echo "round $$round"; $(CARGO) test --locked --test gate || exit 1; \
 	done
 
-# Debian's knockd is measured beside ours where it is installed.
+# Beside the daemons that others use, in the same run; about ten minutes. BENCH="--write
+# docs/benchmarks.md" also puts the figures into the document, BENCH=--long has the flood last for
+# two minutes.
+BENCH ?=
 bench:
-	.ci/programs knockd=knockd iptables-restore=iptables nft=nftables ipset=ipset
-	$(CARGO) bench --locked --bench gate
+	.ci/programs knockd=knockd fwknopd=fwknop-server fwknop=fwknop-client \
+		iptables-restore=iptables nft=nftables ipset=ipset
+	$(CARGO) bench --locked --bench gate -- $(BENCH)
 	$(CARGO) bench --locked --bench restarts
 	$(CARGO) bench --locked --bench repair
-	$(CARGO) bench --locked --bench core -- --noplot
+	$(CARGO) bench --locked --bench core -- --noplot --quick
 
 # Built by whoever has Rust, installed by root, who may not have it. Hence not built here, but
 # nothing that is older than its source is installed.

@@ -94,7 +94,6 @@ const LAYERS: &[(&str, &[&str])] = &[
             "engine",
             "files",
             "firewall",
-            "knockctl::main",
             "links",
             "matcher",
             "model",
@@ -106,16 +105,19 @@ const LAYERS: &[(&str, &[&str])] = &[
             "store",
             "sys::clock",
             "sys::ready",
+            "sys::sched",
             "watchdog",
             "whitelist",
         ],
     ),
+    // `--direct` does without a daemon what the daemon would do.
     (
         "knockctl",
         &[
             "control",
             "handout",
             "import",
+            "knockd::direct",
             "model",
             "operators",
             "policy",

@@ -1,5 +1,6 @@
 //! The figures that the design promises, measured from outside with the programs as released:
-//! `cargo bench --bench gate -- [--list] [--markdown] [--strict] [ROW…]`.
+//! `cargo bench --bench gate -- [--list] [--markdown] [--strict] [--long]
+//! [--write FILE] [ROW…]`.
 //!
 //! Every row measures nftables and iptables, by turns: what drifts, drifts for both. Everything happens in network namespaces of its own, as root or wherever ordinary users may
 //! make them. Exit code 1 if a row could not be measured, with `--strict` also if a target was
@@ -8,18 +9,23 @@
 #![cfg(target_os = "linux")]
 
 mod decide;
+mod flood;
 mod idle;
 mod open;
+mod peers;
 mod report;
+mod sizes;
 mod start;
 mod syn;
 mod world;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use portcullis::lab::{Entered, enter};
 
-use report::{Measured, Verdict, machine, table};
+use report::{Measured, Verdict, machine, table, write_into};
 
 struct Row {
     name: &'static str,
@@ -27,11 +33,21 @@ struct Row {
     measure: fn() -> Measured,
 }
 
-const ROWS: [Row; 4] = [
+const ROWS: [Row; 7] = [
     Row {
         name: "open",
         what: "from the last knock to the first SYN that is answered",
         measure: open::measure,
+    },
+    Row {
+        name: "busy",
+        what: "the same while every CPU is wanted by another process",
+        measure: open::measure_busy,
+    },
+    Row {
+        name: "flood",
+        what: "knocks under floods of forged ones, and what these cost",
+        measure: || flood::measure(LONG.load(Ordering::Relaxed)),
     },
     Row {
         name: "start",
@@ -44,15 +60,25 @@ const ROWS: [Row; 4] = [
         measure: decide::measure,
     },
     Row {
+        name: "sizes",
+        what: "decision and load time with 0 to 1,000,000 in each chain",
+        measure: sizes::measure,
+    },
+    Row {
         name: "idle",
         what: "wake-ups, memory and size with the shipped policy",
         measure: idle::measure,
     },
 ];
 
+/// Whether a flood is to last for two minutes.
+static LONG: AtomicBool = AtomicBool::new(false);
+
 #[derive(Default)]
 struct Options {
     list: bool,
+    /// A document to write the table into.
+    write: Option<PathBuf>,
     markdown: bool,
     strict: bool,
     rows: Vec<&'static Row>,
@@ -60,13 +86,19 @@ struct Options {
 
 fn options() -> Result<Options, String> {
     let mut options = Options::default();
-    for argument in std::env::args().skip(1) {
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
         match argument.as_str() {
             // Cargo's own way of saying that this is not a test.
             "--bench" => {}
             "--list" => options.list = true,
             "--markdown" => options.markdown = true,
             "--strict" => options.strict = true,
+            "--long" => LONG.store(true, Ordering::Relaxed),
+            "--write" => match arguments.next() {
+                Some(path) => options.write = Some(path.into()),
+                None => return Err("--write needs a file".to_owned()),
+            },
             name => {
                 let row = ROWS.iter().find(|row| row.name == name).ok_or_else(|| {
                     let names = ROWS.map(|row| row.name).join(", ");
@@ -117,13 +149,20 @@ fn run(options: &Options) -> ExitCode {
             (row.name, (row.measure)())
         })
         .collect();
+    let table = table(&measured);
+    let version = env!("CARGO_PKG_VERSION");
+    let markdown = format!("Measured with portcullis {version} on:\n{machine}.\n\n{table}");
     if options.markdown {
-        println!("Measured with portcullis {} on:", env!("CARGO_PKG_VERSION"));
-        println!("{machine}.\n");
+        print!("{markdown}");
     } else {
-        println!("\n{machine}\n");
+        print!("\n{machine}\n\n{table}");
     }
-    print!("{}", table(&measured));
+    if let Some(path) = &options.write
+        && let Err(error) = write_into(path, &markdown)
+    {
+        eprintln!("cannot write the table into {}: {error}", path.display());
+        return ExitCode::FAILURE;
+    }
     let lines = || measured.iter().filter_map(|(_, row)| row.as_ref().ok());
     let is = |verdict| lines().flatten().any(|line| line.verdict == verdict);
     let failed = is(Verdict::Failed) || measured.iter().any(|(_, row)| row.is_err());

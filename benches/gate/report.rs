@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt::Write;
 use std::fs;
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 /// How a figure compares with its target.
@@ -125,6 +127,22 @@ pub(crate) fn table(rows: &[(&str, Measured)]) -> String {
     text
 }
 
+/// The lines between which a document has the table.
+const MARKS: [&str; 2] = ["<!-- measured: begin -->\n", "<!-- measured: end -->\n"];
+
+/// Writes the table into a document, in place of the one that is there.
+pub(crate) fn write_into(path: &Path, table: &str) -> io::Result<()> {
+    let text = fs::read_to_string(path)?;
+    let [begin, end] = MARKS.map(|mark| text.find(mark));
+    match (begin, end) {
+        (Some(begin), Some(end)) if begin < end => {
+            let (head, tail) = (&text[..begin + MARKS[0].len()], &text[end..]);
+            fs::write(path, format!("{head}{table}{tail}"))
+        }
+        _ => Err(io::Error::other(format!("it has no lines {MARKS:?}"))),
+    }
+}
+
 /// Samples in ascending order.
 #[derive(Debug)]
 pub(crate) struct Samples(Vec<Duration>);
@@ -134,6 +152,11 @@ impl Samples {
         assert!(!samples.is_empty(), "nothing was sampled");
         samples.sort_unstable();
         Self(samples)
+    }
+
+    /// The same, if there are any.
+    pub(crate) fn new_or_none(samples: Vec<Duration>) -> Option<Self> {
+        (!samples.is_empty()).then(|| Self::new(samples))
     }
 
     pub(crate) fn len(&self) -> usize {

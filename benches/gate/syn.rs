@@ -3,6 +3,7 @@
 
 use std::io::{self, ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -25,6 +26,10 @@ pub(crate) struct Answer {
     /// A SYN-ACK, not a reset.
     pub(crate) open: bool,
 }
+
+/// The next sequence number. No two SYNs of a run have the same one: with the ports it tells one
+/// from another, and what was seen before is a retransmission, however long ago.
+static NUMBER: AtomicU32 = AtomicU32::new(1);
 
 const HEADERS: usize = 40;
 const SYN: u8 = 2;
@@ -50,7 +55,8 @@ impl Prober {
             low @ 0..1024 => low + 1024,
             other => other,
         };
-        let packet = packet(from, self.source_port, to, port);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let packet = packet((from, self.source_port), (to, port), number);
         let to = SocketAddrV4::new(to, 0);
         self.socket.send_to(&packet, &to.into())?;
         Ok(self.source_port)
@@ -117,7 +123,11 @@ fn understand(packet: &[u8]) -> Option<Answer> {
 
 /// RFC 791 and RFC 9293, without options. The kernel fills in the IP header's length, number and
 /// checksum (`raw(7)`).
-fn packet(from: Ipv4Addr, source_port: u16, to: Ipv4Addr, port: u16) -> [u8; HEADERS] {
+fn packet(
+    (from, source_port): (Ipv4Addr, u16),
+    (to, port): (Ipv4Addr, u16),
+    number: u32,
+) -> [u8; HEADERS] {
     let mut packet = [0; HEADERS];
     packet[0] = 0x45;
     packet[8] = 64; // TTL
@@ -126,8 +136,7 @@ fn packet(from: Ipv4Addr, source_port: u16, to: Ipv4Addr, port: u16) -> [u8; HEA
     packet[16..20].copy_from_slice(&to.octets());
     packet[20..22].copy_from_slice(&source_port.to_be_bytes());
     packet[22..24].copy_from_slice(&port.to_be_bytes());
-    // The sequence number; with the ports it tells one SYN from another.
-    packet[24..26].copy_from_slice(&source_port.to_be_bytes());
+    packet[24..28].copy_from_slice(&number.to_be_bytes());
     packet[32] = 5 << 4; // header length in words
     packet[33] = SYN;
     packet[34..36].copy_from_slice(&64_240_u16.to_be_bytes()); // window

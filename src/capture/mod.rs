@@ -15,6 +15,7 @@ mod watch;
 mod tests;
 
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use clocks::Clocks;
@@ -161,6 +162,8 @@ pub struct Capture {
     v4: Source,
     v6: Source,
     interfaces: Interfaces,
+    /// Whose turn it is to be first.
+    v6_first: bool,
 }
 
 #[derive(Debug)]
@@ -183,6 +186,7 @@ impl Capture {
             v4: Source::open(spec, Family::V4)?,
             v6: Source::open(spec, Family::V6)?,
             interfaces: spec.interfaces.clone(),
+            v6_first: false,
         })
     }
 
@@ -200,12 +204,20 @@ impl Capture {
         Ok(())
     }
 
-    /// Hands over what has come in, up to a limit.
-    pub fn drain(&mut self, mut f: impl FnMut(Frame<'_>)) -> Drained {
+    /// Hands over what has come in, up to a limit, or until it is told to stop: what a packet
+    /// brings about need not wait for those behind it. No family keeps the other waiting.
+    pub fn drain(&mut self, mut f: impl FnMut(Frame<'_>) -> ControlFlow<()>) -> Drained {
         let mut drained = Drained::All;
-        for source in [&mut self.v4, &mut self.v6] {
-            if source.drain(&self.interfaces, &mut f) == Drained::More {
-                drained = Drained::More;
+        let mut sources = [&mut self.v4, &mut self.v6];
+        if self.v6_first {
+            sources.reverse();
+        }
+        self.v6_first = !self.v6_first;
+        for source in sources {
+            match source.drain(&self.interfaces, &mut f) {
+                ControlFlow::Break(()) => return Drained::More,
+                ControlFlow::Continue(Drained::More) => drained = Drained::More,
+                ControlFlow::Continue(Drained::All) => {}
             }
         }
         drained
@@ -265,12 +277,16 @@ impl Source {
         })
     }
 
-    fn drain(&mut self, interfaces: &Interfaces, f: &mut impl FnMut(Frame<'_>)) -> Drained {
+    fn drain(
+        &mut self,
+        interfaces: &Interfaces,
+        f: &mut impl FnMut(Frame<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<(), Drained> {
         let now = both_clocks();
         for _ in 0..AT_ONCE {
             let Some(packet) = self.ring.next_packet() else {
                 self.empty_at = Time(now.boot);
-                return Drained::All;
+                return ControlFlow::Continue(Drained::All);
             };
             self.taken += 1;
             let ifindex = packet.interface();
@@ -280,10 +296,10 @@ impl Source {
                     bytes: packet.bytes(),
                     ifindex,
                     at: now.received(packet.received(), self.empty_at),
-                });
+                })?;
             }
         }
-        Drained::More
+        ControlFlow::Continue(Drained::More)
     }
 }
 

@@ -136,6 +136,14 @@ impl Engine {
         (input, forward)
     }
 
+    /// Whom the gate has banned.
+    pub fn banned(&self, gate: &GateName) -> impl Iterator<Item = IpNet> {
+        let index = self.policy.gates.iter().position(|g| g.name == *gate);
+        let ledger = index.and_then(|index| self.ledgers.get(index));
+        let banned = ledger.into_iter().flat_map(|ledger| ledger.banned().iter());
+        banned.map(|(net, _)| net)
+    }
+
     /// Why the member is there, if the engine knows of it.
     pub fn reason(&self, gate: &GateName, chain: Chain, net: IpNet) -> Option<String> {
         let index = self
@@ -185,5 +193,15 @@ impl Engine {
     /// Bans by knock that were not written because there were too many at once.
     pub fn refused_bans(&self) -> u64 {
         self.refused_bans
+    }
+
+    /// Bans by knock that gave way to newer ones since the start.
+    pub fn evicted_bans(&self) -> u64 {
+        self.evicted_bans
+    }
+
+    /// Log lines that were left out since the start.
+    pub fn unlogged(&self) -> u64 {
+        self.unlogged.0 + self.unlogged.1
     }
 }

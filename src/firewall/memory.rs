@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use super::{Backend, BackendKind, Change, Desired, FirewallError, GateRules, Member, Observed};
 use crate::model::{
-    Chain, Deadline, GateName, Lifetime, NetMap, PortRange, Time, canonical, host_net,
+    Chain, Deadline, GateName, KnockPort, Lifetime, NetMap, PortRange, Time, canonical, host_net,
     net_of_prefix,
 };
 
@@ -325,6 +325,10 @@ impl<C: Fn() -> Time> Backend for Memory<C> {
             None if !self.installed.is_empty() => vec!["the table is missing".to_owned()],
             _ => Vec::new(),
         })
+    }
+
+    fn untrack(&mut self, _: &[KnockPort]) -> Result<(), FirewallError> {
+        self.refused()
     }
 
     fn teardown(&mut self) -> Result<(), FirewallError> {

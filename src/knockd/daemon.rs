@@ -1,8 +1,9 @@
 //! The daemon's state and what it does about each kind of event. The loop that feeds it is in
 //! `run`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,19 +17,22 @@ use crate::firewall::foreign::Foreign;
 use crate::firewall::{Backend, Change, FirewallError};
 use crate::links::Links;
 use crate::matcher::{Matcher, Scope, SequenceId};
-use crate::model::{Bucket, Chain, Time};
-use crate::packet;
+use crate::model::{Bucket, Chain, KnockPort, Time};
+use crate::packet::{self, NotAKnock};
 use crate::policy::Policy;
 use crate::resolver::{self, Resolver};
 use crate::sys::clock;
 
 use super::change::Trial;
+use super::cut::Cutter;
 use super::drift::Drift;
 use super::force::put_in_force;
 use super::memory::{Memory, Written};
+use super::pace::Scheduling;
 use super::policies::Policies;
 use super::problems::{FIREWALL, Problems, RULES};
 use super::roster::Roster;
+use super::untracked::Untracked;
 use super::wants::spec;
 
 /// Everything that runs.
@@ -52,6 +56,8 @@ pub(super) struct Daemon {
     /// Looks at the firewalls of others.
     pub(super) foreign: Option<Foreign>,
     pub(super) capture: Capture,
+    /// Ends open sessions of the banned.
+    pub(super) cutter: Cutter,
     pub(super) links: Links,
     pub(super) resolver: Resolver,
     pub(super) roster: Roster,
@@ -69,6 +75,10 @@ pub(super) struct Daemon {
     pub(super) fired: Vec<(IpAddr, Fired)>,
     /// TCP ports that something listens on, as of the last look.
     pub(super) listening: Vec<u16>,
+    /// All ports that something listens or waits on, if that is known.
+    pub(super) served: Option<Vec<KnockPort>>,
+    pub(super) untracked: Untracked,
+    pub(super) scheduling: Scheduling,
 }
 
 /// Pauses before what could not be written to the kernel is tried again.
@@ -92,13 +102,45 @@ pub(super) struct Packets {
     pub(super) knocks: u64,
     pub(super) others: u64,
     pub(super) not_for_us: u64,
-    pub(super) refused: u64,
+    pub(super) refused: BTreeMap<NotAKnock, u64>,
 }
 
+/// So many packets are taken in at a time, so that a flood leaves time for other things.
+const AT_ONCE: u64 = 512;
+
 impl Daemon {
-    /// Takes in what has arrived; whether there may be more. The kernel's sets are written in the
-    /// same wake-up as the packet that completes a sequence, before anything is logged.
+    /// Takes in what has arrived; whether there may be more. The kernel's sets are written as soon
+    /// as the packet that completes a sequence is looked at, before those behind it and before
+    /// anything is logged.
     pub(super) fn take_packets(&mut self) -> Drained {
+        let enough = self.capture.taken() + AT_ONCE;
+        loop {
+            let drained = self.look_at_packets();
+            if self.fired.is_empty() {
+                return drained;
+            }
+            for (source, what) in std::mem::take(&mut self.fired) {
+                match what {
+                    Fired::Knock(id) => {
+                        let knock = self.matcher.name(id).clone();
+                        self.handle(Event::Knocked { source, knock });
+                        self.look_up(source);
+                    }
+                    Fired::Sweep => drop(self.handle(Event::Swept { source })),
+                    Fired::Undone(id) => {
+                        let knock = self.matcher.name(id).clone();
+                        self.handle(Event::Undone { source, knock });
+                    }
+                }
+            }
+            if self.capture.taken() >= enough {
+                return Drained::More;
+            }
+        }
+    }
+
+    /// Looks at packets, up to the first that brings something about.
+    fn look_at_packets(&mut self) -> Drained {
         let Self {
             capture,
             matcher,
@@ -108,46 +150,39 @@ impl Daemon {
             only_ipv4,
             ..
         } = self;
-        let drained = capture.drain(|frame| match packet::parse(frame.bytes) {
-            Ok(knock) if scope.admits(&knock) && !(*only_ipv4 && knock.source.is_ipv6()) => {
-                // What is behind us may well listen on ports that nobody listens on here.
-                let ours = scope.is_own(knock.destination);
-                let heard = matcher.handle(&knock, ours, frame.at);
-                if heard.knock {
-                    packets.knocks += 1;
-                } else {
-                    packets.others += 1;
+        capture.drain(|frame| {
+            let knock = match packet::parse(frame.bytes) {
+                Ok(knock) => knock,
+                Err(why) => {
+                    *packets.refused.entry(why).or_default() += 1;
+                    return ControlFlow::Continue(());
                 }
-                fired.extend(
-                    heard
-                        .completed
-                        .into_iter()
-                        .map(|id| (knock.source, Fired::Knock(id))),
-                );
-                let undone = heard.undone.into_iter();
-                fired.extend(undone.map(|id| (knock.source, Fired::Undone(id))));
-                if heard.swept {
-                    fired.push((knock.source, Fired::Sweep));
-                }
+            };
+            if !scope.admits(&knock) || (*only_ipv4 && knock.source.is_ipv6()) {
+                packets.not_for_us += 1;
+                return ControlFlow::Continue(());
             }
-            Ok(_) => packets.not_for_us += 1,
-            Err(_) => packets.refused += 1,
-        });
-        for (source, what) in std::mem::take(&mut self.fired) {
-            match what {
-                Fired::Knock(id) => {
-                    let knock = self.matcher.name(id).clone();
-                    self.handle(Event::Knocked { source, knock });
-                    self.look_up(source);
-                }
-                Fired::Sweep => drop(self.handle(Event::Swept { source })),
-                Fired::Undone(id) => {
-                    let knock = self.matcher.name(id).clone();
-                    self.handle(Event::Undone { source, knock });
-                }
+            // What is behind us may well listen on ports that nobody listens on here.
+            let ours = scope.is_own(knock.destination);
+            let heard = matcher.handle(&knock, ours, frame.at);
+            if heard.knock {
+                packets.knocks += 1;
+            } else {
+                packets.others += 1;
             }
-        }
-        drained
+            let completed = heard.completed.into_iter();
+            fired.extend(completed.map(|id| (knock.source, Fired::Knock(id))));
+            let undone = heard.undone.into_iter();
+            fired.extend(undone.map(|id| (knock.source, Fired::Undone(id))));
+            if heard.swept {
+                fired.push((knock.source, Fired::Sweep));
+            }
+            if fired.is_empty() {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })
     }
 
     /// Logs the name of an address, when it is known; whoever knocked need not wait for that.
@@ -247,6 +282,10 @@ impl Daemon {
     /// but installing takes its time, so it is not tried again with every packet.
     fn apply(&mut self, changes: &[Change]) -> Result<(), FirewallError> {
         match self.firewall.apply(changes) {
+            Ok(()) => {
+                self.cutter.changed(&self.engine, changes);
+                Ok(())
+            }
             Err(error) if self.retry.is_none() && self.held_back().is_none() => {
                 warn!("{error}; installing everything anew");
                 let missing = self.firewall.verify().unwrap_or_default();
@@ -256,7 +295,7 @@ impl Daemon {
                 }
                 Ok(())
             }
-            result => result,
+            Err(error) => Err(error),
         }
     }
 
@@ -294,9 +333,11 @@ impl Daemon {
 
     /// Makes the kernel hold all that is decided.
     pub(super) fn install(&mut self) -> Result<(), FirewallError> {
+        let _eased = self.scheduling.ease();
         self.notice_used_up()?;
         self.drift.begin_install();
         put_in_force(&mut *self.firewall, &mut self.engine)?;
+        self.cutter.installed(&self.engine);
         // It has been read back.
         self.problems.set(RULES, None);
         Ok(())

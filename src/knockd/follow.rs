@@ -10,6 +10,7 @@ use crate::resolver;
 use crate::sessions;
 
 use super::daemon::Daemon;
+use super::problems::LISTENERS;
 use super::wants::{gate_addresses, names, spec};
 
 impl Daemon {
@@ -62,17 +63,22 @@ impl Daemon {
     pub(super) fn look_for_listeners(&mut self) {
         match sessions::listening_ports() {
             Ok(ports) => {
-                let tcp = ports.into_iter().filter(|port| port.proto == Proto::Tcp);
+                let tcp = ports.iter().filter(|port| port.proto == Proto::Tcp);
                 let tcp: Vec<u16> = tcp.map(|port| port.port).collect();
-                self.problems.set("listeners", None);
+                self.served = Some(ports);
+                self.problems.set(LISTENERS, None);
                 if tcp != self.listening {
                     debug!("listening: {tcp:?}");
                     self.listening = tcp;
                     self.follow_interfaces();
                 }
             }
-            Err(error) => self.problems.set("listeners", Some(error.to_string())),
+            Err(error) => {
+                self.served = None;
+                self.problems.set(LISTENERS, Some(error.to_string()));
+            }
         }
+        self.follow_untracked();
     }
 
     /// Looks after exactly the names that whitelist and policy have, and tells the engine what

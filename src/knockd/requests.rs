@@ -1,16 +1,20 @@
 //! What is asked on the control socket.
 
+use std::collections::BTreeMap;
+
 use crate::control::protocol::{
-    AttemptStatus, Data, GateStatus, KnockStatus, PacketStatus, PortStatus, Status,
+    AttemptStatus, Data, GateStatus, KnockStatus, PacketStatus, PortStatus, Status, UntrackedStatus,
 };
 use crate::control::{Asked, Entry, Response};
 use crate::engine::{Command, Event, KnockView, Outcome, Who};
 use crate::firewall::Member;
-use crate::model::{Chain, GateName, KnockPort, Lifetime};
+use crate::model::{Chain, KnockPort, Lifetime};
+use crate::packet::NotAKnock;
 
 use super::answers::{self, is_host};
 use super::daemon::{Daemon, now};
 use super::guard::Prepared;
+use super::whitelisting::Whitelisting;
 
 impl Daemon {
     /// Carries out a request and answers it. `Teardown` is the loop's to finish.
@@ -54,7 +58,10 @@ impl Daemon {
             ),
             Asked::Untrust { entries, .. } => self.untrust(&entries, who),
             Asked::Status => self.status(),
-            Asked::List { chains, gates } => self.list(&chains, &gates),
+            Asked::List { chains, gates } => {
+                answers::list(&self.engine, &mut *self.firewall, &chains, &gates, now())
+            }
+            Asked::Why { addresses, gates } => self.why(&addresses, &gates),
             Asked::History { .. } => Response::refused(1, "the history is read elsewhere"),
             Asked::Ping => Response::new(0, vec!["knockd is running".into()], Vec::new()),
             Asked::Reload { force } => self.reload(force, who, operators),
@@ -117,29 +124,6 @@ impl Daemon {
         }
     }
 
-    fn list(&mut self, chains: &[Chain], gates: &[GateName]) -> Response {
-        if let Some(unknown) = gates
-            .iter()
-            .find(|name| self.engine.policy().gate(name).is_none())
-        {
-            return Response::refused(2, format!("there is no gate `{unknown}`"));
-        }
-        let chains = if chains.is_empty() {
-            &Chain::ALL
-        } else {
-            chains
-        };
-        let held = match self.firewall.observe_chains(chains) {
-            Ok(held) => held.unwrap_or_default().members,
-            Err(error) => return Response::refused(1, error.to_string()),
-        };
-        let wanted = |gate: &GateName, chain| {
-            chains.contains(&chain) && (gates.is_empty() || gates.contains(gate))
-        };
-        let entries = answers::entries(&self.engine, held, wanted, now());
-        Response::with_data(0, Data::List { entries })
-    }
-
     fn status(&mut self) -> Response {
         self.problems.set("state", self.memory.problem());
         let problems: Vec<String> = self.problems.lines().map(ToOwned::to_owned).collect();
@@ -174,6 +158,8 @@ impl Daemon {
             repairs: self.drift.status(now),
             packets: self.packet_status(),
             attempts: self.attempt_status(),
+            scheduling: self.scheduling.name().to_owned(),
+            untracked: self.untracked_status(),
             history_left_out: self.memory.left_out(),
         };
         Response::with_data(if degraded { 5 } else { 0 }, Data::Status(Box::new(status)))
@@ -192,8 +178,11 @@ impl Daemon {
             knocks: self.packets.knocks,
             foreign: self.packets.others,
             not_for_us: self.packets.not_for_us,
-            refused: self.packets.refused,
+            refused: self.packets.refused.values().sum(),
+            refused_kinds: refused_kinds(&self.packets.refused),
             refused_bans: self.engine.refused_bans(),
+            evicted_bans: self.engine.evicted_bans(),
+            unlogged: self.engine.unlogged(),
         }
     }
 
@@ -202,8 +191,24 @@ impl Daemon {
         AttemptStatus {
             used: used as u64,
             capacity: capacity as u64,
+            evicted: self.matcher.evicted(),
         }
     }
+
+    fn untracked_status(&self) -> UntrackedStatus {
+        let (ports, why_none) = self.untracked.parts();
+        UntrackedStatus {
+            ports: ports.iter().map(ToString::to_string).collect(),
+            why_none: why_none.map(str::to_owned),
+        }
+    }
+}
+
+fn refused_kinds(counted: &BTreeMap<NotAKnock, u64>) -> BTreeMap<String, u64> {
+    let kinds = counted.iter();
+    kinds
+        .map(|(kind, count)| (kind.name().to_owned(), *count))
+        .collect()
 }
 
 fn knock_status(view: &KnockView) -> KnockStatus {

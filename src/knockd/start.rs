@@ -23,6 +23,7 @@ use crate::resolver::{self, Resolver};
 use crate::store::{KnownName, Readers};
 
 use super::cli::Options;
+use super::cut::Cutter;
 use super::daemon::{self, Daemon, Packets, now};
 use super::drift::Drift;
 use super::force::put_in_force;
@@ -31,10 +32,12 @@ use super::lock::LockError;
 use super::logging::LogError;
 use super::memory::Memory;
 use super::merge::{Held, Merged, Remembered, merge};
+use super::pace::Scheduling;
 use super::policies::{self, Policies};
 use super::problems::{FORMER, KEPT, POLICY, Problems, WHITELIST};
 use super::recall::{Recalled, Trust, recall, retention};
 use super::roster::Roster;
+use super::untracked::Untracked;
 use super::wants::gate_addresses;
 
 /// Look-ups for the log at a time.
@@ -341,6 +344,7 @@ pub(super) fn listen(
         firewall,
         foreign: None,
         capture,
+        cutter: Cutter::default(),
         links,
         resolver,
         roster,
@@ -353,11 +357,16 @@ pub(super) fn listen(
         unwritten: Vec::new(),
         fired: Vec::new(),
         listening: Vec::new(),
+        served: None,
+        untracked: Untracked::default(),
+        scheduling: Scheduling::Ordinary,
     };
     daemon.follow_addresses();
     daemon.look_for_listeners();
     daemon.follow_interfaces();
     daemon.follow_names();
     daemon.look_around();
+    daemon.cutter.installed(&daemon.engine);
+    daemon.scheduling = Scheduling::take();
     Ok((daemon, names))
 }

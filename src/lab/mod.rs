@@ -28,6 +28,7 @@
 mod client;
 mod daemon;
 mod enter;
+mod flood;
 mod host;
 mod process;
 mod rtnl;
@@ -44,6 +45,7 @@ use std::time::{Duration, Instant};
 pub use client::{Client, Opened, Outcome, Session};
 pub use daemon::{Daemon, Programs, Reply};
 pub use enter::{Entered, enter, inside};
+pub use flood::Flood;
 pub use host::Host;
 pub use process::{Finished, Program, run_bounded};
 pub use service::{BANNER, Service};

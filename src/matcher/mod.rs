@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod ports;
+mod progress;
 #[cfg(test)]
 mod property_tests;
 mod scope;
@@ -31,6 +32,7 @@ use crate::packet::Knock;
 use crate::policy::{Policy, TcpFlags};
 
 use ports::Ports;
+pub use progress::Progress;
 pub use scope::Scope;
 pub use sequences::SequenceId;
 use sequences::{Arrival, PortId, Sequences};
@@ -283,6 +285,11 @@ impl Matcher {
     /// What has arrived at each knock port, retransmissions included, in ascending order.
     pub fn arrivals(&self) -> impl Iterator<Item = (KnockPort, u64)> {
         self.sequences.arrivals()
+    }
+
+    /// How many records had to go before their time since the start.
+    pub fn evicted(&self) -> u64 {
+        self.table.evicted()
     }
 
     /// How many records are in use and how many there may be.

@@ -29,6 +29,7 @@ pub(super) struct Table {
     capacity: usize,
     newest: u32,
     oldest: u32,
+    evicted: u64,
     /// Keyed at random, so that nobody can aim at a bucket.
     hasher: RandomState,
     /// Odd, and as random: multiplying by it keeps fingerprints apart (Dietzfelbinger et al., "A
@@ -114,6 +115,7 @@ impl Table {
             capacity,
             newest: NIL,
             oldest: NIL,
+            evicted: 0,
             multiplier: RandomState::new().hash_one(0) | 1,
             hasher: RandomState::new(),
         }
@@ -138,6 +140,10 @@ impl Table {
 
     pub(super) fn capacity(&self) -> usize {
         self.capacity
+    }
+
+    pub(super) fn evicted(&self) -> u64 {
+        self.evicted
     }
 
     /// What tells a retransmission: ports and TCP sequence number. A datagram has none.
@@ -214,6 +220,23 @@ impl Table {
         }
     }
 
+    /// The source's attempts, those that are complete among them.
+    pub(super) fn attempts(&self, key: Key) -> Vec<Attempt> {
+        let mut found = Vec::new();
+        let mut at = self.first(key);
+        while let Some(record) = self.records.get(at as usize) {
+            if record.source == key.source && record.stage > 0 && record.sequence != FOREIGN {
+                found.push(Attempt {
+                    started: record.started,
+                    sequence: SequenceId(record.sequence),
+                    stage: record.stage,
+                });
+            }
+            at = record.next_in_bucket;
+        }
+        found
+    }
+
     /// Begins an attempt, in the place of the one at the same sequence if there is one; `stage` is
     /// 1, or `DONE` if one port is all there is.
     pub(super) fn start(&mut self, key: Key, sequence: SequenceId, stage: u8, now: Time) {
@@ -259,6 +282,7 @@ impl Table {
         if new.capacity == self.capacity {
             return;
         }
+        new.evicted = self.evicted;
         // The fingerprints were made with the old key.
         new.multiplier = self.multiplier;
         let mut at = self.oldest;
@@ -291,6 +315,7 @@ impl Table {
             index(self.records.len() - 1)
         } else {
             let at = self.oldest;
+            self.evicted += 1;
             self.unlink_age(at);
             self.unlink_bucket(at);
             // The record that went may have been the first of this very bucket.

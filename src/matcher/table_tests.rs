@@ -31,6 +31,33 @@ fn when_it_is_full_the_oldest_goes_first() {
     }
 }
 
+/// What the README promises of a flood, in time rather than in places.
+#[test]
+#[allow(clippy::cast_possible_truncation, reason = "small numbers, in a test")]
+fn an_attempt_lives_at_least_capacity_over_rate() {
+    const RATE: u64 = 100_000;
+    let mut table = Table::new(64 << 10);
+    let address = |i: u64| IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + i as u32));
+    let capacity = table.capacity() as u64;
+    let ours = IpAddr::from([192, 0, 2, 10]);
+    let mut lives = |forged: u64| {
+        table.start(table.key(ours), SequenceId(0), 1, Time(0));
+        for i in 0..forged {
+            let at = Time(i * 1_000_000_000 / RATE);
+            table.start(table.key(address(i)), SequenceId(0), 1, at);
+        }
+        let mut alive = false;
+        table.for_each_attempt(table.key(ours), |attempt| {
+            alive |= attempt.started == Time(0);
+        });
+        alive
+    };
+    // Whoever has knocked takes a place as well.
+    assert!(lives(capacity - 1), "{} s", capacity / RATE);
+    assert!(!lives(2 * capacity), "it is not kept at the others' cost");
+    assert!(table.evicted() > 0);
+}
+
 #[test]
 fn starting_anew_makes_an_attempt_young_again() {
     let mut table = Table::new(64 << 10);

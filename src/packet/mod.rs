@@ -69,6 +69,22 @@ pub enum NotAKnock {
     PortZero,
 }
 
+impl NotAKnock {
+    /// A word for programs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            NotAKnock::Truncated => "truncated",
+            NotAKnock::Version => "version",
+            NotAKnock::BadLength => "bad_length",
+            NotAKnock::Fragment => "fragment",
+            NotAKnock::Extension => "extension",
+            NotAKnock::NotTcpUdp => "not_tcp_udp",
+            NotAKnock::BadSource => "bad_source",
+            NotAKnock::PortZero => "port_zero",
+        }
+    }
+}
+
 /// More extension headers than any sender uses (RFC 8200, section 4.1, knows seven places).
 const MOST_EXTENSIONS: usize = 8;
 

@@ -5,4 +5,5 @@ pub mod clock;
 pub mod ns;
 pub mod packet;
 pub mod ready;
+pub mod sched;
 pub mod xtables;

@@ -1,5 +1,6 @@
 //! Many packets at once.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use portcullis::capture::{Capture, Drained, Statistics};
@@ -71,7 +72,13 @@ pub(crate) fn draining_is_bounded() {
     let mut capture = Capture::open(&wants(&[KnockPort::tcp(1228)])).unwrap();
     flood(&veth, &mut capture, 2000, |_| ());
     let mut received = 0;
-    assert_eq!(capture.drain(|_| received += 1), Drained::More);
+    assert_eq!(
+        capture.drain(|_| {
+            received += 1;
+            ControlFlow::Continue(())
+        }),
+        Drained::More
+    );
     assert!((1..=512).contains(&received), "{received}");
     received += drain_all(&mut capture);
     assert_eq!(received, 2000);

@@ -6,6 +6,7 @@ mod links;
 mod net;
 mod support;
 
+use std::ops::ControlFlow;
 use std::process::{Command, ExitCode};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -222,7 +223,10 @@ fn changing_the_filter_loses_nothing() {
             capture
                 .set_filter(if swaps % 2 == 0 { &few } else { &many })
                 .unwrap();
-            let _ = capture.drain(|frame| seen.push(packet::parse(frame.bytes).unwrap().port.port));
+            let _ = capture.drain(|frame| {
+                seen.push(packet::parse(frame.bytes).unwrap().port.port);
+                ControlFlow::Continue(())
+            });
         }
         assert_eq!(seen.len(), 3001, "after {swaps} swaps");
     });

@@ -1,5 +1,6 @@
 //! Packets to knock with, and waiting for what comes of them.
 
+use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
@@ -78,7 +79,11 @@ pub(crate) fn wait_for(fds: &[BorrowedFd<'_>], until: Instant) {
 pub(crate) fn drain_all(capture: &mut Capture) -> u64 {
     let until = in_ten_seconds();
     let mut count = 0;
-    while capture.drain(|_| count += 1) == Drained::More {
+    while capture.drain(|_| {
+        count += 1;
+        ControlFlow::Continue(())
+    }) == Drained::More
+    {
         assert!(Instant::now() < until, "there is no end to it");
     }
     count
@@ -99,6 +104,7 @@ pub(crate) fn seen_until(capture: &mut Capture, last: KnockPort) -> Vec<Seen> {
                 ifindex: frame.ifindex,
                 at: frame.at,
             });
+            ControlFlow::Continue(())
         });
         if seen.iter().any(|s| s.knock.port == last) {
             return seen;

@@ -3,7 +3,7 @@
 use crate::Ours;
 use crate::scenarios;
 use crate::tools::{load, opens_to_knockers_only, opens_to_nobody, says, says_nothing, world};
-use crate::world::Tried;
+use crate::world::{Family, Tried, World};
 
 scenarios![
     docker_leaves_the_host_alone,
@@ -13,6 +13,7 @@ scenarios![
     a_rule_before_everything_is_named,
     a_rule_put_before_ours_is_named,
     bans_and_limits_of_others_are_no_complaint,
+    where_addresses_are_rewritten_everything_is_tracked,
 ];
 
 /// What Docker 24 has in the filter table with one container that publishes a port.
@@ -282,5 +283,36 @@ table inet others {
     world.daemon.start()?;
     says_nothing(&world);
     opens_to_knockers_only(&world);
+    Ok(())
+}
+
+/// What is not tracked is not rewritten: a knock port that somebody publishes must work.
+fn where_addresses_are_rewritten_everything_is_tracked(ours: Ours) -> Tried {
+    let mut world = world(ours)?;
+    world.daemon.start()?;
+    let untracked = |world: &World| world.json(&["status"])["untracked"].clone();
+    let ports = untracked(&world)["ports"].clone();
+    assert_eq!(ports[0], "1220/tcp", "{ports}");
+    // Chains alone rewrite nothing.
+    let chain = "add table ip site\nadd chain ip site outside { type nat hook prerouting priority -100; }\n";
+    load(&world.lab, &world.server, "nft", chain);
+    world.expect(0, &["reload"]);
+    assert_eq!(untracked(&world)["ports"], ports);
+    let rule = "add rule ip site outside tcp dport 1220 redirect to :22\n";
+    load(&world.lab, &world.server, "nft", rule);
+    world.expect(0, &["reload"]);
+    let found = untracked(&world);
+    assert_eq!(found["ports"], serde_json::json!([]));
+    let why = found["why_none"].as_str().unwrap_or_default();
+    assert!(why.contains("table ip site"), "{why}");
+    world.expect(0, &["status"]);
+    // And it is rewritten: to a gate's port, where strangers wait outside.
+    let person = world.person(Family::V4, 10)?;
+    person.opens();
+    person.gets_in_at(1220);
+    load(&world.lab, &world.server, "nft", "delete table ip site\n");
+    world.expect(0, &["reload"]);
+    assert_eq!(untracked(&world)["ports"], ports);
+    world.expect(0, &["status"]);
     Ok(())
 }

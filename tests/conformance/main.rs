@@ -11,8 +11,10 @@ mod gates;
 #[cfg(feature = "system-tests")]
 mod iptables;
 mod large;
+mod look_up;
 mod members;
 mod sessions;
+mod untracked;
 mod world;
 
 use std::collections::BTreeMap;
@@ -64,9 +66,26 @@ const SCENARIOS: &[Scenario] = &[
     ("one address", Needs::Kernel, gates::one_address),
     ("loopback", Needs::Kernel, gates::loopback),
     ("forward", Needs::Kernel, gates::forward),
+    ("untracked", Needs::Kernel, untracked::untracked),
+    (
+        "untracked teardown",
+        Needs::Kernel,
+        untracked::untracked_teardown,
+    ),
     ("session stays", Needs::Kernel, sessions::stays),
     ("session from before", Needs::Kernel, sessions::from_before),
     ("cut sessions", Needs::Kernel, sessions::cut),
+    ("look up", Needs::Nothing, look_up::look_up),
+    (
+        "look up everybody",
+        Needs::Nothing,
+        look_up::look_up_everybody,
+    ),
+    (
+        "look up of many",
+        Needs::Nothing,
+        look_up::look_up_among_many,
+    ),
     ("lacking", Needs::Kernel, drift::lacking),
     ("glances", Needs::Kernel, drift::glances),
     ("long lifetimes", Needs::Nothing, members::long_lifetimes),

@@ -11,12 +11,14 @@ scenarios![
 ];
 
 /// What can become of the file.
-const FATES: [(&str, fn(&World)); 4] = [
+type Befalls = (&'static str, fn(&World));
+
+const FATES: [Befalls; 4] = [
     ("deleted", |world| {
-        drop(fs::remove_file(world.daemon.trusted_path()))
+        drop(fs::remove_file(world.daemon.trusted_path()));
     }),
     ("cut to nothing", |world| {
-        drop(fs::write(world.daemon.trusted_path(), ""))
+        drop(fs::write(world.daemon.trusted_path(), ""));
     }),
     ("a directory", |world| {
         let path = world.daemon.trusted_path();

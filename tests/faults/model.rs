@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::operations::{End, GATES, NEVER_BAN, Operation, Rules, hosts_of, net};
 
 /// Milliseconds since the story began; none is never.
-type Until = Option<u64>;
+pub(crate) type Until = Option<u64>;
 
 /// What one gate has decided.
 #[derive(Debug, Clone, Default)]
@@ -396,7 +396,9 @@ impl Model {
         let entries: Vec<IpNet> = self.file.union(&self.runtime).copied().collect();
         for gate in self.gates.values_mut() {
             gate.carve(net(NEVER_BAN));
-            entries.iter().for_each(|entry| gate.carve(*entry));
+            for entry in &entries {
+                gate.carve(*entry);
+            }
         }
     }
 
@@ -491,4 +493,19 @@ impl Model {
         }
         self.protect();
     }
+}
+
+/// The last of these ends; what never ends is the last of all. None where there is nothing.
+pub(crate) fn latest(ends: impl Iterator<Item = Until>) -> Option<u64> {
+    ends.map(|end| end.unwrap_or(u64::MAX)).max()
+}
+
+/// Fails unless both are there, and end at the same time to within `tolerance`, or neither is.
+#[track_caller]
+pub(crate) fn same(held: Option<u64>, should: Option<u64>, tolerance: u64, told: &str) {
+    let agree = match (held, should) {
+        (Some(held), Some(should)) => held.abs_diff(should) <= tolerance,
+        (held, should) => held == should,
+    };
+    assert!(agree, "until {held:?} rather than {should:?}: {told}");
 }

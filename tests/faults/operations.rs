@@ -98,7 +98,7 @@ pub(crate) fn hosts_of(whole: IpNet) -> Vec<IpNet> {
 pub(crate) fn net(text: &str) -> IpNet {
     let parsed = text.parse::<IpNet>().ok();
     let alone = || text.parse::<std::net::IpAddr>().map(IpNet::from);
-    parsed.map_or_else(|| alone().expect("an address"), |net| net)
+    parsed.unwrap_or_else(|| alone().expect("an address"))
 }
 
 /// The gates of the first policy; the second has the first of them alone.

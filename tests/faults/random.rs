@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
@@ -13,7 +14,7 @@ use ipnet::IpNet;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::model::{Answer, Fate, Model};
+use crate::model::{Answer, Fate, Model, latest, same};
 use crate::operations::{Chance, End, GATES, NEVER_BAN, Operation, PEOPLE, Rules, net};
 use crate::scenarios;
 use crate::world::{Tried, World};
@@ -70,6 +71,8 @@ fn policy(rules: Rules, backend: &str) -> String {
     )
 }
 
+type Carried = Result<Option<u8>, Box<dyn Error>>;
+
 /// World and model side by side.
 struct Story {
     world: World,
@@ -103,12 +106,7 @@ impl Story {
     }
 
     /// `knockctl`, with a gate where one is named.
-    fn ctl(
-        &self,
-        words: &[&str],
-        at: Option<&str>,
-        more: &[&str],
-    ) -> Result<u8, Box<dyn std::error::Error>> {
+    fn ctl(&self, words: &[&str], at: Option<&str>, more: &[&str]) -> Result<u8, Box<dyn Error>> {
         let gate = at.map(|gate| ["--gate", gate]);
         let gate = gate.as_ref().map_or(&[][..], |words| &words[..]);
         let reply = self.world.ctl(&[words, gate, more].concat())?;
@@ -137,10 +135,42 @@ impl Story {
     }
 
     /// The exit code; none if there is no such thing as that on a real machine.
-    fn carry_out(
-        &mut self,
-        operation: &Operation,
-    ) -> Result<Option<u8>, Box<dyn std::error::Error>> {
+    fn carry_out(&mut self, operation: &Operation) -> Carried {
+        let tried = self.model.is_tried();
+        match operation {
+            Operation::Knock(_, gate) if !self.model.gates.contains_key(gate) => return Ok(None),
+            Operation::Knock(who, "ssh") => self.knock(*who, &["1228", "1227"])?,
+            Operation::Knock(who, _) => self.knock(*who, &["1230", "1231"])?,
+            Operation::Decoy(who) => self.knock(*who, &["1220", "1221"])?,
+            Operation::Rewrite(_) if tried => return Ok(None),
+            Operation::Rewrite(entries) => {
+                let lines: Vec<String> = entries.iter().map(ToString::to_string).collect();
+                let text = format!("# by hand\n{}\n", lines.join("\n"));
+                self.world.daemon.write_trusted(&text)?;
+                return self.ctl(&["reload"], None, &[]).map(Some);
+            }
+            Operation::Apply(rules, secs) => {
+                let file = self.world.lab.dir().join("new.yaml");
+                std::fs::write(&file, policy(*rules, self.backend))?;
+                let file = file.to_string_lossy();
+                let confirm = secs.map(|secs| format!("--confirm={secs}s"));
+                let confirm: Vec<&str> = confirm.iter().map(String::as_str).collect();
+                return self.ctl(&["apply", &file], None, &confirm).map(Some);
+            }
+            Operation::Restart(how) => self.restart(*how)?,
+            Operation::ForeignFlush | Operation::ForeignSetFlush(_) => {
+                return self.damage(operation);
+            }
+            Operation::Wait(secs) => sleep(Duration::from_secs((*secs).min(1))),
+            // The wall clock is the whole machine's.
+            Operation::ClockJump(_) => return Ok(None),
+            command => return self.command(command).map(Some),
+        }
+        Ok(Some(0))
+    }
+
+    /// What `knockctl` is asked for.
+    fn command(&self, operation: &Operation) -> Result<u8, Box<dyn Error>> {
         let time = |secs: &Option<u64>| secs.map_or("never".to_owned(), |secs| format!("{secs}s"));
         let force = |force: bool| if force { &["--force"][..] } else { &[] };
         let text = |net: &IpNet| {
@@ -150,83 +180,33 @@ impl Story {
                 net.to_string()
             }
         };
-        let code = match operation {
-            Operation::Knock(_, gate) if !self.model.gates.contains_key(gate) => return Ok(None),
-            Operation::Knock(who, gate) => {
-                let ports = if *gate == "ssh" {
-                    ["1228", "1227"]
-                } else {
-                    ["1230", "1231"]
-                };
-                self.knock(*who, &ports)?;
-                0
-            }
-            Operation::Decoy(who) => {
-                self.knock(*who, &["1220", "1221"])?;
-                0
-            }
-            Operation::Accept(who, at, secs, by_force) => self.ctl(
+        let (words, at, more): (&[&str], _, &[&str]) = match operation {
+            Operation::Accept(who, at, secs, by_force) => (
                 &["accept", &text(who), "--for", &time(secs)],
                 *at,
                 force(*by_force),
-            )?,
-            Operation::Drop(what, at, secs, by_force) => self.ctl(
+            ),
+            Operation::Drop(what, at, secs, by_force) => (
                 &["drop", &text(what), "--for", &time(secs)],
                 *at,
                 force(*by_force),
-            )?,
-            Operation::Unban(what, at) => self.ctl(&["unban", &text(what)], *at, &[])?,
-            Operation::FlushAddress(who) => self.ctl(&["flush", &text(who)], None, &[])?,
-            Operation::FlushAccepted => self.ctl(&["flush", "filter"], None, &[])?,
-            Operation::FlushBanned => self.ctl(&["flush", "banned"], None, &[])?,
-            Operation::FlushAll => self.ctl(&["flush", "all"], None, &[])?,
-            Operation::Open(at, secs) => {
-                self.ctl(&["open", "--for", &time(&Some(*secs))], *at, &[])?
-            }
-            Operation::Close(at) => self.ctl(&["close"], *at, &[])?,
-            Operation::Trust(what) => self.ctl(&["trust", &text(what)], None, &[])?,
-            Operation::TrustForNow(what) => {
-                self.ctl(&["trust", &text(what), "--runtime"], None, &[])?
-            }
-            Operation::Untrust(what) => self.ctl(&["untrust", &text(what)], None, &[])?,
-            Operation::Rewrite(_) if self.model.is_tried() => return Ok(None),
-            Operation::Rewrite(entries) => {
-                let lines = entries.iter().map(|net| format!("{net}\n"));
-                let lines: String = std::iter::once("# by hand\n".to_owned())
-                    .chain(lines)
-                    .collect();
-                self.world.daemon.write_trusted(&lines)?;
-                self.ctl(&["reload"], None, &[])?
-            }
-            Operation::Reload => self.ctl(&["reload"], None, &[])?,
-            Operation::Apply(rules, secs) => {
-                let file = self.world.lab.dir().join("new.yaml");
-                std::fs::write(&file, policy(*rules, self.backend))?;
-                let file = file.to_string_lossy();
-                let confirm = secs.map(|secs| format!("{secs}s"));
-                let confirm: Vec<&str> = confirm
-                    .iter()
-                    .flat_map(|time| ["--confirm", time])
-                    .collect();
-                self.ctl(&["apply", &file], None, &confirm)?
-            }
-            Operation::Confirm => self.ctl(&["confirm"], None, &[])?,
-            Operation::Rollback => self.ctl(&["rollback"], None, &[])?,
-            Operation::Restart(how) => {
-                self.restart(*how)?;
-                0
-            }
-            Operation::ForeignFlush | Operation::ForeignSetFlush(_) => {
-                return self.damage(operation);
-            }
-            Operation::Wait(secs) => {
-                sleep(Duration::from_secs((*secs).min(1)));
-                0
-            }
-            // The wall clock is the whole machine's.
-            Operation::ClockJump(_) => return Ok(None),
+            ),
+            Operation::Unban(what, at) => (&["unban", &text(what)], *at, &[]),
+            Operation::FlushAddress(who) => (&["flush", &text(who)], None, &[]),
+            Operation::FlushAccepted => (&["flush", "filter"], None, &[]),
+            Operation::FlushBanned => (&["flush", "banned"], None, &[]),
+            Operation::FlushAll => (&["flush", "all"], None, &[]),
+            Operation::Open(at, secs) => (&["open", "--for", &time(&Some(*secs))], *at, &[]),
+            Operation::Close(at) => (&["close"], *at, &[]),
+            Operation::Trust(what) => (&["trust", &text(what)], None, &[]),
+            Operation::TrustForNow(what) => (&["trust", &text(what), "--runtime"], None, &[]),
+            Operation::Untrust(what) => (&["untrust", &text(what)], None, &[]),
+            Operation::Reload => (&["reload"], None, &[]),
+            Operation::Confirm => (&["confirm"], None, &[]),
+            Operation::Rollback => (&["rollback"], None, &[]),
+            other => return Err(format!("{other:?} is no command").into()),
         };
-        Ok(Some(code))
+        self.ctl(words, at, more)
     }
 
     fn restart(&mut self, how: End) -> Tried {
@@ -248,7 +228,7 @@ impl Story {
     }
 
     /// Somebody else does away with what is ours; where that would become a fight, nobody does.
-    fn damage(&mut self, operation: &Operation) -> Result<Option<u8>, Box<dyn std::error::Error>> {
+    fn damage(&mut self, operation: &Operation) -> Carried {
         self.repairs.retain(|at| at.elapsed() < MINUTE);
         let now = self.now();
         let soon = self.model.ends().into_iter().any(|end| end < now + 12_000);
@@ -327,31 +307,24 @@ impl Story {
         }
         for (name, gate) in &self.model.gates {
             for who in PEOPLE.map(net) {
+                let told = format!("{who} at {name} {}", self.told);
                 let accepted = ends.get(&(format!("{name}_filter"), who)).copied();
-                same(accepted, gate.accepted.get(&who).copied(), who, &self.told);
+                same(
+                    latest(accepted.into_iter()),
+                    latest(gate.accepted.get(&who).copied().into_iter()),
+                    TOLERANCE,
+                    &told,
+                );
                 let chain = format!("{name}_banned");
                 let bans = ends
                     .iter()
                     .filter(|((of, net), _)| *of == chain && net.contains(&who));
                 let should = gate.banned.iter().filter(|(net, _)| net.contains(&who));
                 let should = latest(should.map(|(_, end)| *end));
-                same(latest(bans.map(|(_, end)| *end)), should, who, &self.told);
+                same(latest(bans.map(|(_, end)| *end)), should, TOLERANCE, &told);
             }
         }
     }
-}
-
-fn latest(ends: impl Iterator<Item = Option<u64>>) -> Option<Option<u64>> {
-    ends.reduce(|a, b| a.zip(b).map(|(a, b)| a.max(b)))
-}
-
-#[track_caller]
-fn same(held: Option<Option<u64>>, should: Option<Option<u64>>, who: IpNet, told: &str) {
-    let agree = match (held, should) {
-        (Some(Some(held)), Some(Some(should))) => held.abs_diff(should) <= TOLERANCE,
-        _ => held == should,
-    };
-    assert!(agree, "{who} until {held:?} rather than {should:?} {told}");
 }
 
 fn server(who: IpAddr) -> &'static str {
@@ -382,7 +355,7 @@ fn open(tries: &[(IpAddr, SocketAddr)], wanted: &[bool]) -> io::Result<Vec<bool>
         }
         Ok(socket.peer_addr().is_ok())
     };
-    let began = Instant::now();
+    let since = Instant::now();
     loop {
         sleep(ONE_SYN);
         let found = sockets
@@ -393,7 +366,7 @@ fn open(tries: &[(IpAddr, SocketAddr)], wanted: &[bool]) -> io::Result<Vec<bool>
             .iter()
             .zip(wanted)
             .any(|(found, wanted)| *wanted && !found);
-        if !late || began.elapsed() > BUSY {
+        if !late || since.elapsed() > BUSY {
             return Ok(found);
         }
     }

@@ -193,13 +193,13 @@ fn the_client_needs_no_privileges() -> Tried {
 fn open_and_check_tells_open_from_shut() -> Tried {
     let world = World::new()?;
     for family in Family::BOTH {
-        let check = |knocks: [&str; 2]| {
-            let mut knock = world.knocker.host.command(KNOCK).expect("a command");
+        let check = |person: &Person, knocks: [&str; 2]| {
+            let mut knock = person.host.command(KNOCK).expect("a command");
             knock.args(["--tries", "2", "--wait", "1", "--open-and-check", "22"]);
             knock.arg(family.server()).args(knocks);
             world.run(&mut knock).expect("it runs and ends")
         };
-        let wrong = check(["1228", "1229"]);
+        let wrong = check(&world.stranger, ["1228", "1229"]);
         assert_eq!(wrong.status.code(), Some(1), "{wrong:?}");
         assert!(
             wrong
@@ -207,7 +207,7 @@ fn open_and_check_tells_open_from_shut() -> Tried {
                 .contains("does not answer after knocking twice"),
             "{wrong:?}"
         );
-        let right = check(["1228", "1227"]);
+        let right = check(&world.knocker, ["1228", "1227"]);
         assert_eq!(right.status.code(), Some(0), "{right:?}");
         assert!(right.stdout.contains("is open"), "{right:?}");
     }

@@ -6,6 +6,7 @@ mod commands;
 mod found;
 mod knocks;
 mod memo;
+mod offences;
 mod properties;
 mod run;
 mod start;

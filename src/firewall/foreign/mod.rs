@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod elements;
+mod nat;
 mod packet;
 mod read;
 mod report;

@@ -134,6 +134,13 @@ pub(super) fn chain(kind: u16, payload: &[u8]) -> Option<Chain> {
     })
 }
 
+/// A base chain that rewrites addresses.
+pub(super) fn nat_chain(kind: u16, payload: &[u8]) -> Option<Chain> {
+    let (_, attributes) = body(kind, NEWCHAIN, payload)?;
+    let is_nat = text(attributes, 7)? == "nat";
+    chain(kind, payload).filter(|chain| is_nat && chain.hook.is_some())
+}
+
 pub(super) fn rule(kind: u16, payload: &[u8]) -> Option<Rule> {
     let (family, body) = body(kind, NEWRULE, payload)?;
     Some(Rule {

@@ -11,6 +11,7 @@ mod changes;
 mod glance;
 mod install;
 mod ipset;
+mod look_up;
 mod machine;
 mod members;
 mod message;
@@ -20,10 +21,12 @@ mod saved;
 mod table;
 mod told;
 mod tool;
+mod untracked;
 mod verify;
 mod write;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Instant;
 
@@ -41,8 +44,9 @@ use self::saved::{Saved, Standing};
 use self::table::Tables;
 use self::told::Told;
 use self::tool::{PATIENCE, Tool};
-use super::{Backend, BackendKind, Change, Desired, FirewallError, Look, Member, Observed};
-use crate::model::{Chain, GateName, Lifetime, PortRange, Time};
+use self::untracked::Untracked;
+use super::{Backend, BackendKind, Change, Desired, FirewallError, Hit, Look, Member, Observed};
+use crate::model::{Chain, GateName, KnockPort, Lifetime, PortRange, Time};
 use crate::sys::clock;
 
 /// Which iptables is meant: there are two that do not see each other's rules.
@@ -116,6 +120,8 @@ pub struct Iptables {
     /// Members that last longer than the kernel can count, with their end in seconds of
     /// `CLOCK_BOOTTIME`.
     long: BTreeMap<(String, IpNet), Long>,
+    /// Ports that are not tracked.
+    untracked: Untracked,
 }
 
 fn now() -> Time {
@@ -186,6 +192,7 @@ impl Iptables {
             told: Told::default(),
             shapes: None,
             long: BTreeMap::new(),
+            untracked: Untracked::default(),
         })
     }
 
@@ -250,6 +257,7 @@ impl Iptables {
     pub fn remove_rules(&mut self) -> Result<(), FirewallError> {
         let own = self.own()?;
         write::remove_rules(self, &own, Instant::now() + PATIENCE)?;
+        untracked::remove(self, Instant::now() + PATIENCE)?;
         self.image = None;
         self.has_installed = false;
         Ok(())
@@ -267,9 +275,16 @@ impl Iptables {
     }
 
     fn saved(&self, until: Instant) -> Result<Vec<(Family, Saved)>, FirewallError> {
+        let texts = self.texts(until)?.into_iter();
+        let parsed = texts.map(|(family, text)| (family, Saved::parse(&text)));
+        Ok(parsed.collect())
+    }
+
+    /// All tables, as `iptables-save` prints them.
+    fn texts(&self, until: Instant) -> Result<Vec<(Family, String)>, FirewallError> {
         self.tools
             .iter()
-            .map(|(family, tool)| Ok((*family, Saved::parse(&tool.read(until)?))))
+            .map(|(family, tool)| Ok((*family, tool.read(until)?)))
             .collect()
     }
 
@@ -373,6 +388,10 @@ impl Backend for Iptables {
         Ok((!observed.gates.is_empty()).then_some(observed))
     }
 
+    fn look_up(&mut self, gate: &GateName, address: IpAddr) -> Result<Vec<Hit>, FirewallError> {
+        self.hits(gate, address)
+    }
+
     /// In each family for itself: the original script's chains guard IPv4 alone.
     fn missing(&mut self, desired: &Desired) -> Result<Vec<(GateName, PortRange)>, FirewallError> {
         let saved = self.saved(Instant::now() + PATIENCE)?;
@@ -389,7 +408,9 @@ impl Backend for Iptables {
         if desired.gates.is_empty() {
             return self.teardown();
         }
-        install::install(self, desired)
+        install::install(self, desired)?;
+        untracked::put_back(self, Instant::now() + PATIENCE);
+        Ok(())
     }
 
     fn apply(&mut self, changes: &[Change]) -> Result<(), FirewallError> {
@@ -411,6 +432,10 @@ impl Backend for Iptables {
     fn verify(&mut self) -> Result<Vec<String>, FirewallError> {
         self.rearm()?;
         verify::verify(self)
+    }
+
+    fn untrack(&mut self, ports: &[KnockPort]) -> Result<(), FirewallError> {
+        untracked::untrack(self, ports, Instant::now() + PATIENCE)
     }
 
     fn look(&mut self) -> Result<Look, FirewallError> {
@@ -441,6 +466,7 @@ impl Backend for Iptables {
     fn teardown(&mut self) -> Result<(), FirewallError> {
         let own = self.own()?;
         write::remove_rules(self, &own, Instant::now() + PATIENCE)?;
+        untracked::remove(self, Instant::now() + PATIENCE)?;
         self.destroy_sets(&own)?;
         self.image = None;
         self.has_installed = false;

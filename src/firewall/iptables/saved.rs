@@ -165,11 +165,16 @@ impl Saved {
 
     /// Reads the section of the filter table.
     pub(super) fn parse(text: &str) -> Self {
+        Self::parse_table(text, "filter")
+    }
+
+    /// Reads the section of that table.
+    pub(super) fn parse_table(text: &str, name: &str) -> Self {
         let mut saved = Self::default();
         let mut inside = false;
         for line in text.lines() {
             match line.split_at_checked(1) {
-                Some(("*", table)) => inside = table == "filter",
+                Some(("*", table)) => inside = table == name,
                 Some((":", rest)) if inside => {
                     let mut words = rest.split(' ');
                     if let (Some(name), Some(policy)) = (words.next(), words.next()) {

@@ -1,5 +1,5 @@
-//! The `filter` tables that iptables-nft makes where there are none: they stay when our rules go,
-//! so those made for us are marked, and deleted when nothing is left in them.
+//! The tables (`filter`, `raw`) that iptables-nft makes where there are none: they stay when our
+//! rules go, so those made for us are marked, and deleted when nothing is left in them.
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
@@ -27,7 +27,7 @@ pub(super) struct Tables {
     netlink: Netlink,
 }
 
-fn message(kind: u16, flags: u16, family: Family, mark: bool) -> Vec<u8> {
+fn message(kind: u16, flags: u16, (family, table): (Family, &str), mark: bool) -> Vec<u8> {
     let mut bytes = vec![0; 16];
     let kind = (u16::from(SUBSYSTEM) << 8) | kind;
     bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
@@ -41,7 +41,7 @@ fn message(kind: u16, flags: u16, family: Family, mark: bool) -> Vec<u8> {
         bytes.extend_from_slice(value);
         bytes.resize(bytes.len().next_multiple_of(4), 0);
     };
-    put(TABLE_NAME, b"filter\0");
+    put(TABLE_NAME, &[table.as_bytes(), b"\0"].concat());
     if mark {
         put(TABLE_USERDATA, MARK);
     }
@@ -57,27 +57,24 @@ impl Tables {
     }
 
     /// Whether the table is marked; `None` if it does not exist.
-    fn is_marked(&mut self, family: Family) -> Result<Option<bool>, NetlinkError> {
+    fn is_marked(&mut self, table: (Family, &str)) -> Result<Option<bool>, NetlinkError> {
         let read = |_, payload: &[u8]| {
             let data = payload.get(4..)?;
             find(data, TABLE_NAME)?;
             Some(find(data, TABLE_USERDATA).is_some_and(|mark| mark.value == MARK))
         };
-        match self
-            .netlink
-            .ask(message(GETTABLE, ACK, family, false), read)
-        {
+        match self.netlink.ask(message(GETTABLE, ACK, table, false), read) {
             Err(error) if error.errno() == Some(libc::ENOENT) => Ok(None),
             found => found,
         }
     }
 
     /// Makes the table, marked, where there is none.
-    pub(super) fn make(&mut self, family: Family) -> Result<(), FirewallError> {
-        if self.is_marked(family).map_err(failed("read"))?.is_some() {
+    pub(super) fn make(&mut self, table: (Family, &str)) -> Result<(), FirewallError> {
+        if self.is_marked(table).map_err(failed("read"))?.is_some() {
             return Ok(());
         }
-        let make = message(NEWTABLE, CREATE, family, true);
+        let make = message(NEWTABLE, CREATE, table, true);
         self.netlink
             .batch(SUBSYSTEM, None, std::iter::once(make.as_slice()))
             .map_err(failed("create"))
@@ -85,7 +82,7 @@ impl Tables {
 
     /// The generation of the ruleset.
     pub(super) fn generation(&mut self) -> Result<u32, FirewallError> {
-        let mut ask = message(GETGEN, ACK, Family::V4, false);
+        let mut ask = message(GETGEN, ACK, (Family::V4, ""), false);
         ask.truncate(20);
         ask[..4].copy_from_slice(&20u32.to_ne_bytes());
         self.netlink
@@ -98,11 +95,15 @@ impl Tables {
 
     /// Deletes the table if it was made for us and nothing has changed since `generation`, when it
     /// was seen to be bare. Somebody else's change in between keeps it, which harms nobody.
-    pub(super) fn delete(&mut self, family: Family, generation: u32) -> Result<(), FirewallError> {
-        if self.is_marked(family).map_err(failed("read"))? != Some(true) {
+    pub(super) fn delete(
+        &mut self,
+        table: (Family, &str),
+        generation: u32,
+    ) -> Result<(), FirewallError> {
+        if self.is_marked(table).map_err(failed("read"))? != Some(true) {
             return Ok(());
         }
-        let delete = message(DELTABLE, 0, family, false);
+        let delete = message(DELTABLE, 0, table, false);
         let deleted = self.netlink.batch(
             SUBSYSTEM,
             Some(generation),
@@ -118,7 +119,7 @@ impl Tables {
 fn failed(operation: &'static str) -> impl FnOnce(NetlinkError) -> FirewallError {
     move |error| FirewallError::Kernel {
         operation,
-        object: "the filter table of iptables-nft".to_owned(),
+        object: "a table of iptables-nft".to_owned(),
         source: error.into_io(),
         hint: "",
     }

@@ -12,6 +12,7 @@ use super::names::{Family, Role, parse_set};
 use super::rules::{BASES, Wanted};
 use super::saved::{Rule, Saved};
 use super::tool::{PATIENCE, Tool};
+use super::untracked::Untracked;
 use super::{Iptables, now};
 use crate::firewall::{Desired, FirewallError, Look};
 use crate::model::{Chain, Time};
@@ -168,14 +169,16 @@ pub(super) fn look(backend: &mut Iptables) -> Result<Look, FirewallError> {
         }
     }
     let (families, tools) = (Arc::clone(&image.families), backend.tools.clone());
+    let untracked = backend.untracked.clone();
     Ok(Look::Begun(
         problems,
-        Box::new(move || compare(&families, &tools)),
+        Box::new(move || compare(&families, &untracked, &tools)),
     ))
 }
 
 fn compare(
     families: &[(Family, Wanted, Read)],
+    untracked: &Untracked,
     tools: &[(Family, Tool)],
 ) -> Result<Vec<String>, FirewallError> {
     let until = Instant::now() + PATIENCE;
@@ -188,7 +191,9 @@ fn compare(
             Family::V4 => "iptables",
             Family::V6 => "ip6tables",
         };
-        let saved = Saved::parse(&tool.read(until)?);
+        let text = tool.read(until)?;
+        problems.extend(untracked.verify(*family, &text));
+        let saved = Saved::parse(&text);
         let read = Read::of(wanted, &saved);
         for (chain, (is, was)) in wanted
             .chains

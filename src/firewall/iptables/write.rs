@@ -64,7 +64,7 @@ pub(super) fn write_rules(
             }
         }
         if let Some(tables) = &mut backend.tables {
-            tables.make(family)?;
+            tables.make((family, "filter"))?;
         }
         let mut gates = before.own.clone();
         gates.extend(saved.gates().into_iter().filter(|gate| {
@@ -137,7 +137,7 @@ pub(super) fn remove_rules(
         if let Some(tables) = &mut backend.tables {
             let generation = tables.generation()?;
             if Saved::parse(&tool.read(until)?).is_bare() {
-                tables.delete(*family, generation)?;
+                tables.delete((*family, "filter"), generation)?;
             }
         }
     }
@@ -235,7 +235,7 @@ impl Made {
                     continue;
                 };
                 if Saved::parse(&text).is_bare() {
-                    drop(tables.delete(*family, generation));
+                    drop(tables.delete((*family, "filter"), generation));
                 }
             }
         }

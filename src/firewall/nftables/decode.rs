@@ -220,14 +220,11 @@ pub(super) fn same_expressions(written: &[u8], read: &[u8]) -> bool {
 }
 
 fn contains(written: &[u8], read: &[u8]) -> bool {
-    attrs(written).all(|ours| {
-        find(read, ours.kind).is_some_and(|theirs| {
-            if ours.is_nested {
-                contains(ours.value, theirs.value)
-            } else {
-                ours.value == theirs.value
-            }
-        })
+    attrs(written).all(|ours| match find(read, ours.kind) {
+        // An expression without attributes comes back without the place for them.
+        None => ours.is_nested && ours.value.is_empty(),
+        Some(theirs) if ours.is_nested => contains(ours.value, theirs.value),
+        Some(theirs) => ours.value == theirs.value,
     })
 }
 

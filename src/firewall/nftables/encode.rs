@@ -103,8 +103,10 @@ pub(super) fn dump_elements(set: &str) -> Vec<u8> {
     message(NfTablesMessage::GetSetElement(elements_of(set, None)), DUMP)
 }
 
-pub(super) fn get_element(set: &str, key: Vec<u8>) -> Vec<u8> {
-    let list = vec![bare(key, false)];
+/// Asks for the element with this key; in a set of intervals, for the start of the one in which
+/// the key lies, or for its `end`, which is also that of the key just behind it.
+pub(super) fn get_element(set: &str, key: Vec<u8>, end: bool) -> Vec<u8> {
+    let list = vec![bare(key, end)];
     message(
         NfTablesMessage::GetSetElement(elements_of(set, Some(list))),
         0,
@@ -147,8 +149,14 @@ fn named_chain(name: &str) -> Vec<ChainAttribute> {
 
 /// `NF_ACCEPT`.
 pub(super) const POLICY_ACCEPT: u32 = 1;
-/// Filter (0) − 10: ahead of the host's own filter chains, after DNAT.
-pub(super) const PRIORITY: i32 = -10;
+/// Of a base chain at that hook (`NF_INET_*`). Before routing: `NF_IP_PRI_RAW`, ahead of connection
+/// tracking. Elsewhere filter (0) − 10: ahead of the host's own filter chains, after DNAT.
+pub(super) fn priority(hook: u32) -> i32 {
+    if hook == PRE_ROUTING { -300 } else { -10 }
+}
+
+/// `NF_INET_PRE_ROUTING`.
+pub(super) const PRE_ROUTING: u32 = 0;
 
 /// Creates a chain; with a hook, a base chain.
 pub(super) fn new_chain(name: &str, hook: Option<u32>) -> Step {
@@ -157,7 +165,7 @@ pub(super) fn new_chain(name: &str, hook: Option<u32>) -> Step {
         attributes.extend([
             ChainAttribute::Hook(vec![
                 Hook::Number(HookNumber::Inet(InetHookNumber::from(number))),
-                Hook::Priority(PRIORITY.cast_unsigned()),
+                Hook::Priority(priority(number).cast_unsigned()),
             ]),
             ChainAttribute::Policy(POLICY_ACCEPT),
             ChainAttribute::Type("filter".to_owned()),

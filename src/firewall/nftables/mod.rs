@@ -11,6 +11,7 @@ mod fresh;
 mod kernel;
 mod known;
 mod lacking;
+mod look_up;
 mod members;
 mod names;
 #[cfg(test)]
@@ -21,9 +22,11 @@ mod reading;
 mod rules;
 mod segments;
 mod told;
+mod untracked;
 mod verify;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use self::decode::{Held, intervals};
@@ -41,8 +44,8 @@ use self::rules::Earlier;
 use self::segments::to_nets;
 use self::told::Told;
 use super::watch::Removed;
-use super::{Backend, BackendKind, Change, Desired, FirewallError, Member, Observed};
-use crate::model::{Chain, GateName, PortRange};
+use super::{Backend, BackendKind, Change, Desired, FirewallError, Hit, Member, Observed};
+use crate::model::{Chain, GateName, KnockPort, PortRange};
 
 /// Whether `nf_tables` can be used here.
 pub fn probe() -> Result<(), FirewallError> {
@@ -77,6 +80,8 @@ pub struct Nftables {
     kept: Kept,
     /// The generation of the ruleset that was last found in order.
     verified: Option<u32>,
+    /// Ports that are not tracked; `None` until somebody says which.
+    untracked: Option<Vec<KnockPort>>,
 }
 
 /// An installation is tried again this often if somebody else changes the ruleset meanwhile.
@@ -102,6 +107,7 @@ impl Nftables {
             has_installed: false,
             kept: Kept::default(),
             verified: None,
+            untracked: None,
         })
     }
 
@@ -129,7 +135,8 @@ impl Nftables {
             .collect();
         let earlier = self.earlier(desired, &state, &fresh)?;
         let gates: Vec<_> = desired.gates.iter().zip(earlier).collect();
-        let image = Image::new(&gates);
+        let mut image = Image::new(&gates);
+        image.untrack(self.untracked.as_deref().unwrap_or_default());
         let mut held = self.held(desired, &state, &image, &sorted, now)?;
         let plan = Planner {
             state: &state,
@@ -393,6 +400,10 @@ impl Backend for Nftables {
         Ok(Some(observed))
     }
 
+    fn look_up(&mut self, gate: &GateName, address: IpAddr) -> Result<Vec<Hit>, FirewallError> {
+        self.hits(gate, address).map_err(FirewallError::from)
+    }
+
     fn missing(&mut self, desired: &Desired) -> Result<Vec<(GateName, PortRange)>, FirewallError> {
         let mut state = self.kernel.state()?;
         let flags = self.owner.flags(&mut self.kernel)?;
@@ -442,6 +453,10 @@ impl Backend for Nftables {
         Ok(problems)
     }
 
+    fn untrack(&mut self, ports: &[KnockPort]) -> Result<(), FirewallError> {
+        self.renew_untracked(ports).map_err(FirewallError::from)
+    }
+
     fn own(&mut self, alone: bool) {
         self.owner.wanted = alone;
     }
@@ -473,6 +488,7 @@ impl Backend for Nftables {
         self.image = None;
         self.told = Told::default();
         self.has_installed = false;
+        self.untracked = None;
         Ok(())
     }
 }

@@ -13,6 +13,8 @@ pub(in crate::firewall) const TABLE: &str = "knockd";
 pub(super) const INPUT: &str = "input";
 /// The base chain for traffic through the host.
 pub(super) const FORWARD: &str = "forward";
+/// The base chain where connection tracking is spared.
+pub(super) const PREROUTING: &str = "prerouting";
 
 /// An address family; the numbers are `NFPROTO_*`, which are also AF_*.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -142,7 +144,7 @@ pub(super) fn parse_chain(name: &str) -> Option<(GateName, Option<Chain>)> {
 
 /// Whether a chain in our table is one of ours.
 pub(super) fn is_own_chain(name: &str) -> bool {
-    name == INPUT || name == FORWARD || parse_chain(name).is_some()
+    [INPUT, FORWARD, PREROUTING].contains(&name) || parse_chain(name).is_some()
 }
 
 /// `NFT_SET_INTERVAL`.
@@ -157,7 +159,7 @@ pub(super) const EVAL: u32 = 0x20;
 const TYPE_NFPROTO: u32 = 2;
 const TYPE_IPADDR: u32 = 7;
 const TYPE_IP6ADDR: u32 = 8;
-const TYPE_INET_SERVICE: u32 = 13;
+pub(super) const TYPE_INET_SERVICE: u32 = 13;
 const TYPE_BITS: u32 = 6;
 
 /// What a set is made of.

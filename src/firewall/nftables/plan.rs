@@ -4,17 +4,18 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use super::decode::{ChainInfo, Held, RuleInfo, SetInfo};
-use super::encode::{self, POLICY_ACCEPT, PRIORITY, Step};
+use super::encode::{self, POLICY_ACCEPT, PRE_ROUTING, Step, priority};
 use super::fill::{self, Filler};
 use super::fresh::Fresh;
 use super::members::{Sorted, fits};
 use super::names::{
-    FORWARD, Family, INPUT, Role, SetSpec, TABLE, is_own_chain, member_chain, parse_set,
-    policy_chain, set_spec,
+    FORWARD, Family, INPUT, PREROUTING, Role, SetSpec, TABLE, is_own_chain, member_chain,
+    parse_set, policy_chain, set_spec,
 };
 use super::rules::{Earlier, Rule, rules};
+use super::untracked;
 use crate::firewall::{Desired, GateRules};
-use crate::model::{Chain, GateName};
+use crate::model::{Chain, GateName, KnockPort};
 
 /// `NF_INET_LOCAL_IN`.
 const LOCAL_IN: u32 = 1;
@@ -49,6 +50,8 @@ pub(super) struct Image {
     pub(super) chains: Vec<(String, Option<u32>)>,
     pub(super) sets: Vec<(GateName, Role, SetSpec)>,
     pub(super) rules: Vec<Rule>,
+    /// Ports that are not tracked.
+    pub(super) untracked: Vec<KnockPort>,
 }
 
 impl Image {
@@ -83,7 +86,20 @@ impl Image {
             chains,
             sets,
             rules: rules(gates),
+            untracked: Vec::new(),
         }
+    }
+
+    /// With these ports not tracked.
+    pub(super) fn untrack(&mut self, ports: &[KnockPort]) {
+        self.chains.retain(|(name, _)| name != PREROUTING);
+        self.rules.retain(|rule| rule.chain != PREROUTING);
+        if !ports.is_empty() {
+            self.chains
+                .push((PREROUTING.to_owned(), hook_of(PREROUTING)));
+            self.rules.extend(untracked::rules());
+        }
+        self.untracked = ports.to_vec();
     }
 }
 
@@ -92,6 +108,7 @@ pub(super) fn hook_of(chain: &str) -> Option<u32> {
     match chain {
         INPUT => Some(LOCAL_IN),
         FORWARD => Some(THROUGH),
+        PREROUTING => Some(PRE_ROUTING),
         _ => None,
     }
 }
@@ -100,7 +117,7 @@ pub(super) fn hook_of(chain: &str) -> Option<u32> {
 pub(super) fn chain_fits(hook: Option<u32>, found: &ChainInfo) -> bool {
     match hook {
         None => found.hook.is_none(),
-        Some(number) => found.hook == Some((number, PRIORITY)) && found.kind == "filter",
+        Some(number) => found.hook == Some((number, priority(number))) && found.kind == "filter",
     }
 }
 
@@ -180,6 +197,7 @@ impl Planner<'_> {
             }
         }
         commit.extend(late);
+        commit.extend(untracked::sets(self.state, &image.untracked));
         for (name, hook) in &image.chains {
             commit.push(encode::new_chain(name, *hook));
         }

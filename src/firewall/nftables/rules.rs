@@ -17,7 +17,7 @@ use super::names::{
 use crate::firewall::GateRules;
 use crate::model::{Chain, PortRange, Proto};
 
-type Expression = ListAttribute<ExpressionAttribute>;
+pub(super) type Expression = ListAttribute<ExpressionAttribute>;
 
 /// A rule at the end of a chain.
 #[derive(Debug, Clone)]
@@ -27,11 +27,11 @@ pub(super) struct Rule {
 }
 
 const NETWORK_HEADER: u32 = 1;
-const TRANSPORT_HEADER: u32 = 2;
+pub(super) const TRANSPORT_HEADER: u32 = 2;
 const NF_DROP: u32 = 0;
 const NF_ACCEPT: u32 = 1;
 
-fn payload(register: Register, base: u32, offset: u32, length: u32) -> Expression {
+pub(super) fn payload(register: Register, base: u32, offset: u32, length: u32) -> Expression {
     Expressions::Payload(vec![
         Payload::DestinationRegister(register),
         Payload::Base(base),
@@ -50,11 +50,11 @@ fn compare(operator: Operator, value: impl Into<Vec<u8>>) -> Expression {
     .into()
 }
 
-fn equals(value: impl Into<Vec<u8>>) -> Expression {
+pub(super) fn equals(value: impl Into<Vec<u8>>) -> Expression {
     compare(Operator::Equal, value)
 }
 
-fn mask(value: Vec<u8>) -> Expression {
+pub(super) fn mask(value: Vec<u8>) -> Expression {
     let zeros = vec![0; value.len()];
     Expressions::Bitwise(vec![
         Bitwise::SourceRegister(Register::Reg1),
@@ -67,7 +67,7 @@ fn mask(value: Vec<u8>) -> Expression {
     .into()
 }
 
-fn meta(key: MetaKey) -> Expression {
+pub(super) fn meta(key: MetaKey) -> Expression {
     Expressions::Meta(vec![
         Meta::DestinationRegister(Register::Reg1),
         Meta::Key(key),
@@ -75,7 +75,7 @@ fn meta(key: MetaKey) -> Expression {
     .into()
 }
 
-fn lookup(set: &str) -> Expression {
+pub(super) fn lookup(set: &str) -> Expression {
     Expressions::Lookup(vec![
         Lookup::Set(set.to_owned()),
         Lookup::SourceRegister(Register::Reg1),
@@ -107,7 +107,7 @@ fn jump(chain: String) -> Expression {
     verdict(Verdict::Jump, Some(chain))
 }
 
-fn other(name: &str, attributes: &[(u16, &[u8])]) -> Expression {
+pub(super) fn other(name: &str, attributes: &[(u16, &[u8])]) -> Expression {
     Expressions::Other {
         expression_type: name.to_owned(),
         attributes: attributes
@@ -118,7 +118,7 @@ fn other(name: &str, attributes: &[(u16, &[u8])]) -> Expression {
     .into()
 }
 
-fn be32(value: u32) -> [u8; 4] {
+pub(super) fn be32(value: u32) -> [u8; 4] {
     value.to_be_bytes()
 }
 

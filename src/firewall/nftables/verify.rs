@@ -84,7 +84,12 @@ impl Nftables {
             return Ok(begun.into_iter().map(str::to_owned).collect());
         };
         let state = self.kernel.state()?;
-        Ok(compare(image, &state))
+        let mut problems = compare(image, &state);
+        let untracked = image.untracked.clone();
+        if problems.is_empty() && !self.has_untracked(&untracked)? {
+            problems.push("the sets of ports that are not tracked are altered".to_owned());
+        }
+        Ok(problems)
     }
 
     /// Compares the members with those that were written `then`.

@@ -1,0 +1,180 @@
+//! What a decision and loading cost with more and more members, beside a rule for each.
+
+use std::error::Error;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use portcullis::engine::{Engine, Event};
+use portcullis::firewall::{BackendKind, Desired, Member};
+use portcullis::lab::{Host, Lab, Program, run_bounded};
+use portcullis::model::{Chain, Lifetime, Time};
+use portcullis::policy;
+
+use crate::report::{Line, Measured, Samples, ms, us};
+use crate::syn::Prober;
+use crate::world::{
+    self, BACKENDS, GATE, Server, backends, some_banned, some_trusted, stay_on_one_cpu,
+};
+
+/// In the chain of the trusted, and as many in that of the banned.
+const SIZES: [u32; 5] = [0, 1_000, 10_000, 100_000, 1_000_000];
+/// With so many rules a decision takes a millisecond already.
+const MOST_RULES: u32 = 100_000;
+/// Clients that ask in turn.
+const CLIENTS: u16 = 64;
+const ROUNDS: usize = 50;
+const ROUNDS_OF_RULES: usize = 10;
+const PATIENCE: Duration = Duration::from_secs(1);
+const LOADING: Duration = Duration::from_secs(30);
+/// How much longer a decision may take among many.
+const FACTOR: f64 = 1.10;
+
+pub(crate) fn measure() -> Measured {
+    let lab = Lab::new()?;
+    let clients = lab.host("clients")?;
+    let (backends, missing) = backends();
+    let mut lines = Vec::new();
+    for (number, backend) in (0..).zip(backends) {
+        let mut servers = Vec::new();
+        for side in 0..2 {
+            let which = (2 * number + side, backend);
+            servers.push(Server::new(&lab, &clients, which, CLIENTS)?);
+        }
+        let [few, many] = &servers[..] else {
+            return Err("two servers were made".into());
+        };
+        load(few, 0)?;
+        for size in SIZES {
+            let took = load(many, size)?;
+            let times = clients.run(|| sample(&[few, many], ROUNDS))??;
+            let [base, times] = &times[..] else {
+                return Err("two servers were asked".into());
+            };
+            lines.extend(report(backend, size, took, base, times));
+        }
+    }
+    lines.extend(missing);
+    lines.extend(rules(&lab, &clients)?);
+    Ok(lines)
+}
+
+fn report(
+    backend: BackendKind,
+    size: u32,
+    took: Duration,
+    base: &Samples,
+    times: &Samples,
+) -> [Line; 2] {
+    let ratio = times.median().as_secs_f64() / base.median().as_secs_f64();
+    let what = format!("{backend}: SYN to SYN-ACK, {size} trusted and {size} banned");
+    let figure = format!(
+        "median {}, p99 {}, {ratio:.2} of that with none",
+        us(times.median()),
+        us(times.percentile(99))
+    );
+    let target = format!("≤ {FACTOR:.2} of that with none");
+    [
+        Line::new(what, figure, target, ratio <= FACTOR),
+        Line::aside(
+            format!("{backend}: to load {size} trusted and {size} banned"),
+            ms(took),
+        ),
+    ]
+}
+
+/// Makes the kernel hold so many, and the clients; how long that took, reading back included.
+fn load(server: &Server, size: u32) -> Result<Duration, Box<dyn Error>> {
+    let desired = desired(server, size)?;
+    let took = server.with_backend(|backend| {
+        backend.teardown()?;
+        let started = Instant::now();
+        backend.install(&desired)?;
+        Ok(started.elapsed())
+    })?;
+    let size = size as usize;
+    server.must_hold(Chain::Trusted, size + usize::from(CLIENTS))?;
+    server.must_hold(Chain::Banned, size)?;
+    Ok(took)
+}
+
+fn desired(server: &Server, size: u32) -> Result<Desired, Box<dyn Error>> {
+    let policy = policy::parse(&world::policy(server.backend), Path::new("knockd.yaml"));
+    let policy = policy.map_err(|_| "the shipped policy is wrong")?.policy;
+    let gate = policy.gates[0].name.clone();
+    let now = Time::default();
+    let mut engine = Engine::new(policy);
+    let trusted = server.clients.iter().copied().chain(some_trusted(size));
+    let trusted = trusted.map(|it| (IpAddr::from(it).into(), "whitelist".to_owned()));
+    drop(engine.handle(Event::Whitelist(trusted.collect()), now));
+    let banned = some_banned(size).map(|it| Member {
+        gate: gate.clone(),
+        chain: Chain::Banned,
+        net: IpAddr::from(it).into(),
+        remaining: Lifetime::Never,
+        // Bans by knock are at most 65,536.
+        reason: "by hand".to_owned(),
+    });
+    drop(engine.handle(Event::Adopt(banned.collect()), now));
+    Ok(engine.desired(now))
+}
+
+/// Every client asks each server so often, the servers in turn. To be called on the clients' host.
+fn sample(servers: &[&Server], rounds: usize) -> io::Result<Vec<Samples>> {
+    stay_on_one_cpu()?;
+    let mut prober = Prober::new()?;
+    let mut times: Vec<Vec<Duration>> = vec![Vec::new(); servers.len()];
+    // In the first round neighbours are looked up.
+    for round in 0..=rounds {
+        for client in 0..usize::from(CLIENTS) {
+            for turn in 0..servers.len() {
+                let at = (client + round + turn) % servers.len();
+                let server = servers[at];
+                let answer = prober.ask(server.clients[client], server.address, GATE, PATIENCE)?;
+                let Some((true, took)) = answer else {
+                    return Err(io::Error::other("a whitelisted client was not let in"));
+                };
+                if round > 0 {
+                    times[at].push(took);
+                }
+            }
+        }
+    }
+    Ok(times.into_iter().map(Samples::new).collect())
+}
+
+/// The same with a rule for each, as scripts around iptables have it.
+fn rules(lab: &Lab, clients: &Host) -> Result<Vec<Line>, Box<dyn Error>> {
+    let mut lines = Vec::new();
+    let server = Server::new(lab, clients, (6, BACKENDS[1]), CLIENTS)?;
+    for size in SIZES.into_iter().filter(|size| *size <= MOST_RULES) {
+        let took = load_rules(lab, &server, size)?;
+        let times = clients.run(|| sample(&[&server], ROUNDS_OF_RULES))??;
+        let what = format!("iptables with {size} rules for as many addresses: SYN to SYN-ACK");
+        lines.push(Line::aside(what, us(times[0].median())));
+        let what = format!("iptables-restore of {size} rules for as many addresses");
+        lines.push(Line::aside(what, ms(took)));
+    }
+    Ok(lines)
+}
+
+fn load_rules(lab: &Lab, server: &Server, size: u32) -> Result<Duration, Box<dyn Error>> {
+    let rule = |address: Ipv4Addr| format!("-A many -s {address} -j ACCEPT\n");
+    let mut text = String::from("*filter\n:INPUT ACCEPT [0:0]\n:many - [0:0]\n");
+    text.push_str("-A INPUT -p tcp --dport 22 -j many\n");
+    let all = some_trusted(size).chain(server.clients.iter().copied());
+    text.extend(all.map(rule));
+    text.push_str("-A many -j DROP\nCOMMIT\n");
+    let path = lab.dir().join("many.rules");
+    std::fs::write(&path, text)?;
+    let mut restore = Program::at("iptables-restore").on(&server.host)?;
+    restore.arg(&path);
+    let started = Instant::now();
+    let ended = run_bounded(&mut restore, lab.dir(), LOADING)
+        .map_err(|error| format!("iptables-restore: {error}"))?;
+    if !ended.status.success() {
+        return Err(format!("iptables-restore: {}", ended.stderr).into());
+    }
+    Ok(started.elapsed())
+}
