@@ -11,7 +11,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use portcullis::lab::{Program, Programs};
+use portcullis::lab::{Program, Programs, await_some};
+use serde_json::Value;
 
 use crate::operations::Chance;
 use crate::scenarios;
@@ -36,6 +37,9 @@ const STEPS: [&str; 4] = [
 const MOST: usize = 500;
 /// What is shown is in whole seconds, rounded up, and asking takes its time.
 const TOLERANCE: f64 = 2.0;
+
+/// An answer may take that long.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 const TRUSTED: &str = "192.0.2.50\n2001:db8::50\n";
 
@@ -101,7 +105,13 @@ impl Siege {
     /// Every member is there, with its time.
     #[track_caller]
     pub(crate) fn holds(&self, told: &str) {
-        let listed = self.world.json(&["list"]);
+        // A message that is to fail may be one of these.
+        let answer = await_some("an answer to list", PATIENCE, || {
+            let reply = self.world.ctl(&["-o", "json", "list"])?;
+            Ok((reply.code == Some(0)).then_some(reply.stdout))
+        });
+        let answer = answer.expect("the members are listed");
+        let listed: Value = serde_json::from_str(&answer).expect("JSON");
         let now = self.began.elapsed().as_secs_f64();
         let entries = listed["entries"].as_array().expect("entries");
         for (chain, address, end) in &self.members {
