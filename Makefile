@@ -21,8 +21,8 @@ PROGRAMS = nft=nftables knock=knockd nc=netcat-openbsd sshd=openssh-server ssh=o
 	telnet=telnet curl=curl python3=python3 \
 	iptables-restore=iptables ip6tables-restore=iptables iptables-legacy=iptables ipset=ipset \
 	ufw=ufw fail2ban-server=fail2ban fail2ban-client=fail2ban dash=dash shellcheck=shellcheck \
-	faketime=faketime
-SYSTEM_TESTS = --test system --test state --test nft_binary --test init --test conformance --test coexistence \
+	faketime=faketime strace=strace
+SYSTEM_TESTS = --test system --test state --test nft_binary --test init --test conformance --test coexistence --test faults \
 	--test sweeps
 
 # The system tests are root's: sshd cannot change to a user otherwise.
@@ -85,6 +85,7 @@ test-long: test
 	.ci/programs chromium=chromium chromedriver=chromium-driver openssl=openssl \
 		ip=iproute2
 	$(CARGO) test --locked --features browser-tests --test browser $(AS_ROOT)
+	FAULTS=all $(CARGO) test --locked --features system-tests --test faults $(AS_ROOT)
 	PROPTEST_CASES=20000 $(CARGO) test --locked --release --lib
 	for round in 1 2 3 4 5 6 7 8 9 10; do \
 		echo "round $$round"; $(CARGO) test --locked --test gate || exit 1; \

@@ -22,7 +22,7 @@ use crate::watchdog::{Leave, Pace, Repairs};
 
 use super::daemon::{Daemon, now};
 use super::guard::Prepared;
-use super::problems::{COMPLAINTS, FIGHT, RULES};
+use super::problems::{COMPLAINTS, FIGHT, LISTENERS, RULES};
 
 /// Between two glances, where the kernel tells nobody of changes.
 const GLANCE: Duration = Duration::from_secs(1);
@@ -442,6 +442,10 @@ impl Daemon {
             self.look();
         }
         self.look_around();
+        if self.problems.get(LISTENERS).is_some() {
+            // Not only after the next minute.
+            self.look_for_listeners();
+        }
         self.answer_calls();
     }
 

@@ -23,6 +23,8 @@ mod pace;
 mod policies;
 mod problems;
 mod pulse;
+#[cfg(test)]
+mod random_tests;
 mod recall;
 mod requests;
 mod roster;
