@@ -45,6 +45,9 @@ impl From<Lang> for Language {
     }
 }
 
+/// Where ssh goes if it is not told.
+const SSH: u16 = 22;
+
 /// Why there is no page.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -93,7 +96,9 @@ fn try_run(arguments: &Arguments) -> Result<(), Failure> {
         ports: knock.sequence.clone(),
         service,
         accept: knock.lifetime.unwrap_or(gate.accept_timeout),
+        once: gate.once,
         seq_timeout: knock.seq_timeout,
+        quiet: policy.scan_guard.within,
         language: arguments.lang.into(),
     };
     print(&handout::page(&handout)).map_err(Failure::Write)?;
@@ -122,13 +127,17 @@ fn choose<'p>(policy: &'p Policy, name: Option<&str>) -> Result<&'p Knock, Failu
     }
 }
 
-/// The gate that the knock opens, and the port to connect to.
+/// The gate that the knock opens, and the port to connect to: 22 where it is among several.
 fn service<'p>(policy: &'p Policy, knock: &Knock) -> Result<(&'p Gate, u16), Failure> {
-    let mut gates = knock.gates.iter().filter_map(|name| policy.gate(name));
-    let found = gates.find_map(|gate| {
-        let tcp = gate.ports.iter().find(|range| range.proto == Proto::Tcp)?;
-        Some((gate, tcp.first))
+    let gates = knock.gates.iter().filter_map(|name| policy.gate(name));
+    let tcp = gates.flat_map(|gate| {
+        let ranges = gate.ports.iter().filter(|range| range.proto == Proto::Tcp);
+        ranges.map(move |range| match range.first..=range.last {
+            range if range.contains(&SSH) => (gate, SSH),
+            range => (gate, *range.start()),
+        })
     });
+    let found = tcp.min_by_key(|(_, port)| *port != SSH);
     found.ok_or_else(|| Failure::NoPort(knock.name.clone()))
 }
 
