@@ -60,7 +60,10 @@ fn is_ipv6(handout: &Handout) -> bool {
 fn each(handout: &Handout, command: &dyn Fn(&str, Proto, &str) -> String) -> String {
     let Handout { host, ports, .. } = handout;
     let all = |proto| ports.len() > 1 && ports.iter().all(|port| port.proto == proto);
-    match [Proto::Tcp, Proto::Udp].into_iter().find(|proto| all(*proto)) {
+    match [Proto::Tcp, Proto::Udp]
+        .into_iter()
+        .find(|proto| all(*proto))
+    {
         Some(proto) => {
             let numbers = numbers(ports, " ");
             let command = command(host, proto, "$p");
@@ -106,7 +109,11 @@ fn by_telnet(host: &str, _: Proto, port: &str) -> String {
 /// Windows' own is of .NET Framework, whose client is IPv4 unless it is told otherwise; a refusal
 /// within the half second is an exception.
 fn power_shell(handout: &Handout) -> String {
-    let family = if is_ipv6(handout) { "'InterNetworkV6'" } else { "" };
+    let family = if is_ipv6(handout) {
+        "'InterNetworkV6'"
+    } else {
+        ""
+    };
     format!(
         "{} | % {{ $c = [Net.Sockets.TcpClient]::new({family}); try {{ $null = \
          $c.ConnectAsync('{}', $_).Wait(500) }} catch {{}}; $c.Dispose() }}",

@@ -5,6 +5,7 @@
 
 mod clients;
 mod damage;
+mod handout;
 mod input;
 mod knocking;
 mod length;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         ("unit", unit::CASES),
         ("replaying", replaying::CASES),
         ("clients", clients::CASES),
+        ("handout", handout::CASES),
     ];
     let mut trials: Vec<Trial> = topics
         .into_iter()
