@@ -78,6 +78,7 @@ unit:
 # With programs that we did not write.
 system: programs
 	$(CARGO) test --locked --features system-tests $(SYSTEM_TESTS) $(AS_ROOT)
+	$(CARGO) test --locked --features system-tests --test gate $(AS_ROOT) -- iptables::
 
 # What takes too long for every day: many more random cases, and every scenario often.
 test-long: test

@@ -94,7 +94,6 @@ const LAYERS: &[(&str, &[&str])] = &[
             "engine",
             "files",
             "firewall",
-            "knockctl::main",
             "links",
             "matcher",
             "model",
@@ -111,12 +110,14 @@ const LAYERS: &[(&str, &[&str])] = &[
             "whitelist",
         ],
     ),
+    // `--direct` does without a daemon what the daemon would do.
     (
         "knockctl",
         &[
             "control",
             "handout",
             "import",
+            "knockd::direct",
             "model",
             "operators",
             "policy",

@@ -7,9 +7,9 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use super::Refusal;
 pub use super::change::{ChangeStatus, PolicyText};
 pub use super::counted::{AttemptStatus, PacketStatus, UntrackedStatus};
+use super::{Refusal, WhyEntry};
 use crate::model::{Chain, GateName};
 
 /// The version of the protocol; both sides refuse any other.
@@ -46,6 +46,8 @@ pub enum Verb {
     Status,
     /// What the kernel holds.
     List,
+    /// What happens to a new connection from an address, and why.
+    Why,
     /// What happened.
     History,
     /// Whether the daemon answers.
@@ -66,7 +68,7 @@ pub enum Verb {
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Verb; 18] = [
+    pub const ALL: [Verb; 19] = [
         Verb::Accept,
         Verb::Drop,
         Verb::Trust,
@@ -77,6 +79,7 @@ impl Verb {
         Verb::Close,
         Verb::Status,
         Verb::List,
+        Verb::Why,
         Verb::History,
         Verb::Ping,
         Verb::Reload,
@@ -100,6 +103,7 @@ impl Verb {
             Verb::Close => "close",
             Verb::Status => "status",
             Verb::List => "list",
+            Verb::Why => "why",
             Verb::History => "history",
             Verb::Ping => "ping",
             Verb::Reload => "reload",
@@ -115,7 +119,7 @@ impl Verb {
     pub const fn only_reads(self) -> bool {
         matches!(
             self,
-            Verb::Status | Verb::List | Verb::History | Verb::Ping | Verb::Diff
+            Verb::Status | Verb::List | Verb::Why | Verb::History | Verb::Ping | Verb::Diff
         )
     }
 }
@@ -191,20 +195,19 @@ impl Request {
 
     /// Reads a line, with or without its newline.
     pub fn decode(line: &[u8]) -> Result<Self, Refusal> {
-        let value: Value =
-            serde_json::from_slice(line).map_err(|error| Refusal::garbage(&error))?;
+        let value: Value = serde_json::from_slice(line).map_err(Refusal::garbage)?;
         // The version first: what else a request of another version holds is not ours to judge.
         match value.get("version").and_then(Value::as_u64) {
             Some(version) if version == u64::from(VERSION) => {}
             Some(version) => return Err(Refusal::Version(version)),
             None => return Err(Refusal::Garbage("no version".to_owned())),
         }
-        serde_json::from_value(value).map_err(|error| Refusal::garbage(&error))
+        serde_json::from_value(value).map_err(Refusal::garbage)
     }
 
     /// The line to send, with its newline.
     pub fn encode(&self) -> Result<Vec<u8>, Refusal> {
-        let mut line = serde_json::to_vec(self).map_err(|error| Refusal::garbage(&error))?;
+        let mut line = serde_json::to_vec(self).map_err(Refusal::garbage)?;
         line.push(b'\n');
         if line.len() > MAX_REQUEST {
             return Err(match &self.policy {
@@ -268,7 +271,7 @@ impl Response {
     }
 }
 
-/// What `status`, `list` and `history` answer with.
+/// What `status`, `list`, `why` and `history` answer with.
 ///
 /// The daemon serializes the typed variants as they are, so that a hundred thousand members never
 /// become a tree of JSON values in its memory; the client reads all of them as `Json`.
@@ -284,6 +287,11 @@ pub enum Data {
     List {
         /// In any order.
         entries: Vec<ListEntry>,
+    },
+    /// The answer to `why`.
+    Why {
+        /// For each address, each gate.
+        entries: Vec<WhyEntry>,
     },
     /// The answer to `history`.
     History {

@@ -66,7 +66,8 @@ pub enum Refusal {
     },
     /// A network where addresses are taken.
     #[error(
-        "`{text}` is a network: `{verb}` takes single addresses; use `trust` to let a network in"
+        "`{text}` is a network: `{verb}` takes single addresses{}",
+        if *verb == Verb::Accept { "; use `trust` to let a network in" } else { "" }
     )]
     NotANetwork {
         /// As typed.
@@ -115,6 +116,14 @@ pub enum Refusal {
         /// As typed.
         text: String,
     },
+    /// More than one answer may be about.
+    #[error("`{verb}` takes at most {most} addresses at a time")]
+    TooMany {
+        /// What was asked for.
+        verb: Verb,
+        /// How many it takes.
+        most: usize,
+    },
     /// An option that means nothing here.
     #[error("`{verb}` takes no {option}")]
     Option {
@@ -149,7 +158,8 @@ pub enum Refusal {
 impl Refusal {
     /// Not JSON, or not what was expected of it. The error may repeat what was sent: names of
     /// fields, say.
-    pub(super) fn garbage(error: &serde_json::Error) -> Self {
+    #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+    pub(super) fn garbage(error: serde_json::Error) -> Self {
         Refusal::Garbage(printable_start(&error.to_string(), 300))
     }
 

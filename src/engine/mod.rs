@@ -13,9 +13,11 @@ mod event;
 mod knocks;
 mod ledger;
 mod memo;
+mod offences;
 mod out;
 mod run;
 mod shut_out;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -36,8 +38,10 @@ pub use event::{Action, Command, Event, Flush, Log, LogLevel, Outcome, TrustEdit
 use ledger::{Grant, Ledger};
 use memo::Journal;
 pub use memo::{Everything, Kept, Memo, News, Record, What};
+use offences::Steps;
 use out::Out;
 pub use shut_out::{ShutOut, shut_out};
+pub use standing::{Decided, Standing};
 use trust::Runtime;
 pub use views::{GateView, KnockView};
 
@@ -63,6 +67,8 @@ pub struct Engine {
     gate_addresses: HashMap<GateName, Vec<IpAddr>>,
     fired: HashMap<KnockName, u64>,
     bans: Bucket,
+    /// Towards bans that need more than one step on a decoy.
+    steps: Steps,
     lines: Bucket,
     sweep_lines: Bucket,
     refused_bans: u64,
@@ -84,6 +90,7 @@ impl Engine {
             gate_addresses: HashMap::new(),
             fired: HashMap::new(),
             bans: Bucket::new(10, 10),
+            steps: Steps::default(),
             lines: Bucket::new(20, 100),
             sweep_lines: Bucket::new(1, 20),
             refused_bans: 0,
@@ -247,6 +254,7 @@ impl Engine {
                         deadline,
                         reason: reason.to_owned(),
                     };
+                    self.recall_ban(index, member.net, reason, deadline, out.now);
                     for net in self.outside_trust(index, member.net) {
                         let held = self.ledgers[index].banned().get(net);
                         if held.is_none_or(|ban| ban.grant.deadline < grant.deadline) {

@@ -5,7 +5,9 @@ mod alarm;
 mod answers;
 mod change;
 mod cli;
+mod cut;
 mod daemon;
+pub mod direct;
 mod drift;
 mod follow;
 mod force;
@@ -31,6 +33,7 @@ mod switch;
 mod untracked;
 mod wants;
 mod whitelisting;
+mod why;
 
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;

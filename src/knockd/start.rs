@@ -22,6 +22,7 @@ use crate::resolver::{self, Known, Resolver};
 use crate::store::{KnownName, Readers};
 
 use super::cli::Options;
+use super::cut::Cutter;
 use super::daemon::{self, Daemon, Packets, now};
 use super::drift::Drift;
 use super::force::put_in_force;
@@ -313,6 +314,7 @@ pub(super) fn listen(
         firewall,
         foreign: None,
         capture,
+        cutter: Cutter::default(),
         links,
         resolver,
         roster,
@@ -334,6 +336,7 @@ pub(super) fn listen(
     daemon.follow_interfaces();
     daemon.follow_names();
     daemon.look_around();
+    daemon.cutter.installed(&daemon.engine);
     daemon.scheduling = Scheduling::take();
     Ok((daemon, names))
 }
