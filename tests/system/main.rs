@@ -10,6 +10,7 @@ mod input;
 mod knocking;
 mod length;
 mod lockout;
+mod migrating;
 mod owner;
 mod programs;
 mod repair;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         ("replaying", replaying::CASES),
         ("clients", clients::CASES),
         ("handout", handout::CASES),
+        ("migrating", migrating::CASES),
     ];
     let mut trials: Vec<Trial> = topics
         .into_iter()

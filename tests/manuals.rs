@@ -1,0 +1,175 @@
+//! The manual pages in docs/man and the shells' completions in docs/completions are those of the
+//! programs. They are kept in the repository, so that neither the programs nor those who install
+//! them carry what makes them. After a change of the command line: `make manuals`.
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Command;
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+/// Which section of the manual, and what stands at its end.
+struct Program {
+    command: Command,
+    section: &'static str,
+    see_also: &'static str,
+    files: &'static [(&'static str, &'static str)],
+}
+
+fn programs() -> [Program; 3] {
+    [
+        Program {
+            command: portcullis::knockd::command(),
+            section: "8",
+            see_also: "knockctl(8), knock(1), nft(8), iptables(8)",
+            files: &[
+                ("/etc/knockd/knockd.yaml", "The policy."),
+                (
+                    "/etc/knockd.conf",
+                    "A classic policy, read where there is no other.",
+                ),
+                ("/etc/knockd/knockd.trusted", "The whitelist."),
+                ("/var/lib/knockd", "What outlives the daemon."),
+                ("/run/knockd", "The control socket and the pid file."),
+            ],
+        },
+        Program {
+            command: portcullis::knockctl::command(),
+            section: "8",
+            see_also: "knockd(8), knock(1)",
+            files: &[
+                ("/run/knockd/control.sock", "The control socket."),
+                (
+                    "/etc/knockd/knockd.trusted",
+                    "The whitelist, which trust and untrust edit.",
+                ),
+            ],
+        },
+        Program {
+            command: portcullis::knock::command(),
+            section: "1",
+            see_also: "ssh(1), ssh_config(5), knockd(8)",
+            files: &[("~/.config/knock.yaml", "Profiles.")],
+        },
+    ]
+}
+
+type Part = fn(&Man, &mut dyn std::io::Write) -> std::io::Result<()>;
+
+fn part(man: &Man, render: Part) -> String {
+    let mut out = Vec::new();
+    render(man, &mut out).expect("memory can be written");
+    String::from_utf8(out).expect("roff is text")
+}
+
+/// Text as it is, line by line (groff_man(7)).
+fn verbatim(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        let line = line.replace('\\', "\\e").replace('-', "\\-");
+        match line.starts_with(['.', '\'']) {
+            true => format!("\\&{line}\n"),
+            false => format!("{line}\n"),
+        }
+    });
+    format!(".nf\n{}.fi\n", lines.collect::<String>())
+}
+
+/// One page, verbs included.
+fn page(program: &Program) -> String {
+    let mut command = program.command.clone();
+    command.build();
+    let name = command.get_name().to_owned();
+    let man = |command: Command| {
+        Man::new(command)
+            .section(program.section)
+            .date(" ")
+            .manual("portcullis")
+    };
+    let whole = man(command.clone().after_help("").after_long_help(""));
+    let mut page = part(&whole, Man::render_title);
+    for render in [
+        Man::render_name_section as Part,
+        Man::render_synopsis_section,
+        Man::render_description_section,
+        Man::render_options_section,
+    ] {
+        page.push_str(&part(&whole, render));
+    }
+    let verbs: Vec<Command> = command.get_subcommands().cloned().collect();
+    if !verbs.is_empty() {
+        page.push_str(".SH COMMANDS\n");
+    }
+    for verb in verbs.into_iter().filter(|verb| verb.get_name() != "help") {
+        page.push_str(&format!(".SS {name} {}\n", verb.get_name()));
+        // What all take is said once.
+        let own = verb.mut_args(|arg| {
+            let common = arg.is_global_set() || arg.get_id() == "help";
+            arg.hide(common)
+        });
+        let about = own.get_long_about().or(own.get_about());
+        let about = about.map(ToString::to_string).unwrap_or_default();
+        let synopsis = part(&man(own.clone()), Man::render_synopsis_section);
+        let options = part(&man(own), Man::render_options_section);
+        page.push_str(&synopsis.replace(".SH SYNOPSIS\n", ""));
+        page.push_str(&format!(".PP\n{}.\n", roff::Inline(&about)));
+        page.push_str(&options.replace(".SH OPTIONS\n", ""));
+    }
+    if let Some(after) = command.get_after_long_help().or(command.get_after_help()) {
+        page.push_str(&format!(".SH NOTES\n{}", verbatim(&after.to_string())));
+    }
+    page.push_str(".SH FILES\n");
+    for (path, what) in program.files {
+        page.push_str(&format!(".TP\n.I {path}\n{what}\n"));
+    }
+    page.push_str(&format!(".SH SEE ALSO\n{}\n", program.see_also));
+    page
+}
+
+mod roff {
+    /// A sentence, in which a hyphen is one.
+    pub(super) struct Inline<'t>(pub(super) &'t str);
+
+    impl std::fmt::Display for Inline<'_> {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "{}", self.0.replace('\\', "\\e").replace('-', "\\-"))
+        }
+    }
+}
+
+/// Every file with what has to be in it.
+fn files() -> Vec<(PathBuf, String)> {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let mut files = Vec::new();
+    for program in programs() {
+        let name = program.command.get_name().to_owned();
+        let file = docs.join(format!("man/{name}.{}", program.section));
+        files.push((file, page(&program)));
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let mut out = Vec::new();
+            clap_complete::generate(shell, &mut program.command.clone(), &name, &mut out);
+            let file = docs.join(format!("completions/{name}.{shell}"));
+            files.push((file, String::from_utf8(out).expect("a script is text")));
+        }
+    }
+    files
+}
+
+#[test]
+fn the_manual_pages_and_completions_are_those_of_the_programs() {
+    let write = std::env::var_os("MANUALS").is_some_and(|what| what == "write");
+    for (path, wanted) in files() {
+        if write {
+            fs::create_dir_all(path.parent().expect("it has a directory")).unwrap();
+            fs::write(&path, wanted).unwrap();
+            continue;
+        }
+        let found = fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            found == wanted,
+            "{} is out of date: `make manuals` writes it anew",
+            path.display()
+        );
+    }
+}
