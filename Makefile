@@ -77,7 +77,7 @@ docs:
 
 # The manual pages and completions, after a change of a command line; `unit` finds them out of date.
 manuals:
-	MANUALS=write $(CARGO) test --locked --test manuals
+	MANUALS=write $(CARGO) test --locked --test documents
 
 # What needs nothing but the kernel.
 unit:

@@ -170,3 +170,63 @@ fn remark(handout: &Handout, knock: &Knock) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const POLICY: &str = "
+interface: any
+gates:
+  web: { ports: [443], accept_timeout: 60s }
+  ssh: { ports: [\"20-30\", 53/udp] }
+  many: { ports: [8000-8010, 2222] }
+  dns: { ports: [53/udp] }
+knocks:
+  both: { sequence: [1228, 1227], action: accept, gate: [web, ssh] }
+  range: { sequence: [1328, 1327], action: accept, gate: many }
+  names: { sequence: [1428, 1427], action: accept, gate: dns }
+  decoy: { sequence: [1220, 1221], action: drop }
+";
+
+    fn policy(text: &str) -> Policy {
+        policy::parse(text, Path::new("p.yaml")).unwrap().policy
+    }
+
+    #[test]
+    fn a_decoy_is_never_told_of() {
+        let policy = policy(POLICY);
+        for name in ["decoy", "nobody"] {
+            let refused = choose(&policy, Some(name)).unwrap_err().to_string();
+            let said =
+                format!("no knock `{name}` that lets the sender in; it has both, range, names");
+            assert!(refused.contains(&said), "{refused}");
+        }
+        let several = choose(&policy, None).unwrap_err().to_string();
+        assert!(
+            several.ends_with("--knock: both, range, names"),
+            "{several}"
+        );
+        assert_eq!(
+            choose(&policy, Some("range")).unwrap().name.as_str(),
+            "range"
+        );
+    }
+
+    #[test]
+    fn ssh_is_what_the_page_is_about_where_the_knock_opens_it() {
+        let policy = policy(POLICY);
+        let service = |name| service(&policy, choose(&policy, Some(name)).unwrap());
+        let (gate, port) = service("both").unwrap();
+        assert_eq!(
+            (gate.name.as_str(), port),
+            ("ssh", 22),
+            "in a range of the second gate"
+        );
+        assert_eq!(service("range").unwrap().1, 8000, "the first there is");
+        let refused = service("names").unwrap_err().to_string();
+        assert!(refused.contains("opens no TCP port"), "{refused}");
+    }
+}

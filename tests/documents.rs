@@ -1,8 +1,9 @@
-//! The manual pages in docs/man and the shells' completions in docs/completions are those of the
+//! Links in the documents lead somewhere. The manual pages in docs/man and the shells' completions in docs/completions are those of the
 //! programs. They are kept in the repository, so that neither the programs nor those who install
 //! them carry what makes them. After a change of the command line: `make manuals`.
 #![cfg(target_os = "linux")]
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -172,4 +173,65 @@ fn the_manual_pages_and_completions_are_those_of_the_programs() {
             path.display()
         );
     }
+}
+
+/// The documents that people read.
+fn documents() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for directory in [root.to_path_buf(), root.join("docs")] {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|end| end == "md") {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// What headings can be linked to, as GitHub and GitLab make it.
+fn anchors(text: &str) -> HashSet<String> {
+    let mut fenced = false;
+    let headings = text.lines().filter_map(|line| {
+        fenced ^= line.trim_start().starts_with("```");
+        let title = line.trim_start_matches('#');
+        (!fenced && title.len() < line.len()).then_some(title.trim())
+    });
+    let anchor = |title: &str| -> String {
+        let kept = title
+            .chars()
+            .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.flat_map(char::to_lowercase)
+            .map(|c| if c == ' ' { '-' } else { c })
+            .collect()
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn every_link_between_documents_leads_somewhere() {
+    let mut links = 0;
+    for path in documents() {
+        let text = fs::read_to_string(&path).unwrap();
+        for rest in text.split("](").skip(1) {
+            let target = rest.split(')').next().unwrap_or_default();
+            if target.contains("://") {
+                continue;
+            }
+            links += 1;
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let to = match file {
+                "" => path.clone(),
+                file => path.parent().unwrap().join(file),
+            };
+            let about = format!("{target} in {}", path.display());
+            assert!(to.exists(), "{about}");
+            if !anchor.is_empty() {
+                let there = anchors(&fs::read_to_string(&to).unwrap());
+                assert!(there.contains(anchor), "{about}: there are {there:?}");
+            }
+        }
+    }
+    assert!(links > 20, "only {links}");
 }
