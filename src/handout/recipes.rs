@@ -59,21 +59,14 @@ fn is_ipv6(handout: &Handout) -> bool {
 /// In sh: the command for every port, in a loop where there are several of one protocol.
 fn each(handout: &Handout, command: &dyn Fn(&str, Proto, &str) -> String) -> String {
     let Handout { host, ports, .. } = handout;
-    let all = |proto| ports.len() > 1 && ports.iter().all(|port| port.proto == proto);
-    match [Proto::Tcp, Proto::Udp]
-        .into_iter()
-        .find(|proto| all(*proto))
-    {
-        Some(proto) => {
-            let numbers = numbers(ports, " ");
-            let command = command(host, proto, "$p");
-            format!("for p in {numbers}; do {command}; done")
-        }
-        None => {
-            let one = |port: &KnockPort| command(host, port.proto, &port.port.to_string());
-            ports.iter().map(one).collect::<Vec<_>>().join("; ")
-        }
+    let first = ports.first().map_or(Proto::Tcp, |port| port.proto);
+    if ports.len() > 1 && ports.iter().all(|port| port.proto == first) {
+        let numbers = numbers(ports, " ");
+        let command = command(host, first, "$p");
+        return format!("for p in {numbers}; do {command}; done");
     }
+    let one = |port: &KnockPort| command(host, port.proto, &port.port.to_string());
+    ports.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 fn numbers(ports: &[KnockPort], between: &str) -> String {

@@ -181,7 +181,7 @@ mod tests {
 interface: any
 gates:
   web: { ports: [443], accept_timeout: 60s }
-  ssh: { ports: [\"20-30\", 53/udp] }
+  ssh: { ports: [60000/udp, 20-30] }
   many: { ports: [8000-8010, 2222] }
   dns: { ports: [53/udp] }
 knocks:
