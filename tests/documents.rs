@@ -65,14 +65,20 @@ fn part(man: &Man, render: Part) -> String {
     String::from_utf8(out).expect("roff is text")
 }
 
-/// Text as it is, line by line (groff_man(7)).
+/// Text in which a hyphen is one (`groff_man(7)`).
+fn plain(text: &str) -> String {
+    text.replace('\\', "\\e").replace('-', "\\-")
+}
+
+/// Text as it is, line by line.
 fn verbatim(text: &str) -> String {
     let lines = text.lines().map(|line| {
-        let line = line.replace('\\', "\\e").replace('-', "\\-");
-        match line.starts_with(['.', '\'']) {
-            true => format!("\\&{line}\n"),
-            false => format!("{line}\n"),
-        }
+        let control = if line.starts_with(['.', '\'']) {
+            "\\&"
+        } else {
+            ""
+        };
+        [control, &plain(line), "\n"].concat()
     });
     format!(".nf\n{}.fi\n", lines.collect::<String>())
 }
@@ -81,31 +87,31 @@ fn verbatim(text: &str) -> String {
 fn page(program: &Program) -> String {
     let mut command = program.command.clone();
     command.build();
-    let name = command.get_name().to_owned();
     let man = |command: Command| {
         Man::new(command)
             .section(program.section)
             .date(" ")
             .manual("portcullis")
     };
-    let whole = man(command.clone().after_help("").after_long_help(""));
-    let mut page = part(&whole, Man::render_title);
-    for render in [
-        Man::render_name_section as Part,
+    let whole = man(command.clone());
+    let mut page: Vec<String> = [
+        Man::render_title as Part,
+        Man::render_name_section,
         Man::render_synopsis_section,
         Man::render_description_section,
         Man::render_options_section,
-    ] {
-        page.push_str(&part(&whole, render));
-    }
-    let verbs: Vec<Command> = command.get_subcommands().cloned().collect();
+    ]
+    .map(|render| part(&whole, render))
+    .into();
+    let verbs = command.get_subcommands();
+    let verbs: Vec<&Command> = verbs.filter(|verb| verb.get_name() != "help").collect();
     if !verbs.is_empty() {
-        page.push_str(".SH COMMANDS\n");
+        page.push(".SH COMMANDS\n".to_owned());
     }
-    for verb in verbs.into_iter().filter(|verb| verb.get_name() != "help") {
-        page.push_str(&format!(".SS {name} {}\n", verb.get_name()));
+    for verb in verbs {
+        page.push(format!(".SS {} {}\n", command.get_name(), verb.get_name()));
         // What all take is said once.
-        let own = verb.mut_args(|arg| {
+        let own = verb.clone().mut_args(|arg| {
             let common = arg.is_global_set() || arg.get_id() == "help";
             arg.hide(common)
         });
@@ -113,30 +119,19 @@ fn page(program: &Program) -> String {
         let about = about.map(ToString::to_string).unwrap_or_default();
         let synopsis = part(&man(own.clone()), Man::render_synopsis_section);
         let options = part(&man(own), Man::render_options_section);
-        page.push_str(&synopsis.replace(".SH SYNOPSIS\n", ""));
-        page.push_str(&format!(".PP\n{}.\n", roff::Inline(&about)));
-        page.push_str(&options.replace(".SH OPTIONS\n", ""));
+        page.push(synopsis.replace(".SH SYNOPSIS\n", ""));
+        page.push(format!(".PP\n{}.\n", plain(&about)));
+        page.push(options.replace(".SH OPTIONS\n", ""));
     }
     if let Some(after) = command.get_after_long_help().or(command.get_after_help()) {
-        page.push_str(&format!(".SH NOTES\n{}", verbatim(&after.to_string())));
+        page.push(format!(".SH NOTES\n{}", verbatim(&after.to_string())));
     }
-    page.push_str(".SH FILES\n");
+    page.push(".SH FILES\n".to_owned());
     for (path, what) in program.files {
-        page.push_str(&format!(".TP\n.I {path}\n{what}\n"));
+        page.push(format!(".TP\n.I {path}\n{what}\n"));
     }
-    page.push_str(&format!(".SH SEE ALSO\n{}\n", program.see_also));
-    page
-}
-
-mod roff {
-    /// A sentence, in which a hyphen is one.
-    pub(super) struct Inline<'t>(pub(super) &'t str);
-
-    impl std::fmt::Display for Inline<'_> {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            write!(f, "{}", self.0.replace('\\', "\\e").replace('-', "\\-"))
-        }
-    }
+    page.push(format!(".SH SEE ALSO\n{}\n", program.see_also));
+    page.concat()
 }
 
 /// Every file with what has to be in it.
