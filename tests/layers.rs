@@ -59,9 +59,12 @@ const LAYERS: &[(&str, &[&str])] = &[
             "engine::Everything",
             "engine::Kept",
             "engine::Memo",
+            "engine::Owed",
             "engine::Record",
             "engine::TrustEdit",
             "engine::What",
+            // What is to be run.
+            "policy::CommandLine",
         ],
     ),
     (
@@ -105,6 +108,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sessions",
             "store",
             "sys::clock",
+            "sys::descriptors",
             "sys::ready",
             "sys::sched",
             "watchdog",

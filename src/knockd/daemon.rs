@@ -24,6 +24,7 @@ use crate::resolver::{self, Resolver};
 use crate::sys::clock;
 
 use super::change::Trial;
+use super::commands::{Commands, Ended};
 use super::drift::Drift;
 use super::force::put_in_force;
 use super::memory::{Memory, Written};
@@ -59,6 +60,8 @@ pub(super) struct Daemon {
     pub(super) resolver: Resolver,
     pub(super) roster: Roster,
     pub(super) memory: Memory,
+    /// What knocks have run.
+    pub(super) commands: Commands,
     pub(super) problems: Problems,
     pub(super) started: Time,
     pub(super) packets: Packets,
@@ -238,6 +241,7 @@ impl Daemon {
         if to_wait {
             self.unwritten.push(self.memory.written());
         }
+        self.run_commands();
         for action in rest {
             match action {
                 Action::Store(edit) => self.unwritten.push(self.memory.trust(edit)),
@@ -264,6 +268,14 @@ impl Daemon {
             None => {}
         }
         reply
+    }
+
+    /// Has run what is to be run. What a command owes is on its way to the disk already.
+    fn run_commands(&mut self) {
+        for job in self.engine.take_jobs() {
+            let after = job.owes.map(|_| self.memory.written());
+            self.commands.run(job, after);
+        }
     }
 
     /// Has all that holds written, in place of what is remembered.
@@ -362,6 +374,9 @@ impl Daemon {
                 who: Who("on_stop".into()),
                 command,
             });
+        }
+        for Ended { job, again } in self.commands.finish() {
+            self.handle(Event::Ended { job, again });
         }
         self.memory.record(Record::new(What::Stopped, "told to"));
         if self.memory.is_incomplete() {

@@ -5,6 +5,7 @@ mod alarm;
 mod answers;
 mod change;
 mod cli;
+mod commands;
 mod daemon;
 mod drift;
 mod follow;

@@ -10,13 +10,14 @@ use tracing::info;
 
 use crate::capture::Drained;
 use crate::control::{Asked, Call, Response, Server};
-use crate::engine::Who;
+use crate::engine::{Event, Who};
 use crate::policy::{Interfaces, LogStyle};
 use crate::sys::ready::Ready;
 use crate::sys::sched;
 
 use super::alarm::Alarm;
 use super::cli::Options;
+use super::commands::Ended;
 use super::daemon::{Daemon, now};
 use super::guard::Prepared;
 use super::logging::Log;
@@ -157,6 +158,9 @@ async fn events(
                     Some(call) => drop(serve(daemon, call, prepared)),
                     None => drop(daemon.reload(false, &Who("SIGHUP".to_owned()), &prepared.operators)),
                 }
+            }
+            Some(Ended { job, again }) = daemon.commands.ended() => {
+                drop(daemon.handle(Event::Ended { job, again }));
             }
             Some(event) = sources.names.recv() => {
                 let _eased = daemon.scheduling.ease();

@@ -22,6 +22,7 @@ use crate::resolver::{self, Known, Resolver};
 use crate::store::{KnownName, Readers};
 
 use super::cli::Options;
+use super::commands::Commands;
 use super::daemon::{self, Daemon, Packets, now};
 use super::drift::Drift;
 use super::force::put_in_force;
@@ -152,6 +153,7 @@ pub(super) fn install(
         names: known,
         mut trust,
         remembered,
+        owed,
     } = recall(state_dir, readers);
     let Chosen {
         backend: mut firewall,
@@ -194,6 +196,7 @@ pub(super) fn install(
         Event::RuntimeTrust(trust),
         Event::Restore(restore),
         Event::Adopt(adopt),
+        Event::Owed(owed),
     ] {
         // One installation follows, so that only what the engine believes matters.
         drop(engine.handle(event, now()));
@@ -297,6 +300,10 @@ pub(super) fn listen(
             },
         )
         .collect();
+    let commands = Commands::start().map_err(|source| StartError::Io {
+        operation: "start the thread that runs commands",
+        source,
+    })?;
     let (resolver, names) = Resolver::start(resolver::Config::default(), known);
     let mut daemon = Daemon {
         policies,
@@ -317,6 +324,7 @@ pub(super) fn listen(
         resolver,
         roster,
         memory,
+        commands,
         problems,
         started: now(),
         packets: Packets::default(),

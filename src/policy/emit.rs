@@ -11,6 +11,7 @@ use super::history::{KEEP, ROWS};
 use super::knocks::SEQ_TIMEOUT;
 use super::settings::{MEMORY, SCAN_NEARBY, SCAN_PORTS};
 use super::{
+    Run,
     BackendChoice, Firewall, Gate, GateAddress, History, Hook, Interfaces, Knock, KnockAction,
     LogSettings, LogStyle, OnStop, Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
 };
@@ -246,6 +247,9 @@ fn write_knock(out: &mut String, policy: &Policy, knock: &Knock) -> fmt::Result 
         let mut all = run.start.each().chain(run.stop.each());
         if all.any(CommandLine::is_shell) {
             field("shell", &true)?;
+        }
+        if run.timeout != Run::TIMEOUT {
+            field("timeout", &span(run.timeout))?;
         }
     }
     match knock.lifetime {

@@ -16,7 +16,7 @@ pub(super) const MOST_KNOCKS: usize = 1024;
 pub(super) const LONGEST_SEQUENCE: usize = 32;
 pub(super) const SEQ_TIMEOUT: Duration = Duration::from_secs(15);
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "sequence",
     "seq_timeout",
     "tcpflags",
@@ -29,6 +29,7 @@ const KEYS: [&str; 12] = [
     "start_6",
     "stop_6",
     "shell",
+    "timeout",
 ];
 
 const SEQUENCE: &str = "a list of 1 to 32 ports such as `[1228, 1227]`";

@@ -139,6 +139,14 @@ fn what_run_lacks_or_has_too_much_is_an_error() {
             "1:64: found `yes`, expected `true` or `false` (did you mean `true`?)",
         ),
         (
+            "start: x, timeout: 25h",
+            "1:66: found `25h`, expected a time from `1ms` to `24h`",
+        ),
+        (
+            "start: x, timeout: never",
+            "1:66: found `never`, expected a duration such as `300s`, `5m` or `1h30m`",
+        ),
+        (
             "start: x %Ip%",
             "1:54: found `%Ip%`, expected `%IP%` (it is left as it is; only `%IP%` becomes the \
              address)",

@@ -12,7 +12,7 @@ fn door(name: &str, ports: &str) -> crate::policy::Knock {
     };
     let run = Run {
         start,
-        stop: PerFamily::default(),
+        ..Run::default()
     };
     knock(name, ports, KnockAction::Run(Box::new(run)))
 }
