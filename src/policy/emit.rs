@@ -11,9 +11,8 @@ use super::history::{KEEP, ROWS};
 use super::knocks::SEQ_TIMEOUT;
 use super::settings::{MEMORY, SCAN_NEARBY, SCAN_PORTS};
 use super::{
-    Run,
     BackendChoice, Firewall, Gate, GateAddress, History, Hook, Interfaces, Knock, KnockAction,
-    LogSettings, LogStyle, OnStop, Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
+    LogSettings, LogStyle, OnStop, Policy, Run, ScanAction, ScanGuard, TcpFlags, Verdict,
 };
 
 /// What is said in comments.

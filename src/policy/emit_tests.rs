@@ -92,7 +92,14 @@ fn run() -> impl Strategy<Value = (KnockAction, Option<Lifetime>)> {
         .prop_flat_map(|shell| (per_family(shell), per_family(shell), time(), timeout()))
         .prop_map(|(start, stop, time, timeout)| {
             let lifetime = (!stop.is_empty()).then_some(Lifetime::For(time));
-            (KnockAction::Run(Box::new(Run { start, stop, timeout })), lifetime)
+            (
+                KnockAction::Run(Box::new(Run {
+                    start,
+                    stop,
+                    timeout,
+                })),
+                lifetime,
+            )
         })
 }
 

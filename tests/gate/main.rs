@@ -17,6 +17,7 @@ mod reload;
 mod replaying;
 mod restart;
 mod restarts;
+mod running;
 mod setup;
 mod tap;
 mod whitelist;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         ("restart", restart::SCENARIOS),
         ("restarts", restarts::SCENARIOS),
         ("interfaces", interfaces::SCENARIOS),
+        ("running", running::SCENARIOS),
         ("setup", setup::SCENARIOS),
         ("hostile", hostile::SCENARIOS),
         ("replaying", replaying::SCENARIOS),

@@ -115,10 +115,7 @@ impl Drop for Commands {
 }
 
 /// The thread.
-async fn serve(
-    mut orders: mpsc::UnboundedReceiver<Order>,
-    tell: mpsc::UnboundedSender<Ended>,
-) {
+async fn serve(mut orders: mpsc::UnboundedReceiver<Order>, tell: mpsc::UnboundedSender<Ended>) {
     let shared = Arc::new(Shared {
         lines: Mutex::new(Bucket::new(20, 200)),
         left_behind: Arc::new(Semaphore::new(LEFT_BEHIND)),
