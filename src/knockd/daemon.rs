@@ -16,7 +16,7 @@ use crate::firewall::choose;
 use crate::firewall::foreign::Foreign;
 use crate::firewall::{Backend, Change, FirewallError};
 use crate::links::Links;
-use crate::matcher::{Matcher, Scope, SequenceId};
+use crate::matcher::{Matcher, Scope, SequenceId, Step};
 use crate::model::{Bucket, Chain, KnockPort, Time};
 use crate::packet::{self, NotAKnock};
 use crate::policy::Policy;
@@ -46,6 +46,7 @@ pub(super) struct Daemon {
     /// Look-ups for the log that may run at a time; none if nobody asked for them.
     pub(super) lookups: Option<Arc<Semaphore>>,
     pub(super) lookup_lines: Bucket,
+    pub(super) step_lines: Bucket,
     pub(super) engine: Engine,
     pub(super) matcher: Matcher,
     pub(super) scope: Scope,
@@ -88,6 +89,8 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 /// What a packet brought about.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Fired {
+    /// An attempt has come further, or is too old.
+    Step(Step),
     /// A sequence is complete.
     Knock(SequenceId),
     /// Its source turned out to sweep ports.
@@ -121,6 +124,7 @@ impl Daemon {
             }
             for (source, what) in std::mem::take(&mut self.fired) {
                 match what {
+                    Fired::Step(step) => self.log_step(source, step),
                     Fired::Knock(id) => {
                         let knock = self.matcher.name(id).clone();
                         self.handle(Event::Knocked { source, knock });
@@ -170,6 +174,8 @@ impl Daemon {
             } else {
                 packets.others += 1;
             }
+            let steps = heard.steps.into_iter();
+            fired.extend(steps.map(|step| (knock.source, Fired::Step(step))));
             let completed = heard.completed.into_iter();
             fired.extend(completed.map(|id| (knock.source, Fired::Knock(id))));
             let undone = heard.undone.into_iter();
@@ -183,6 +189,22 @@ impl Daemon {
                 ControlFlow::Break(())
             }
         })
+    }
+
+    /// Logs a step in the classic words. Any packet can be one, so not too many.
+    fn log_step(&mut self, source: IpAddr, step: Step) {
+        if !self.step_lines.take(now()) {
+            return;
+        }
+        match step {
+            Step::Stage(id, stage) => {
+                info!("{source}: {}: Stage {stage}", self.matcher.name(id));
+            }
+            Step::TooLate(id, stage) => {
+                let door = self.matcher.name(id);
+                info!("{source}: {door}: sequence timeout (stage {stage})");
+            }
+        }
     }
 
     /// Logs the name of an address, when it is known; whoever knocked need not wait for that.

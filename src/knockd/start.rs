@@ -311,6 +311,7 @@ pub(super) fn listen(
         interface: options.interface.clone(),
         only_ipv4: options.only_ipv4,
         lookup_lines: Bucket::new(1, 20),
+        step_lines: Bucket::new(10, 200),
         lookups: options.lookup.then(|| Arc::new(Semaphore::new(LOOKUPS))),
         matcher: Matcher::new(engine.policy()),
         engine,

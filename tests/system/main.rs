@@ -4,6 +4,7 @@
 #![cfg(target_os = "linux")]
 
 mod clients;
+mod compliance;
 mod damage;
 mod input;
 mod knocking;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         ("unit", unit::CASES),
         ("replaying", replaying::CASES),
         ("clients", clients::CASES),
+        ("compliance", compliance::CASES),
     ];
     let mut trials: Vec<Trial> = topics
         .into_iter()
