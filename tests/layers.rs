@@ -30,6 +30,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The boundary, a module each.
     ("files", &[]),
     ("operators", &["model"]),
+    ("sheets", &["model"]),
     ("whitelist", &["model", "files"]),
     (
         "firewall",
@@ -106,6 +107,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "policy",
             "resolver",
             "sessions",
+            "sheets",
             "store",
             "sys::clock",
             "sys::descriptors",
@@ -125,6 +127,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "operators",
             "policy",
             "replay",
+            "sheets",
         ],
     ),
     ("knock", &["model"]),

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::policy::{self, FileProblem};
-use super::{handout, import, replay};
+use super::{handout, import, replay, sequences};
 use crate::control::{DEFAULT_SOCKET, Request, Verb};
 
 /// Control knockd: who is let in, who is shut out, and how it is.
@@ -34,6 +34,7 @@ pub(super) enum Task {
     Replay(replay::Arguments),
     Import(import::Arguments),
     Handout(handout::Arguments),
+    Sequences(sequences::Arguments),
 }
 
 /// How to show the answer.

@@ -32,6 +32,7 @@ use super::pace::Scheduling;
 use super::policies::Policies;
 use super::problems::{FIREWALL, Problems, RULES};
 use super::roster::Roster;
+use super::sheets::Sheets;
 use super::untracked::Untracked;
 use super::wants::spec;
 
@@ -48,6 +49,9 @@ pub(super) struct Daemon {
     pub(super) lookup_lines: Bucket,
     pub(super) step_lines: Bucket,
     pub(super) engine: Engine,
+    /// The policy with the sequences that count now.
+    pub(super) heard: Policy,
+    pub(super) sheets: Sheets,
     pub(super) matcher: Matcher,
     pub(super) scope: Scope,
     pub(super) firewall: Box<dyn Backend>,
@@ -127,7 +131,7 @@ impl Daemon {
                     Fired::Step(step) => self.log_step(source, step),
                     Fired::Knock(id) => {
                         let knock = self.matcher.name(id).clone();
-                        self.handle(Event::Knocked { source, knock });
+                        self.knocked(source, knock);
                         self.look_up(source);
                     }
                     Fired::Sweep => drop(self.handle(Event::Swept { source })),

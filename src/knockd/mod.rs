@@ -26,6 +26,7 @@ mod recall;
 mod requests;
 mod roster;
 mod run;
+mod sheets;
 mod start;
 mod supervisor;
 mod switch;

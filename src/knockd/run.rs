@@ -162,6 +162,7 @@ async fn events(
             Some(Ended { job, again }) = daemon.commands.ended() => {
                 drop(daemon.handle(Event::Ended { job, again }));
             }
+            Some(marked) = daemon.sheets.marked() => daemon.sequence_marked(marked),
             Some(event) = sources.names.recv() => {
                 let _eased = daemon.scheduling.ease();
                 daemon.name_changed(event);

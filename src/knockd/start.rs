@@ -36,6 +36,7 @@ use super::policies::{self, Policies};
 use super::problems::{FORMER, KEPT, POLICY, Problems, WHITELIST};
 use super::recall::{Recalled, Trust, recall, retention};
 use super::roster::Roster;
+use super::sheets::Sheets;
 use super::untracked::Untracked;
 use super::wants::gate_addresses;
 
@@ -313,6 +314,8 @@ pub(super) fn listen(
         lookup_lines: Bucket::new(1, 20),
         step_lines: Bucket::new(10, 200),
         lookups: options.lookup.then(|| Arc::new(Semaphore::new(LOOKUPS))),
+        heard: engine.policy().clone(),
+        sheets: Sheets::default(),
         matcher: Matcher::new(engine.policy()),
         engine,
         scope: Scope::default(),
@@ -338,6 +341,7 @@ pub(super) fn listen(
         untracked: Untracked::default(),
         scheduling: Scheduling::Ordinary,
     };
+    daemon.read_sheets();
     daemon.follow_addresses();
     daemon.look_for_listeners();
     daemon.follow_interfaces();

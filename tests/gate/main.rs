@@ -19,6 +19,7 @@ mod restart;
 mod restarts;
 mod running;
 mod setup;
+mod sheets;
 mod tap;
 mod whitelist;
 mod world;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         ("interfaces", interfaces::SCENARIOS),
         ("running", running::SCENARIOS),
         ("setup", setup::SCENARIOS),
+        ("sheets", sheets::SCENARIOS),
         ("hostile", hostile::SCENARIOS),
         ("replaying", replaying::SCENARIOS),
         ("flood", flood::SCENARIOS),
