@@ -189,7 +189,7 @@ fn a_file_of_one_time_sequences_stands_beside_the_policy_and_is_written_as_it_is
         ),
         (
             "{ one_time: \"\" }",
-            "1:38: found an empty text, expected a path without NUL",
+            "1:38: found an empty string, expected the path of a file of one-time",
         ),
     ] {
         let errors = read(&text(sequence)).unwrap_err().to_string();

@@ -97,7 +97,7 @@ fn each_sequence_of_a_sheet_opens_once_and_the_next_one_follows() -> Tried {
 fn a_classic_door_takes_its_sequences_from_a_file_over_ipv6_too() -> Tried {
     let classic = "[options]\n Interface = any\n[door]\n One_Time_Sequences = SHEET\n TCPFlags = syn\n \
                    Command = echo %IP% >> NOTES\n";
-    let sheet = Sheet::with(classic, " 7000,8000\n 7001,8001\n")?;
+    let sheet = Sheet::with(classic, " 7000,8000\n 7101,8101\n")?;
     let [four, six] = sheet.world.people(10)?;
     let notes = sheet.path.with_file_name("notes");
     let noted = |text: &str| {
@@ -108,13 +108,13 @@ fn a_classic_door_takes_its_sequences_from_a_file_over_ipv6_too() -> Tried {
     };
     six.knocks(&["7000", "8000"]);
     noted("2001:db8::10\n")?;
-    sheet.await_text("#7000,8000\n 7001,8001\n")?;
+    sheet.await_text("#7000,8000\n 7101,8101\n")?;
     sheet
         .world
         .daemon
         .await_log("door: 1 one-time sequences are left", 1)?;
     four.knocks(&["7000", "8000"]);
-    four.knocks(&["7001", "8001"]);
+    four.knocks(&["7101", "8101"]);
     noted("2001:db8::10\n192.0.2.10\n")?;
     sheet
         .world
@@ -129,23 +129,23 @@ fn a_classic_door_takes_its_sequences_from_a_file_over_ipv6_too() -> Tried {
 fn a_line_that_is_no_sequence_is_told_of_and_makes_none_replayable() -> Tried {
     let sheet = Sheet::with(
         POLICY,
-        " 7000,8000\n 70x\n 1228,1227\n 22,5\n7001,8001\n7000,8000\n",
+        " 7000,8000\n 70x\n 1228,1227\n 22,5\n7101,8101\n7000,8000\n",
     )?;
     let [first, second] = sheet.world.people(10)?;
     assert!(sheet.problems("degraded").contains("sheet:2: found `70x`"));
     first.opens_with(&["7000", "8000"], 22);
-    sheet.await_text("#7000,8000\n 70x\n 1228,1227\n 22,5\n7001,8001\n#000,8000\n")?;
+    sheet.await_text("#7000,8000\n 70x\n 1228,1227\n 22,5\n7101,8101\n#000,8000\n")?;
     sheet.world.daemon.await_log("sequences are left", 1)?;
     let problems = sheet.problems("degraded");
     for part in [
         "sheet:2: found `70x`",
         "sheet:3: one of this sequence and that of `open` begins with the other; skipped",
-        "sheet:4: 22 is a port of the gate `ssh`; skipped",
+        "sheet:4: 22/tcp is a port of the gate `ssh`; skipped",
     ] {
         assert!(problems.contains(part), "{problems}");
     }
     sheet.does_not_open(&second, &["7000", "8000"])?;
-    second.opens_with(&["7001", "8001"], 22);
+    second.opens_with(&["7101", "8101"], 22);
     Ok(())
 }
 
@@ -181,7 +181,7 @@ fn a_sheet_that_is_used_up_or_gone_shuts_the_door_and_the_state_says_so() -> Tri
 }
 
 fn a_sequence_that_cannot_be_marked_opens_nothing() -> Tried {
-    let sheet = Sheet::with(POLICY, " 7000,8000\n 7001,8001\n")?;
+    let sheet = Sheet::with(POLICY, " 7000,8000\n 7101,8101\n")?;
     let [person, _] = sheet.world.people(10)?;
     // What cannot be written is not even root's to write where the file is no file any more.
     fs::remove_file(&sheet.path)?;
@@ -194,9 +194,9 @@ fn a_sequence_that_cannot_be_marked_opens_nothing() -> Tried {
     assert!(sheet.problems("degraded").contains("is no sheet"));
     sheet.does_not_open(&person, &["7000", "8000"])?;
     fs::remove_dir(&sheet.path)?;
-    fs::write(&sheet.path, " 7001,8001\n")?;
+    fs::write(&sheet.path, " 7101,8101\n")?;
     sheet.world.expect(0, &["reload"]);
     sheet.does_not_open(&person, &["7000", "8000"])?;
-    person.opens_with(&["7001", "8001"], 22);
+    person.opens_with(&["7101", "8101"], 22);
     Ok(())
 }

@@ -21,6 +21,8 @@ cases![
     tcpflags_that_do_not_match_are_ignored,
     target_is_the_address_that_counts,
     stop_command_follows_after_cmd_timeout_once_for_each_knock,
+    one_time_sequences_are_marked_and_the_next_one_follows,
+    one_time_sequences_that_run_out_or_are_wrong_are_faults_of_theirs,
     log_file_has_the_same_lines,
     a_command_that_fails_is_told_of,
     two_at_once_get_in_with_ours_alone,
@@ -347,6 +349,62 @@ fn stop_command_follows_after_cmd_timeout_once_for_each_knock() -> Tried {
         (side.noted(4), side.rules().len())
     });
     alike(twice, ("+\n+\n-\n-\n".to_owned(), 0));
+    Ok(())
+}
+
+/// With `One_Time_Sequences`, in a file `sheet` that has this.
+fn sheet(lines: &str, story: impl Fn(&mut Side) -> String) -> [String; 2] {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("sheet");
+    let door = format!("One_Time_Sequences = {}", path.display());
+    let config = DOOR.replace("Sequence = 7000,8000:udp,9000:tcp", &door);
+    let config = config.replace(
+        "echo open",
+        &format!("cat {} >> NOTES; echo open", path.display()),
+    );
+    [Whose::Theirs, Whose::Ours].map(|whose| {
+        fs::write(&path, lines).expect("it can be written");
+        let mut side = Side::start(whose, &config).expect("both start");
+        story(&mut side)
+    })
+}
+
+fn one_time_sequences_are_marked_and_the_next_one_follows() -> Tried {
+    // "disabled by writing a '#' character at the first position", and replaced by the next valid
+    // one. Theirs marks it after the command was started, ours before.
+    let outcomes = sheet(" 7000,8000:udp\n# 1,2\n 7100,8100\n 7200,8200\n", |side| {
+        side.knocks(&["7000", "8000:udp"]);
+        side.noted(1);
+        side.knocks_from("192.0.2.11", SERVER, &["7100", "8100"]);
+        let noted = side.noted(2);
+        let opened = noted.lines().filter(|line| line.starts_with("open"));
+        opened.collect::<Vec<_>>().join(" ")
+    });
+    alike(outcomes, "open 192.0.2.10 open 192.0.2.11".to_owned());
+    Ok(())
+}
+
+fn one_time_sequences_that_run_out_or_are_wrong_are_faults_of_theirs() -> Tried {
+    // An invalid line makes the one before it replayable with theirs, and running out ends it.
+    let [theirs, ours] = sheet(" 7000,8000:udp\n nonsense\n", |side| {
+        for source in ["192.0.2.10", "192.0.2.11"] {
+            side.knocks_from(source, SERVER, &["7000", "8000:udp"]);
+            side.noted(1);
+        }
+        let over = match &mut side.running {
+            Running::Theirs(child) => child.try_wait().expect("a child").is_some(),
+            Running::Ours(daemon) => daemon.ended().expect("a child").is_some(),
+        };
+        let noted = side.noted(1);
+        let opened = noted
+            .lines()
+            .filter(|line| line.starts_with("open"))
+            .count();
+        format!("opened {opened}, ended {over}")
+    });
+    assert_eq!(ours, "opened 1, ended false");
+    assert_ne!(theirs, ours, "a fault of theirs");
+    println!("theirs: {theirs}");
     Ok(())
 }
 

@@ -140,15 +140,7 @@ fn sequences(
             reader.error(door.at, found, format!("`Sequence = …` with {PORTS}"));
             (Vec::new(), None)
         }
-        (None, Some(entry)) => {
-            reader.warn(
-                entry.key_at,
-                "`One_Time_Sequences`",
-                "`Sequence`",
-                "this version does not read such files yet: the door stays shut",
-            );
-            (Vec::new(), file)
-        }
+        (None, Some(_)) => (Vec::new(), file),
         (Some(entry), None) => (ports(reader, keys, entry), None),
     }
 }
