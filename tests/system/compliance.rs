@@ -385,8 +385,7 @@ fn one_time_sequences_are_marked_and_the_next_one_follows() -> Tried {
 }
 
 fn one_time_sequences_that_run_out_or_are_wrong_are_faults_of_theirs() -> Tried {
-    // An invalid line makes the one before it replayable with theirs, and running out ends it.
-    let [theirs, ours] = sheet(" 7000,8000:udp\n nonsense\n", |side| {
+    let story = |side: &mut Side| {
         for source in ["192.0.2.10", "192.0.2.11"] {
             side.knocks_from(source, SERVER, &["7000", "8000:udp"]);
             side.noted(1);
@@ -396,15 +395,21 @@ fn one_time_sequences_that_run_out_or_are_wrong_are_faults_of_theirs() -> Tried 
             Running::Ours(daemon) => daemon.ended().expect("a child").is_some(),
         };
         let noted = side.noted(1);
-        let opened = noted
-            .lines()
-            .filter(|line| line.starts_with("open"))
-            .count();
-        format!("opened {opened}, ended {over}")
-    });
+        let opened = noted.lines().filter(|line| line.starts_with("open"));
+        format!("opened {}, ended {over}", opened.count())
+    };
+    let [theirs, ours] = sheet(" 7000,8000:udp\n", story);
+    assert_eq!(
+        theirs, "opened 1, ended true",
+        "it ends when the sheet does"
+    );
     assert_eq!(ours, "opened 1, ended false");
-    assert_ne!(theirs, ours, "a fault of theirs");
-    println!("theirs: {theirs}");
+    let [theirs, ours] = sheet(" 7000,8000:udp\n 7000,99999\n 9100,9200\n", story);
+    assert_eq!(
+        theirs, "opened 2, ended false",
+        "replayed: the next line is none"
+    );
+    assert_eq!(ours, "opened 1, ended false");
     Ok(())
 }
 
