@@ -78,10 +78,12 @@ unit:
 # With programs that we did not write.
 system: programs
 	$(CARGO) test --locked --features system-tests $(SYSTEM_TESTS) $(AS_ROOT)
+	$(CARGO) test --locked --features system-tests --test gate $(AS_ROOT) -- iptables::
 
 # What takes too long for every day: many more random cases, and every scenario often.
 test-long: test
-	.ci/programs chromium=chromium chromedriver=chromium-driver openssl=openssl
+	.ci/programs chromium=chromium chromedriver=chromium-driver openssl=openssl \
+		ip=iproute2
 	$(CARGO) test --locked --features browser-tests --test browser $(AS_ROOT)
 	PROPTEST_CASES=20000 $(CARGO) test --locked --release --lib
 	for round in 1 2 3 4 5 6 7 8 9 10; do \

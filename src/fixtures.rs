@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::model::{GateName, KnockName, KnockPort, Lifetime, Proto};
 use crate::packet;
 use crate::policy::{
-    BackendChoice, Firewall, Gate, History, Hook, Interfaces, Knock, KnockAction, LogSettings,
-    OnStop, Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
+    BackendChoice, BanRule, Firewall, Gate, History, Hook, Interfaces, Knock, KnockAction,
+    LogSettings, OnStop, Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
 };
 
 pub(crate) fn address(text: &str) -> IpAddr {
@@ -44,6 +44,7 @@ pub(crate) fn knock(name: &str, ports: &str, action: KnockAction) -> Knock {
         action,
         gates: vec![GateName::new("ssh").unwrap()],
         lifetime: None,
+        ban: None,
         one_time_sequences: None,
         target: None,
     }
@@ -65,6 +66,7 @@ pub(crate) fn policy(gates: Vec<Gate>, knocks: Vec<Knock>) -> Policy {
             nearby: 5,
             action: ScanAction::None,
         },
+        ban: BanRule::default(),
         memory: 64 << 10,
         history: History {
             keep: Duration::from_secs(90 * 86_400),

@@ -98,7 +98,6 @@ const LAYERS: &[(&str, &[&str])] = &[
             "engine",
             "files",
             "firewall",
-            "knockctl::main",
             "links",
             "matcher",
             "model",
@@ -117,12 +116,14 @@ const LAYERS: &[(&str, &[&str])] = &[
             "whitelist",
         ],
     ),
+    // `--direct` does without a daemon what the daemon would do.
     (
         "knockctl",
         &[
             "control",
             "handout",
             "import",
+            "knockd::direct",
             "model",
             "operators",
             "policy",

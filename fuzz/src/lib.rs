@@ -15,8 +15,11 @@ pub use packet::packet;
 pub use policy::policy;
 pub use whitelist::whitelist;
 
+/// What must hold for any bytes.
+pub type Check = fn(&[u8]);
+
 /// Every way in, by the name of its target and of its corpus.
-pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+pub const TARGETS: [(&str, Check); 5] = [
     ("packet", packet),
     ("matcher", matcher),
     ("policy", policy),

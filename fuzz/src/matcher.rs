@@ -155,7 +155,7 @@ impl Heard {
         let was_scanner = self.is_scanner(at);
         self.strange.push((knock.port.port, at));
         // A tick of the guard's own clock less, which is coarse.
-        let window = guard.within - guard.within / 1000;
+        let window = guard.within.saturating_sub(guard.within / 1000);
         let mut ports: Vec<u16> = self
             .strange
             .iter()
@@ -212,7 +212,7 @@ impl Heard {
             .filter(|(port, then)| *port == rule.sequence[0] && within(*then))
             .map(|(_, then)| *then);
         assert!(
-            beginnings.any(|begun| may_begin(begun)),
+            beginnings.any(may_begin),
             "{name} was completed around a strange port near it"
         );
     }

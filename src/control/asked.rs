@@ -11,6 +11,9 @@ use crate::model::{
     parse_duration,
 };
 
+/// Each address that `why` is asked about costs look-ups while packets wait.
+const MOST_ASKED: usize = 16;
+
 /// The longest comment, in bytes.
 const MAX_COMMENT: usize = 200;
 
@@ -52,6 +55,13 @@ pub enum Asked {
     List {
         /// Which chains; empty is all.
         chains: Vec<Chain>,
+        /// Where; empty is everywhere.
+        gates: Vec<GateName>,
+    },
+    /// What happens to a new connection, and why.
+    Why {
+        /// From where; not empty.
+        addresses: Vec<IpAddr>,
         /// Where; empty is everywhere.
         gates: Vec<GateName>,
     },
@@ -162,6 +172,16 @@ impl Request {
                 gates,
             }),
             Verb::Trust | Verb::Untrust => self.whitelist_edit(gates)?,
+            Verb::Why if self.args.len() > MOST_ASKED => {
+                return Err(Refusal::TooMany {
+                    verb: self.verb,
+                    most: MOST_ASKED,
+                });
+            }
+            Verb::Why => Asked::Why {
+                addresses: self.each("an address", |text| self.address(text))?,
+                gates,
+            },
             Verb::List => Asked::List {
                 chains: self
                     .args
@@ -266,6 +286,12 @@ impl Request {
     }
 
     fn source_address(&self, text: &str) -> Result<IpAddr, Refusal> {
+        let address = self.address(text)?;
+        check_source(text, host_net(address))?;
+        Ok(address)
+    }
+
+    fn address(&self, text: &str) -> Result<IpAddr, Refusal> {
         let Some(net) = parse_net(text) else {
             return Err(if is_host_name(text) {
                 self.not_a_name(text, "addresses")
@@ -279,7 +305,6 @@ impl Request {
                 verb: self.verb,
             });
         }
-        check_source(text, net)?;
         Ok(net.addr())
     }
 

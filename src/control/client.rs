@@ -26,14 +26,14 @@ pub enum ClientError {
     /// Nobody listens.
     #[error(
         "knockd is not running (no control socket at {}): start it with `systemctl start knockd` \
-         or `knockd -d`",
+         or `knockd -d`; `knockctl --direct` does without it",
         .0.display()
     )]
     NotRunning(PathBuf),
     /// Not for this user.
     #[error(
         "no permission to use the control socket at {}: root may, and members of the group \
-         knockd may use `status`, `list`, `ping` and `diff`",
+         knockd may use `status`, `list`, `why`, `history`, `ping` and `diff`",
         .0.display()
     )]
     Denied(PathBuf),

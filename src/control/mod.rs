@@ -9,10 +9,12 @@
 mod asked;
 mod change;
 pub mod client;
+mod counted;
 mod peer;
 pub mod protocol;
 mod refusal;
 pub mod server;
+mod why;
 
 #[cfg(test)]
 mod server_tests;
@@ -23,6 +25,7 @@ pub use asked::{Asked, Entry};
 pub use protocol::{Data, PolicyText, Request, Response, Verb};
 pub use refusal::Refusal;
 pub use server::{Call, ControlError, Server};
+pub use why::{WhyAttempt, WhyEntry};
 
 /// The socket's name in the runtime directory.
 pub const SOCKET_NAME: &str = "control.sock";

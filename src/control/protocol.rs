@@ -1,6 +1,5 @@
 //! What goes over the socket.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use ipnet::IpNet;
@@ -8,9 +7,9 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use super::Refusal;
-use super::asked::printable_start;
 pub use super::change::{ChangeStatus, PolicyText};
+pub use super::counted::{AttemptStatus, PacketStatus, UntrackedStatus};
+use super::{Refusal, WhyEntry};
 use crate::model::{Chain, GateName};
 
 /// The version of the protocol; both sides refuse any other.
@@ -47,6 +46,8 @@ pub enum Verb {
     Status,
     /// What the kernel holds.
     List,
+    /// What happens to a new connection from an address, and why.
+    Why,
     /// What happened.
     History,
     /// Whether the daemon answers.
@@ -67,7 +68,7 @@ pub enum Verb {
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Verb; 18] = [
+    pub const ALL: [Verb; 19] = [
         Verb::Accept,
         Verb::Drop,
         Verb::Trust,
@@ -78,6 +79,7 @@ impl Verb {
         Verb::Close,
         Verb::Status,
         Verb::List,
+        Verb::Why,
         Verb::History,
         Verb::Ping,
         Verb::Reload,
@@ -101,6 +103,7 @@ impl Verb {
             Verb::Close => "close",
             Verb::Status => "status",
             Verb::List => "list",
+            Verb::Why => "why",
             Verb::History => "history",
             Verb::Ping => "ping",
             Verb::Reload => "reload",
@@ -116,7 +119,7 @@ impl Verb {
     pub const fn only_reads(self) -> bool {
         matches!(
             self,
-            Verb::Status | Verb::List | Verb::History | Verb::Ping | Verb::Diff
+            Verb::Status | Verb::List | Verb::Why | Verb::History | Verb::Ping | Verb::Diff
         )
     }
 }
@@ -192,19 +195,19 @@ impl Request {
 
     /// Reads a line, with or without its newline.
     pub fn decode(line: &[u8]) -> Result<Self, Refusal> {
-        let value: Value = serde_json::from_slice(line).map_err(|error| garbage(&error))?;
+        let value: Value = serde_json::from_slice(line).map_err(Refusal::garbage)?;
         // The version first: what else a request of another version holds is not ours to judge.
         match value.get("version").and_then(Value::as_u64) {
             Some(version) if version == u64::from(VERSION) => {}
             Some(version) => return Err(Refusal::Version(version)),
             None => return Err(Refusal::Garbage("no version".to_owned())),
         }
-        serde_json::from_value(value).map_err(|error| garbage(&error))
+        serde_json::from_value(value).map_err(Refusal::garbage)
     }
 
     /// The line to send, with its newline.
     pub fn encode(&self) -> Result<Vec<u8>, Refusal> {
-        let mut line = serde_json::to_vec(self).map_err(|error| garbage(&error))?;
+        let mut line = serde_json::to_vec(self).map_err(Refusal::garbage)?;
         line.push(b'\n');
         if line.len() > MAX_REQUEST {
             return Err(match &self.policy {
@@ -214,11 +217,6 @@ impl Request {
         }
         Ok(line)
     }
-}
-
-/// An error may repeat what was sent: names of fields, say.
-fn garbage(error: &serde_json::Error) -> Refusal {
-    Refusal::Garbage(printable_start(&error.to_string(), 300))
 }
 
 /// The answer to a request.
@@ -273,7 +271,7 @@ impl Response {
     }
 }
 
-/// What `status`, `list` and `history` answer with.
+/// What `status`, `list`, `why` and `history` answer with.
 ///
 /// The daemon serializes the typed variants as they are, so that a hundred thousand members never
 /// become a tree of JSON values in its memory; the client reads all of them as `Json`.
@@ -289,6 +287,11 @@ pub enum Data {
     List {
         /// In any order.
         entries: Vec<ListEntry>,
+    },
+    /// The answer to `why`.
+    Why {
+        /// For each address, each gate.
+        entries: Vec<WhyEntry>,
     },
     /// The answer to `history`.
     History {
@@ -380,54 +383,6 @@ pub struct PortStatus {
     pub port: String,
     /// Packets with fitting flags, retransmissions included, since the daemon started.
     pub arrived: u64,
-}
-
-/// What came in, since the daemon started.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct PacketStatus {
-    /// Passed the kernel's filter.
-    pub seen: u64,
-    /// Of these, lost because they came faster than they were looked at.
-    pub dropped: u64,
-    /// Knocks to this host or a gate behind it.
-    pub knocks: u64,
-    /// First packets of connections to ports that nobody knocks on or listens on.
-    pub foreign: u64,
-    /// To or from addresses that do not count.
-    pub not_for_us: u64,
-    /// Malformed, fragments, impossible sources.
-    pub refused: u64,
-    /// The same by kind: `fragment`, `bad_source` and so on; what did not occur is left out.
-    pub refused_kinds: BTreeMap<String, u64>,
-    /// Bans by knock that were not written because there were too many at once.
-    pub refused_bans: u64,
-    /// Bans by knock that gave way to newer ones, as there were too many.
-    pub evicted_bans: u64,
-    /// Log lines about packets that were left out because there were too many at once.
-    pub unlogged: u64,
-}
-
-/// What connection tracking is spared.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct UntrackedStatus {
-    /// Knock ports, `1228/tcp`.
-    pub ports: Vec<String>,
-    /// Why there are none.
-    pub why_none: Option<String>,
-}
-
-/// Records of what sources have knocked.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct AttemptStatus {
-    /// In use.
-    pub used: u64,
-    /// There may be; the oldest goes first.
-    pub capacity: u64,
-    /// Had to go before their time, since the daemon started.
-    pub evicted: u64,
 }
 
 /// How a gate is.

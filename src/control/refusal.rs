@@ -1,6 +1,7 @@
 use crate::model::{DurationError, NameError, SshConnectionError};
 
 use super::Verb;
+use super::asked::printable_start;
 
 /// Why a request was not even tried.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,7 +66,8 @@ pub enum Refusal {
     },
     /// A network where addresses are taken.
     #[error(
-        "`{text}` is a network: `{verb}` takes single addresses; use `trust` to let a network in"
+        "`{text}` is a network: `{verb}` takes single addresses{}",
+        if *verb == Verb::Accept { "; use `trust` to let a network in" } else { "" }
     )]
     NotANetwork {
         /// As typed.
@@ -114,6 +116,14 @@ pub enum Refusal {
         /// As typed.
         text: String,
     },
+    /// More than one answer may be about.
+    #[error("`{verb}` takes at most {most} addresses at a time")]
+    TooMany {
+        /// What was asked for.
+        verb: Verb,
+        /// How many it takes.
+        most: usize,
+    },
     /// An option that means nothing here.
     #[error("`{verb}` takes no {option}")]
     Option {
@@ -146,6 +156,13 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Not JSON, or not what was expected of it. The error may repeat what was sent: names of
+    /// fields, say.
+    #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+    pub(super) fn garbage(error: serde_json::Error) -> Self {
+        Refusal::Garbage(printable_start(&error.to_string(), 300))
+    }
+
     /// The exit code: 4 for what `--force` allows, 2 for bad input.
     pub fn code(&self) -> u8 {
         match self {

@@ -237,6 +237,10 @@ fn requests_become_commands_of_the_engine() {
             gates: vec![]
         })
     );
+}
+
+#[test]
+fn verbs_alone_are_requests_too() {
     for (verb, expected) in [
         (Verb::Status, Asked::Status),
         (
@@ -294,6 +298,39 @@ fn trust_takes_addresses_networks_and_names() {
 }
 
 #[test]
+fn why_takes_a_few_single_addresses_of_any_kind() {
+    let asked = request(
+        Verb::Why,
+        &["::ffff:192.0.2.1", "127.0.0.1", "2001:DB8::1/128"],
+    )
+    .asked();
+    let addresses = ["192.0.2.1", "127.0.0.1", "2001:db8::1"].map(|it| it.parse().unwrap());
+    let expected = Asked::Why {
+        addresses: addresses.to_vec(),
+        gates: vec![],
+    };
+    assert_eq!(asked, Ok(expected));
+    for (wrong, words) in [
+        ("192.0.2.0/24", "takes single addresses"),
+        ("host.example.org", "is a name"),
+        ("x y", "is not an address"),
+    ] {
+        let (code, message) = refusal(Verb::Why, &[wrong]);
+        assert_eq!(code, 2);
+        assert!(
+            message.contains(words) && !message.contains("to let"),
+            "{message}"
+        );
+    }
+    assert_eq!(refusal(Verb::Why, &[]).0, 2);
+    assert!(request(Verb::Why, &["192.0.2.1"; 16]).asked().is_ok());
+    assert_eq!(
+        refusal(Verb::Why, &["192.0.2.1"; 17]),
+        (2, "`why` takes at most 16 addresses at a time".to_owned())
+    );
+}
+
+#[test]
 fn every_verb_reads_back_as_typed() {
     for verb in Verb::ALL {
         assert_eq!(serde_json::to_value(verb).unwrap(), json!(verb.name()));
@@ -308,6 +345,7 @@ fn every_verb_reads_back_as_typed() {
     let expected = [
         Verb::Status,
         Verb::List,
+        Verb::Why,
         Verb::History,
         Verb::Ping,
         Verb::Diff,

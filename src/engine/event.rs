@@ -154,6 +154,22 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Where; empty is everywhere.
+    pub fn gates(&self) -> &[GateName] {
+        match self {
+            Command::Accept { gates, .. }
+            | Command::Drop { gates, .. }
+            | Command::Trust { gates, .. }
+            | Command::Untrust { gates, .. }
+            | Command::Unban { gates, .. }
+            | Command::Flush { gates, .. }
+            | Command::Open { gates, .. }
+            | Command::Close { gates } => gates,
+        }
+    }
+}
+
 /// What to flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flush {

@@ -1,13 +1,17 @@
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::ledger::{Grant, MOST_ACCEPTED};
+use super::offences::Scope;
 use super::out::Out;
 use super::trust::Runtime;
 use super::{EVERYBODY, Engine, Record, SCAN_GUARD, What, shown};
-use crate::model::{Chain, Deadline, KnockName, Lifetime, canonical, host_net, net_of_prefix};
-use crate::policy::{Knock, KnockAction, LogStyle, ScanAction};
+use crate::model::{
+    Chain, Deadline, KnockName, Lifetime, Time, canonical, host_net, net_of_prefix,
+};
+use crate::policy::{BanRule, Knock, KnockAction, LogStyle, ScanAction};
 
 impl Engine {
     /// Does what the knock's action says at each of its gates.
@@ -127,6 +131,8 @@ impl Engine {
                 }
             }
         }
+        let (scope, rule) = self.ban_rule(why);
+        self.leave_who_may_go_on(&mut bans, source, why, &scope, &rule, out);
         // Only what is written counts: whoever is protected must not use up others' bans.
         if !bans.is_empty() && !self.bans.take(out.now) {
             self.refused_bans += 1;
@@ -139,8 +145,80 @@ impl Engine {
             });
             return;
         }
+        for &(_, net) in &bans {
+            self.steps.forget(scope.clone(), net);
+        }
         for (gate, net) in bans {
+            let lifetime = lifetime.unwrap_or(self.policy.gates[gate].ban_timeout);
+            let past = &mut self.ledgers[gate].past;
+            let lifetime = match rule.longest {
+                Some(longest) => past.next(net, lifetime, longest, out.now),
+                None => lifetime,
+            };
             self.ban_by_knock(gate, net, source, why, lifetime, out);
+        }
+    }
+
+    /// The rule that a ban for this reason goes by, and what counts together under it.
+    fn ban_rule(&self, why: &str) -> (Scope, BanRule) {
+        let mut knocks = self.policy.knocks.iter();
+        let own = knocks.find(|knock| knock.name.as_str() == why);
+        match own.and_then(|knock| Some((knock, knock.ban?))) {
+            Some((knock, rule)) => (Some(knock.name.clone()), rule),
+            None => (None, self.policy.ban),
+        }
+    }
+
+    /// Takes up how long the last ban was, from one that outlived the daemon.
+    pub(super) fn recall_ban(
+        &mut self,
+        gate: usize,
+        net: IpNet,
+        why: &str,
+        deadline: Deadline,
+        now: Time,
+    ) {
+        let knock = self.policy.knocks.iter().find(|k| k.name.as_str() == why);
+        if knock.is_none() && why != SCAN_GUARD {
+            return;
+        }
+        let own = knock.and_then(|knock| knock.lifetime);
+        let first = own.unwrap_or(self.policy.gates[gate].ban_timeout);
+        let left = deadline.remaining(now);
+        let (_, rule) = self.ban_rule(why);
+        if let (Some(longest), Lifetime::For(first), Lifetime::For(left)) =
+            (rule.longest, first, left)
+        {
+            let past = &mut self.ledgers[gate].past;
+            past.recall(net, (first, left), longest, now);
+        }
+    }
+
+    /// Takes those out who have not stepped on decoys often enough to be banned, and counts.
+    fn leave_who_may_go_on(
+        &mut self,
+        bans: &mut Vec<(usize, IpNet)>,
+        source: IpAddr,
+        why: &str,
+        scope: &Scope,
+        rule: &BanRule,
+        out: &mut Out,
+    ) {
+        if rule.after <= 1 {
+            return;
+        }
+        let mut counts: BTreeMap<IpNet, usize> = BTreeMap::new();
+        for &(_, net) in &*bans {
+            let steps = &mut self.steps;
+            let count = || steps.take(scope.clone(), net, rule, out.now);
+            counts.entry(net).or_insert_with(count);
+        }
+        bans.retain(|(_, net)| counts[net] >= usize::from(rule.after));
+        if let (true, Some(most)) = (bans.is_empty(), counts.values().max()) {
+            let after = rule.after;
+            self.log(out, |_| {
+                format!("{source}: {why}: {most} of {after} times that ban")
+            });
         }
     }
 
@@ -206,10 +284,9 @@ impl Engine {
         net: IpNet,
         source: IpAddr,
         why: &str,
-        lifetime: Option<Lifetime>,
+        lifetime: Lifetime,
         out: &mut Out,
     ) {
-        let lifetime = lifetime.unwrap_or(self.policy.gates[gate].ban_timeout);
         let mut grant = Grant::lasting(lifetime, out, why);
         if let Some(held) = self.ledgers[gate].banned().get(net)
             && held.grant.deadline >= grant.deadline

@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
+use super::offences::PastBans;
 use crate::model::{Chain, Deadline, NetMap, Time, net_of_prefix};
 
 /// The most acceptances a gate holds at a time. Sources can be forged, so there has to be an end;
@@ -35,6 +36,8 @@ pub(super) struct Ledger {
     pub(super) runtime: NetMap<super::trust::Runtime>,
     /// Where trust was withdrawn by a forced ban, until restart.
     pub(super) withdrawn: NetMap<()>,
+    /// What decoys have brought about here before.
+    pub(super) past: PastBans,
     deadlines: BTreeSet<(Time, Chain, IpNet)>,
     by_knock: BTreeMap<u64, IpNet>,
     next_order: u64,
@@ -167,7 +170,8 @@ impl Ledger {
     }
 
     /// Takes `hole` out of the bans that overlap it and returns what was lifted and what was put
-    /// in its place. A ban of a network goes on for the rest of the network.
+    /// in its place. A ban of a network goes on for the rest of the network. Where the parts need
+    /// room that there is not, others are lifted, as by [`Ledger::ban`].
     pub(super) fn carve(&mut self, hole: IpNet) -> (Vec<IpNet>, Vec<(IpNet, Grant)>) {
         let mut lifted: Vec<IpNet> = self.banned.within(hole).map(|(net, _)| net).collect();
         let wider: Vec<IpNet> = self
@@ -179,11 +183,12 @@ impl Ledger {
         let mut put = Vec::new();
         for &net in &lifted {
             self.lift(net);
+            self.past.forgive(net);
         }
         for net in wider {
             if let Some(old) = self.lift(net) {
                 for rest in without(net, hole) {
-                    self.ban(rest, old.grant.clone(), old.order.is_some());
+                    lifted.extend(self.ban(rest, old.grant.clone(), old.order.is_some()));
                     put.push((rest, old.grant.clone()));
                 }
                 lifted.push(net);

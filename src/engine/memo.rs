@@ -379,6 +379,9 @@ impl Engine {
                     Chain::Trusted => {}
                     Chain::Filter => self.ledgers[index].adopt_acceptance(kept.net, prefix, grant),
                     Chain::Banned => {
+                        if kept.by_knock.is_some() {
+                            self.recall_ban(index, kept.net, &kept.reason, kept.deadline, now);
+                        }
                         for net in self.outside_trust(index, kept.net) {
                             self.ledgers[index].restore_ban(net, grant.clone(), kept.by_knock);
                         }

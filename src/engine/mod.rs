@@ -14,9 +14,11 @@ mod jobs;
 mod knocks;
 mod ledger;
 mod memo;
+mod offences;
 mod out;
 mod run;
 mod shut_out;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -39,8 +41,10 @@ pub use jobs::{Job, Owed};
 use ledger::{Grant, Ledger};
 use memo::Journal;
 pub use memo::{Everything, Kept, Memo, News, Record, What};
+use offences::Steps;
 use out::Out;
 pub use shut_out::{ShutOut, shut_out};
+pub use standing::{Decided, Standing};
 use trust::Runtime;
 pub use views::{GateView, KnockView};
 
@@ -66,6 +70,8 @@ pub struct Engine {
     gate_addresses: HashMap<GateName, Vec<IpAddr>>,
     fired: HashMap<KnockName, u64>,
     bans: Bucket,
+    /// Towards bans that need more than one step on a decoy.
+    steps: Steps,
     lines: Bucket,
     sweep_lines: Bucket,
     refused_bans: u64,
@@ -88,6 +94,7 @@ impl Engine {
             gate_addresses: HashMap::new(),
             fired: HashMap::new(),
             bans: Bucket::new(10, 10),
+            steps: Steps::default(),
             lines: Bucket::new(20, 100),
             sweep_lines: Bucket::new(1, 20),
             refused_bans: 0,
@@ -256,6 +263,7 @@ impl Engine {
                         deadline,
                         reason: reason.to_owned(),
                     };
+                    self.recall_ban(index, member.net, reason, deadline, out.now);
                     for net in self.outside_trust(index, member.net) {
                         let held = self.ledgers[index].banned().get(net);
                         if held.is_none_or(|ban| ban.grant.deadline < grant.deadline) {

@@ -136,6 +136,14 @@ impl Engine {
         (input, forward)
     }
 
+    /// Whom the gate has banned.
+    pub fn banned(&self, gate: &GateName) -> impl Iterator<Item = IpNet> {
+        let index = self.policy.gates.iter().position(|g| g.name == *gate);
+        let ledger = index.and_then(|index| self.ledgers.get(index));
+        let banned = ledger.into_iter().flat_map(|ledger| ledger.banned().iter());
+        banned.map(|(net, _)| net)
+    }
+
     /// Why the member is there, if the engine knows of it.
     pub fn reason(&self, gate: &GateName, chain: Chain, net: IpNet) -> Option<String> {
         let index = self

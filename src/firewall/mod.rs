@@ -15,8 +15,11 @@ pub use desired::{Change, Desired, GateRules, Member};
 use watch::Removed;
 
 use std::fmt;
+use std::net::IpAddr;
 
-use crate::model::{Chain, GateName, KnockPort, PortRange};
+use ipnet::IpNet;
+
+use crate::model::{Chain, GateName, KnockPort, Lifetime, PortRange, canonical, host_net};
 
 /// Which kernel interface a backend speaks to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -143,6 +146,20 @@ pub struct Observed {
     pub originals: Vec<GateName>,
 }
 
+/// A member that covers an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hit {
+    /// The chain that it is a member of.
+    pub chain: Chain,
+    /// What it covers, as the kernel keeps it: overlapping networks may be one. Length 0 in
+    /// `Chain::Filter` is an open gate.
+    pub net: IpNet,
+    /// What is left of it; `None` where the kernel does not say.
+    pub remaining: Option<Lifetime>,
+    /// Why it is there; empty where the kernel does not say.
+    pub reason: String,
+}
+
 /// The part of a look at the rules that takes its time, and needs nobody else's.
 pub type Rest = Box<dyn FnOnce() -> Result<Vec<String>, FirewallError> + Send>;
 
@@ -169,6 +186,25 @@ pub trait Backend {
     /// The same with the members of these chains alone: each of the others may be long, and takes
     /// its time to read. What the original script's chains hold is all reported.
     fn observe_chains(&mut self, chains: &[Chain]) -> Result<Option<Observed>, FirewallError>;
+
+    /// The members of the gate that cover the address, in the order in which a new connection
+    /// meets their chains. Costs the same however many members there are. A gate that the kernel
+    /// does not have has none.
+    fn look_up(&mut self, gate: &GateName, address: IpAddr) -> Result<Vec<Hit>, FirewallError> {
+        let host = host_net(canonical(address));
+        let held = self.observe()?.unwrap_or_default().members.into_iter();
+        let covers = held.filter(|member| member.gate == *gate && member.net.contains(&host));
+        let mut hits: Vec<Hit> = covers
+            .map(|member| Hit {
+                chain: member.chain,
+                net: member.net,
+                remaining: Some(member.remaining),
+                reason: member.reason,
+            })
+            .collect();
+        hits.sort_by_key(|hit| hit.chain);
+        Ok(hits)
+    }
 
     /// The gates, and ports of gates, of `desired` that nothing guards now. Sessions that are
     /// open there belong into `Desired::sessions` before it is installed. Gates whose hook is

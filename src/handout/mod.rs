@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::model::{KnockPort, Lifetime, Proto};
-use crate::policy;
+use crate::policy::browsers_block;
 
 pub use words::Language;
 
@@ -62,9 +62,7 @@ impl Handout {
             return Some(NoButton::Udp);
         }
         let numbers = self.ports.iter().map(|port| port.port);
-        let blocked: Vec<u16> = numbers
-            .filter(|port| policy::browsers_block(*port))
-            .collect();
+        let blocked: Vec<u16> = numbers.filter(|port| browsers_block(*port)).collect();
         (!blocked.is_empty()).then_some(NoButton::Blocked(blocked))
     }
 

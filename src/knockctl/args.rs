@@ -5,6 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::policy::{self, FileProblem};
 use super::{handout, import, replay, sequences};
 use crate::control::{DEFAULT_SOCKET, Request, Verb};
+use crate::knockd::direct::{Places, RUNTIME_DIR, STATE_DIR};
 
 /// Control knockd: who is let in, who is shut out, and how it is.
 #[derive(Debug, Parser)]
@@ -13,12 +14,14 @@ use crate::control::{DEFAULT_SOCKET, Request, Verb};
     version,
     after_help = "Exit status: 0 done, or nothing to do; 1 failed; 2 bad arguments; 3 knockd is not \
 running;\n4 refused by a safety rule (--force); 5 running, but degraded.\n\nRoot may do everything, \
-members of the group knockd may use status, list, history, ping and diff."
+members of the group knockd may use status, list, why, history, ping and diff."
 )]
 pub(super) struct Arguments {
     /// The control socket of knockd
     #[arg(long, global = true, value_name = "PATH", default_value = DEFAULT_SOCKET)]
     pub(super) socket: PathBuf,
+    #[command(flatten)]
+    pub(super) direct: Direct,
     /// How to show the answer
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
     pub(super) output: Output,
@@ -35,6 +38,53 @@ pub(super) enum Task {
     Import(import::Arguments),
     Handout(handout::Arguments),
     Sequences(sequences::Arguments),
+}
+
+/// Without a daemon.
+#[derive(Debug, Args)]
+pub(super) struct Direct {
+    /// Work on the kernel's sets while knockd does not run (root only)
+    #[arg(long = "direct", global = true, conflicts_with = "socket")]
+    wanted: bool,
+    /// With --direct: the policy [default: where knockd looks for it]
+    #[arg(short = 'c', long = "config", global = true, value_name = "POLICY")]
+    policy: Option<PathBuf>,
+    /// With --direct: where knockd keeps its state [default: /var/lib/knockd]
+    #[arg(long, global = true, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// With --direct: where knockd's lock is [default: /run/knockd]
+    #[arg(long, global = true, value_name = "DIR")]
+    runtime_dir: Option<PathBuf>,
+}
+
+/// An option that would be silently without effect.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is for --direct: a running knockd has its own")]
+pub(super) struct WithoutDirect(&'static str);
+
+impl Direct {
+    /// Where everything is, if there is to be no daemon.
+    pub(super) fn places(&self) -> Result<Option<Places>, WithoutDirect> {
+        let or = |given: &Option<PathBuf>, default: &str| {
+            given.clone().unwrap_or_else(|| PathBuf::from(default))
+        };
+        if self.wanted {
+            return Ok(Some(Places {
+                policy: self.policy.clone(),
+                state_dir: or(&self.state_dir, STATE_DIR),
+                runtime_dir: or(&self.runtime_dir, RUNTIME_DIR),
+            }));
+        }
+        let given = [
+            ("-c", &self.policy),
+            ("--state-dir", &self.state_dir),
+            ("--runtime-dir", &self.runtime_dir),
+        ];
+        match given.into_iter().find(|(_, path)| path.is_some()) {
+            Some((option, _)) => Err(WithoutDirect(option)),
+            None => Ok(None),
+        }
+    }
 }
 
 /// How to show the answer.
@@ -151,6 +201,14 @@ pub(super) enum Command {
         /// Only these: accepted, banned or trusted
         #[arg(value_name = "KIND")]
         kinds: Vec<String>,
+        #[command(flatten)]
+        gates: Gates,
+    },
+    /// Show what happens now to a new connection from an address, and why
+    Why {
+        /// IPv4 or IPv6 addresses
+        #[arg(required = true, value_name = "IP")]
+        addresses: Vec<String>,
         #[command(flatten)]
         gates: Gates,
     },
@@ -286,6 +344,7 @@ impl Command {
             },
             Command::Close { gates } => of(Verb::Close, &[], gates),
             Command::List { kinds, gates } => of(Verb::List, kinds, gates),
+            Command::Why { addresses, gates } => of(Verb::Why, addresses, gates),
             Command::History {
                 addresses,
                 limit,

@@ -1,5 +1,5 @@
-//! `knockctl`: asks the daemon over its control socket, and shows the answer. `replay`, `import` and
-//! `handout` ask nobody.
+//! `knockctl`: asks the daemon over its control socket, or does without one, and shows the answer.
+//! `replay`, `import` and `handout` ask nobody.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -13,6 +13,7 @@ mod sequences;
 mod show;
 #[cfg(test)]
 mod tests;
+mod why;
 
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
@@ -22,6 +23,7 @@ use serde_json::Value;
 
 use crate::control::client::{self, ClientError};
 use crate::control::{Data, Response, Verb};
+use crate::knockd::direct;
 use crate::operators;
 use args::{Arguments, Output, Task};
 
@@ -45,8 +47,11 @@ pub fn main() -> ExitCode {
     if !request.verb.only_reads() {
         request.session = operators::own().map(|session| session.to_words());
     }
-    let answer = client::ask(&arguments.socket, &request);
-    let response = answer.unwrap_or_else(|error| failed(&error));
+    let response = match arguments.direct.places() {
+        Ok(Some(places)) => direct::ask(&request, &places),
+        Ok(None) => client::ask(&arguments.socket, &request).unwrap_or_else(|error| failed(&error)),
+        Err(wrong) => Response::refused(2, wrong.to_string()),
+    };
     ExitCode::from(report(&arguments, request.verb, response))
 }
 
@@ -140,6 +145,7 @@ impl Answer {
             (Some(data), Verb::Status) => show::status(out, data, terminal),
             (Some(data), Verb::History) => history::table(out, data, terminal),
             (Some(data), Verb::List) => show::list(out, data, terminal),
+            (Some(data), Verb::Why) => why::why(out, data),
             // It has been said in words.
             (Some(_), Verb::Diff) => Ok(()),
             (Some(data), _) => writeln!(out, "{data:#}"),

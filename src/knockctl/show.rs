@@ -128,6 +128,11 @@ pub(super) fn status(out: &mut impl Write, data: &Value, terminal: bool) -> io::
     }
     align_right(&mut table, &[2, 3, 4]);
     print(out, &table)?;
+    counted(out, &status, terminal)
+}
+
+/// What has been knocked, and what came in.
+fn counted(out: &mut impl Write, status: &Status, terminal: bool) -> io::Result<()> {
     if status.knocks.is_empty() {
         return Ok(());
     }
@@ -156,7 +161,7 @@ pub(super) fn status(out: &mut impl Write, data: &Value, terminal: bool) -> io::
         packets.not_for_us,
         packets.refused
     )?;
-    under_attack(out, &status)
+    under_attack(out, status)
 }
 
 /// What is only of interest when too much comes in.
@@ -193,7 +198,7 @@ fn show_change(out: &mut impl Write, change: &ChangeStatus) -> io::Result<()> {
 }
 
 /// `4m59s`, or `never`.
-fn time_left(seconds: Option<u64>) -> String {
+pub(super) fn time_left(seconds: Option<u64>) -> String {
     seconds
         .map_or(Lifetime::Never, |secs| {
             Lifetime::For(Duration::from_secs(secs))

@@ -20,6 +20,44 @@ fn the_options_may_follow_the_verb() {
 }
 
 #[test]
+fn paths_are_for_direct_alone() {
+    let places = |words: &[&str]| {
+        let words = [&["knockctl"], words].concat();
+        Arguments::try_parse_from(words).unwrap().direct.places()
+    };
+    assert!(places(&["list"]).unwrap().is_none());
+    let usual = places(&["list", "--direct"]).unwrap().unwrap();
+    assert_eq!(usual.policy, None);
+    assert_eq!(usual.state_dir.to_str(), Some("/var/lib/knockd"));
+    assert_eq!(usual.runtime_dir.to_str(), Some("/run/knockd"));
+    let words = [
+        "--direct",
+        "-c",
+        "p.yaml",
+        "list",
+        "--state-dir",
+        "s",
+        "--runtime-dir",
+        "r",
+    ];
+    let given = places(&words).unwrap().unwrap();
+    assert_eq!(given.policy.unwrap().to_str(), Some("p.yaml"));
+    assert_eq!(
+        (given.state_dir.to_str(), given.runtime_dir.to_str()),
+        (Some("s"), Some("r"))
+    );
+    for option in ["-c", "--state-dir", "--runtime-dir"] {
+        let refused = places(&["list", option, "x"]).unwrap_err().to_string();
+        assert!(
+            refused.starts_with(&format!("{option} is for --direct")),
+            "{refused}"
+        );
+    }
+    let both = ["knockctl", "--direct", "--socket", "/s", "list"];
+    assert!(Arguments::try_parse_from(both).is_err());
+}
+
+#[test]
 fn what_cannot_be_shown_as_a_table_is_shown_as_it_is() {
     for (verb, data) in [
         (Verb::List, serde_json::json!({"entries": 5})),

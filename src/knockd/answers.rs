@@ -4,17 +4,48 @@ use std::collections::HashMap;
 
 use ipnet::IpNet;
 
-use crate::control::protocol::ListEntry;
+use crate::control::Response;
+use crate::control::protocol::{Data, ListEntry};
 use crate::engine::{Engine, FOUND_IN_KERNEL};
-use crate::firewall::Member;
+use crate::firewall::{Backend, Member};
 use crate::model::{Chain, GateName, NetMap, Time};
+
+/// Answers `list`: these chains of these gates, or all of them where none is named.
+pub(super) fn list(
+    engine: &Engine,
+    firewall: &mut dyn Backend,
+    chains: &[Chain],
+    gates: &[GateName],
+    now: Time,
+) -> Response {
+    if let Some(unknown) = gates
+        .iter()
+        .find(|name| engine.policy().gate(name).is_none())
+    {
+        return Response::refused(2, format!("there is no gate `{unknown}`"));
+    }
+    let chains = if chains.is_empty() {
+        &Chain::ALL
+    } else {
+        chains
+    };
+    let held = match firewall.observe_chains(chains) {
+        Ok(held) => held.unwrap_or_default().members,
+        Err(error) => return Response::refused(1, error.to_string()),
+    };
+    let wanted = |gate: &GateName, chain| {
+        chains.contains(&chain) && (gates.is_empty() || gates.contains(gate))
+    };
+    let entries = entries(engine, held, wanted, now);
+    Response::with_data(0, Data::List { entries })
+}
 
 /// The entries for what the kernel holds.
 ///
 /// Networks may come back from the kernel in other pieces than they were decided in, since
 /// overlapping ones are written as one. They are shown as decided where the kernel covers them,
 /// and as found where nobody decided them.
-pub(super) fn entries(
+fn entries(
     engine: &Engine,
     held: Vec<Member>,
     wanted: impl Fn(&GateName, Chain) -> bool,
@@ -99,11 +130,21 @@ pub(super) fn is_host(net: IpNet) -> bool {
     net.prefix_len() == net.max_prefix_len()
 }
 
-fn found(reason: &str) -> String {
+/// The reason of a member that was found.
+pub(super) fn found(reason: &str) -> String {
     if reason.is_empty() {
         FOUND_IN_KERNEL.to_owned()
     } else {
         reason.to_owned()
+    }
+}
+
+/// An address without a prefix length, or a network.
+pub(super) fn shown(net: IpNet) -> String {
+    if is_host(net) {
+        net.addr().to_string()
+    } else {
+        net.to_string()
     }
 }
 

@@ -6,6 +6,12 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::policy::{self, LogSettings, Policy};
 
+/// Where state is kept unless a flag says otherwise.
+pub(super) const STATE_DIR: &str = "/var/lib/knockd";
+
+/// Where socket, lock and pid file are unless a flag says otherwise.
+pub(super) const RUNTIME_DIR: &str = "/run/knockd";
+
 /// Keeps an SSH host's port shut to everyone but whitelisted machines and addresses that have
 /// just knocked, and shuts out whoever steps on a decoy.
 ///
@@ -67,12 +73,12 @@ pub(super) struct Options {
     #[arg(
         long,
         value_name = "DIR",
-        default_value = "/var/lib/knockd",
+        default_value = STATE_DIR,
         global = true
     )]
     pub(super) state_dir: PathBuf,
     /// The control socket and the pid file are here
-    #[arg(long, value_name = "DIR", default_value = "/run/knockd", global = true)]
+    #[arg(long, value_name = "DIR", default_value = RUNTIME_DIR, global = true)]
     pub(super) runtime_dir: PathBuf,
     /// The part that this process plays for a daemon in the background
     #[arg(long, hide = true, global = true)]
@@ -113,7 +119,12 @@ impl Options {
     /// else: where the log goes, how it looks, and the pid file. What is wrong with the policy is
     /// said when it is read to be put in force.
     pub(super) fn completed(mut self) -> Self {
-        let Ok(checked) = policy::load(&self.policy_path()) else {
+        let path = self.policy_path();
+        // What comes through a pipe comes once, and whoever writes into it may be slow.
+        if !path.is_file() {
+            return self;
+        }
+        let Ok(checked) = policy::load(&path) else {
             return self;
         };
         let Policy { log, pid_file, .. } = checked.policy;

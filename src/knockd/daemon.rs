@@ -25,6 +25,7 @@ use crate::sys::clock;
 
 use super::change::Trial;
 use super::commands::{Commands, Ended};
+use super::cut::Cutter;
 use super::drift::Drift;
 use super::force::put_in_force;
 use super::memory::{Memory, Written};
@@ -61,6 +62,8 @@ pub(super) struct Daemon {
     /// Looks at the firewalls of others.
     pub(super) foreign: Option<Foreign>,
     pub(super) capture: Capture,
+    /// Ends open sessions of the banned.
+    pub(super) cutter: Cutter,
     pub(super) links: Links,
     pub(super) resolver: Resolver,
     pub(super) roster: Roster,
@@ -317,6 +320,10 @@ impl Daemon {
     /// but installing takes its time, so it is not tried again with every packet.
     fn apply(&mut self, changes: &[Change]) -> Result<(), FirewallError> {
         match self.firewall.apply(changes) {
+            Ok(()) => {
+                self.cutter.changed(&self.engine, changes);
+                Ok(())
+            }
             Err(error) if self.retry.is_none() && self.held_back().is_none() => {
                 warn!("{error}; installing everything anew");
                 let missing = self.firewall.verify().unwrap_or_default();
@@ -326,7 +333,7 @@ impl Daemon {
                 }
                 Ok(())
             }
-            result => result,
+            Err(error) => Err(error),
         }
     }
 
@@ -368,6 +375,7 @@ impl Daemon {
         self.notice_used_up()?;
         self.drift.begin_install();
         put_in_force(&mut *self.firewall, &mut self.engine)?;
+        self.cutter.installed(&self.engine);
         // It has been read back.
         self.problems.set(RULES, None);
         Ok(())

@@ -21,6 +21,7 @@ use crate::sessions;
 
 use super::daemon::{Daemon, log, now};
 use super::requests::nets;
+use super::roster::Roster;
 use super::whitelisting::hosts;
 
 /// Who is logged in over ssh.
@@ -170,38 +171,49 @@ impl Daemon {
         who: &Who,
         operators: &Operators,
     ) -> Option<Response> {
-        let nobody = || Who(String::new());
-        let objection = match asked {
-            Asked::Engine(command @ Command::Drop { nets, force, .. })
-                if !force && operators.concerned(nets) =>
-            {
-                operators.objection(&self.engine, |engine| {
-                    let (who, command) = (nobody(), command.clone());
-                    engine.handle(Event::Command { who, command }, now());
-                })
-            }
-            Asked::Untrust {
-                entries,
-                runtime,
-                gates,
-                force: false,
-            } => operators.objection(&self.engine, |engine| {
-                if !runtime {
-                    let change = self.roster.clone().remove(&hosts(entries));
-                    let (add, remove) = (change.add, change.remove);
-                    engine.handle(Event::WhitelistEdit { add, remove }, now());
-                }
-                let command = Command::Untrust {
-                    nets: nets(entries),
-                    gates: gates.clone(),
-                };
-                let who = nobody();
-                engine.handle(Event::Command { who, command }, now());
-            }),
-            _ => None,
-        };
-        objection.map(|objection| refusal(who, &objection, FORCE))
+        guard(&self.engine, &self.roster, asked, who, operators)
     }
+}
+
+/// The same for whoever has these.
+pub(super) fn guard(
+    engine: &Engine,
+    roster: &Roster,
+    asked: &Asked,
+    who: &Who,
+    operators: &Operators,
+) -> Option<Response> {
+    let nobody = || Who(String::new());
+    let objection = match asked {
+        Asked::Engine(command @ Command::Drop { nets, force, .. })
+            if !force && operators.concerned(nets) =>
+        {
+            operators.objection(engine, |engine| {
+                let (who, command) = (nobody(), command.clone());
+                engine.handle(Event::Command { who, command }, now());
+            })
+        }
+        Asked::Untrust {
+            entries,
+            runtime,
+            gates,
+            force: false,
+        } => operators.objection(engine, |engine| {
+            if !runtime {
+                let change = roster.clone().remove(&hosts(entries));
+                let (add, remove) = (change.add, change.remove);
+                engine.handle(Event::WhitelistEdit { add, remove }, now());
+            }
+            let command = Command::Untrust {
+                nets: nets(entries),
+                gates: gates.clone(),
+            };
+            let who = nobody();
+            engine.handle(Event::Command { who, command }, now());
+        }),
+        _ => None,
+    };
+    objection.map(|objection| refusal(who, &objection, FORCE))
 }
 
 /// The least time for which an installer is accepted.

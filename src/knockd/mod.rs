@@ -6,7 +6,9 @@ mod answers;
 mod change;
 mod cli;
 mod commands;
+mod cut;
 mod daemon;
+pub mod direct;
 mod drift;
 mod follow;
 mod force;
@@ -33,6 +35,7 @@ mod switch;
 mod untracked;
 mod wants;
 mod whitelisting;
+mod why;
 
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;

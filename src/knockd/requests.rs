@@ -8,12 +8,13 @@ use crate::control::protocol::{
 use crate::control::{Asked, Entry, Response};
 use crate::engine::{Command, Event, KnockView, Outcome, Who};
 use crate::firewall::Member;
-use crate::model::{Chain, GateName, KnockPort, Lifetime};
+use crate::model::{Chain, KnockPort, Lifetime};
 use crate::packet::NotAKnock;
 
 use super::answers::{self, is_host};
 use super::daemon::{Daemon, now};
 use super::guard::Prepared;
+use super::whitelisting::Whitelisting;
 
 impl Daemon {
     /// Carries out a request and answers it. `Teardown` is the loop's to finish.
@@ -57,7 +58,10 @@ impl Daemon {
             ),
             Asked::Untrust { entries, .. } => self.untrust(&entries, who),
             Asked::Status => self.status(),
-            Asked::List { chains, gates } => self.list(&chains, &gates),
+            Asked::List { chains, gates } => {
+                answers::list(&self.engine, &mut *self.firewall, &chains, &gates, now())
+            }
+            Asked::Why { addresses, gates } => self.why(&addresses, &gates),
             Asked::History { .. } => Response::refused(1, "the history is read elsewhere"),
             Asked::Ping => Response::new(0, vec!["knockd is running".into()], Vec::new()),
             Asked::Reload { force } => self.reload(force, who, operators),
@@ -118,29 +122,6 @@ impl Daemon {
         if !strangers.is_empty() {
             self.handle(Event::Adopt(strangers));
         }
-    }
-
-    fn list(&mut self, chains: &[Chain], gates: &[GateName]) -> Response {
-        if let Some(unknown) = gates
-            .iter()
-            .find(|name| self.engine.policy().gate(name).is_none())
-        {
-            return Response::refused(2, format!("there is no gate `{unknown}`"));
-        }
-        let chains = if chains.is_empty() {
-            &Chain::ALL
-        } else {
-            chains
-        };
-        let held = match self.firewall.observe_chains(chains) {
-            Ok(held) => held.unwrap_or_default().members,
-            Err(error) => return Response::refused(1, error.to_string()),
-        };
-        let wanted = |gate: &GateName, chain| {
-            chains.contains(&chain) && (gates.is_empty() || gates.contains(gate))
-        };
-        let entries = answers::entries(&self.engine, held, wanted, now());
-        Response::with_data(0, Data::List { entries })
     }
 
     fn status(&mut self) -> Response {

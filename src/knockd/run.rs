@@ -2,14 +2,17 @@
 //! theirs each of the others is asked once.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{Interval, MissedTickBehavior};
 use tracing::info;
 
 use crate::capture::Drained;
-use crate::control::{Asked, Call, Response, Server};
+use crate::control::{Asked, Call, ControlError, Response, Server};
 use crate::engine::{Event, Who};
 use crate::policy::{Interfaces, LogStyle};
 use crate::sys::ready::Ready;
@@ -19,12 +22,14 @@ use super::alarm::Alarm;
 use super::cli::Options;
 use super::commands::Ended;
 use super::daemon::{Daemon, now};
+use super::drift;
 use super::guard::Prepared;
 use super::logging::Log;
 use super::memory::Written;
 use super::pace::{PAUSE, Pace};
-use super::pulse::{Listener, Pulse};
+use super::pulse::{Listener, Pulse, Stir};
 use super::recall;
+use super::sheets::Marked;
 use super::start::{self, StartError};
 use super::supervisor;
 
@@ -59,13 +64,16 @@ pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> 
         daemon.policies.end_trial();
         let server = Server::bind(&options.runtime_dir)?;
         let (calls, requests) = mpsc::channel(REQUESTS);
-        let mut server = tokio::spawn(server.run(calls));
-        let sources = Sources::new(&daemon, names, requests)?;
+        let server = tokio::spawn(server.run(calls));
+        let mut sources = Sources::new(&daemon, names, requests, server)?;
         let interfaces = &daemon.engine.policy().interfaces;
         let mut pulse = Pulse::new(announce(options, interfaces), &options.runtime_dir);
-        let end = events(&mut daemon, sources, &mut server, &mut pulse, log).await;
-        server.abort();
-        let _ = server.await;
+        let end = events(&mut daemon, &mut sources, &mut pulse, log).await;
+        // Its socket's file goes with it.
+        sources.server.abort();
+        if !sources.server.is_finished() {
+            let _ = sources.server.await;
+        }
         end
     })
 }
@@ -98,6 +106,10 @@ struct Sources {
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
+    wanted: Arc<Notify>,
+    alarm: Alarm,
+    minute: Interval,
+    server: JoinHandle<Result<(), ControlError>>,
 }
 
 impl Sources {
@@ -105,7 +117,10 @@ impl Sources {
         daemon: &Daemon,
         names: mpsc::Receiver<crate::resolver::Event>,
         requests: mpsc::Receiver<Call>,
+        server: JoinHandle<Result<(), ControlError>>,
     ) -> Result<Self, StartError> {
+        let mut minute = tokio::time::interval(LOOK_AROUND);
+        minute.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let failed = |operation| move |source| StartError::Io { operation, source };
         let listen = |kind| signal(kind).map_err(failed("listen for signals"));
         Ok(Self {
@@ -117,106 +132,155 @@ impl Sources {
             hangup: listen(SignalKind::hangup())?,
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+            wanted: daemon.memory.wanted(),
+            alarm: Alarm::new()?,
+            minute,
+            server,
         })
     }
 }
 
+/// What happened.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
+enum Happened {
+    /// There may be packets.
+    Packets,
+    /// Somebody asks on the control socket.
+    Asked(Call),
+    /// It is known who is logged in.
+    Looked(Look),
+    /// A command has ended.
+    Ended(Ended),
+    /// A one-time sequence is used up, or could not be.
+    Marked(Marked),
+    /// A name has other addresses, or none.
+    Name(crate::resolver::Event),
+    /// Interfaces or addresses.
+    Links,
+    /// A time has come.
+    Alarm,
+    /// A sign of life is due.
+    Pulse(Stir),
+    /// The store wants everything written anew.
+    Wanted,
+    /// Somebody changed the rules, or a look at them is over.
+    Rules(drift::Stir),
+    /// A minute is over.
+    Minute,
+    /// SIGHUP.
+    Hangup,
+    /// SIGTERM or SIGINT.
+    Terminate,
+    /// The control socket is served no more.
+    Unserved(Option<ControlError>),
+    /// Nothing else than packets.
+    Nothing,
+}
+
+/// Waits for whatever happens next; for packets first, unless it is the others' turn. They get it
+/// after each round of packets, however fast these come.
+async fn happens(
+    daemon: &mut Daemon,
+    sources: &mut Sources,
+    pulse: &mut Pulse,
+    more: bool,
+    others: bool,
+) -> Result<Happened, StartError> {
+    let failed = |operation| move |source| StartError::Io { operation, source };
+    let happened = tokio::select! {
+        biased;
+        ready = packets(&sources.packets, more), if !others => {
+            ready.map_err(failed("wait for packets"))?;
+            Happened::Packets
+        }
+        Some(call) = sources.requests.recv() => Happened::Asked(call),
+        Some(look) = sources.looks.next() => Happened::Looked(look),
+        Some(ended) = daemon.commands.ended() => Happened::Ended(ended),
+        Some(marked) = daemon.sheets.marked() => Happened::Marked(marked),
+        Some(event) = sources.names.recv() => Happened::Name(event),
+        ready = sources.links.readable() => {
+            ready.map_err(failed("wait for interfaces"))?;
+            Happened::Links
+        }
+        rung = sources.alarm.rings() => {
+            rung?;
+            Happened::Alarm
+        }
+        stir = pulse.stirs() => Happened::Pulse(stir),
+        () = sources.wanted.notified() => Happened::Wanted,
+        stir = daemon.drift.stirs() => {
+            Happened::Rules(stir.map_err(failed("wait for changes of the rules"))?)
+        }
+        _ = sources.minute.tick() => Happened::Minute,
+        Some(()) = sources.hangup.recv() => Happened::Hangup,
+        Some(()) = sources.terminate.recv() => Happened::Terminate,
+        Some(()) = sources.interrupt.recv() => Happened::Terminate,
+        ended = &mut sources.server => Happened::Unserved(ended.ok().and_then(Result::err)),
+        () = async {}, if others => Happened::Nothing,
+    };
+    Ok(happened)
+}
+
 async fn events(
     daemon: &mut Daemon,
-    mut sources: Sources,
-    server: &mut tokio::task::JoinHandle<Result<(), crate::control::ControlError>>,
+    sources: &mut Sources,
     pulse: &mut Pulse,
     log: &Log,
 ) -> Result<ExitCode, StartError> {
     let mut more = false;
     let mut pace = Pace::default();
     let mut had_packets = false;
-    let wanted = daemon.memory.wanted();
-    let mut alarm = Alarm::new()?;
-    let mut look_around = tokio::time::interval(LOOK_AROUND);
-    look_around.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        alarm.set(daemon.due())?;
+        sources.alarm.set(daemon.due())?;
         let others = std::mem::take(&mut had_packets);
-        tokio::select! {
-            biased;
-            ready = packets(&sources.packets, more), if !others => {
-                ready.map_err(|source| StartError::Io { operation: "wait for packets", source })?;
-                more = take_packets(daemon, &mut pace);
-                had_packets = true;
-                // The tasks that serve the control socket are others, too.
-                tokio::task::yield_now().await;
-            }
-            Some(call) = sources.requests.recv() => {
+        let happened = happens(daemon, sources, pulse, more, others).await?;
+        if matches!(happened, Happened::Packets) {
+            more = take_packets(daemon, &mut pace);
+            had_packets = true;
+            // The tasks that serve the control socket are others, too.
+            tokio::task::yield_now().await;
+            continue;
+        }
+        // What is not about packets is done as an ordinary thread, but for what is due.
+        let scheduling = daemon.scheduling;
+        let _eased = (!matches!(happened, Happened::Alarm)).then(|| scheduling.ease());
+        match happened {
+            Happened::Packets | Happened::Nothing => {}
+            Happened::Asked(call) => {
                 if take(daemon, call, &sources.looks) {
                     return Ok(ExitCode::SUCCESS);
                 }
             }
-            Some((wanted, prepared)) = sources.looks.next() => {
-                let _eased = daemon.scheduling.ease();
-                match wanted {
-                    Some(call) => drop(serve(daemon, call, prepared)),
-                    None => drop(daemon.reload(false, &Who("SIGHUP".to_owned()), &prepared.operators)),
-                }
+            Happened::Looked((Some(call), prepared)) => drop(serve(daemon, call, prepared)),
+            Happened::Looked((None, prepared)) => {
+                drop(daemon.reload(false, &Who("SIGHUP".to_owned()), &prepared.operators));
             }
-            Some(Ended { job, again }) = daemon.commands.ended() => {
+            Happened::Ended(Ended { job, again }) => {
                 drop(daemon.handle(Event::Ended { job, again }));
             }
-            Some(marked) = daemon.sheets.marked() => daemon.sequence_marked(marked),
-            Some(event) = sources.names.recv() => {
-                let _eased = daemon.scheduling.ease();
-                daemon.name_changed(event);
-            }
-            ready = sources.links.readable() => {
-                ready.map_err(|source| StartError::Io { operation: "wait for interfaces", source })?;
-                let _eased = daemon.scheduling.ease();
-                daemon.links_changed();
-            }
-            rung = alarm.rings() => {
-                rung?;
-                daemon.tick();
-            }
-            stir = pulse.stirs() => {
-                let _eased = daemon.scheduling.ease();
-                pulse.carry_on(stir, daemon);
-            }
-            () = wanted.notified() => {
-                let _eased = daemon.scheduling.ease();
-                daemon.remember_everything();
-            }
-            stir = daemon.drift.stirs() => {
-                let stir = stir.map_err(|source| StartError::Io { operation: "wait for changes of the rules", source })?;
-                let _eased = daemon.scheduling.ease();
-                daemon.rules_stir(stir);
-            }
-            _ = look_around.tick() => {
-                let _eased = daemon.scheduling.ease();
+            Happened::Marked(marked) => daemon.sequence_marked(marked),
+            Happened::Name(event) => daemon.name_changed(event),
+            Happened::Links => daemon.links_changed(),
+            Happened::Alarm => daemon.tick(),
+            Happened::Pulse(stir) => pulse.carry_on(stir, daemon),
+            Happened::Wanted => daemon.remember_everything(),
+            Happened::Rules(stir) => daemon.rules_stir(stir),
+            Happened::Minute => {
                 daemon.look_for_listeners();
                 if !pulse.beats() {
                     daemon.keep_rules();
                 }
             }
-            Some(()) = sources.hangup.recv() => {
-                let _eased = daemon.scheduling.ease();
+            Happened::Hangup => {
                 log.reopen();
                 sources.looks.look(None, daemon);
             }
-            Some(()) = sources.terminate.recv() => {
+            Happened::Terminate => {
                 daemon.stop();
                 return Ok(ExitCode::SUCCESS);
             }
-            Some(()) = sources.interrupt.recv() => {
-                daemon.stop();
-                return Ok(ExitCode::SUCCESS);
-            }
-            ended = &mut *server => {
-                if let Ok(Err(error)) = ended {
-                    return Err(error.into());
-                }
-                return Ok(ExitCode::FAILURE);
-            }
-            // None of them has anything to do.
-            () = async {}, if others => {}
+            Happened::Unserved(Some(error)) => return Err(error.into()),
+            Happened::Unserved(None) => return Ok(ExitCode::FAILURE),
         }
     }
 }
@@ -290,7 +354,6 @@ fn take(daemon: &mut Daemon, call: Call, looks: &Looks) -> bool {
 
 /// Answers a request; whether it was the last one.
 fn serve(daemon: &mut Daemon, call: Call, prepared: Prepared) -> bool {
-    let _eased = daemon.scheduling.ease();
     let Some(call) = daemon.answer_history(call) else {
         return false;
     };

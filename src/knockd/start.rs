@@ -23,6 +23,7 @@ use crate::store::{KnownName, Readers};
 
 use super::cli::Options;
 use super::commands::Commands;
+use super::cut::Cutter;
 use super::daemon::{self, Daemon, Packets, now};
 use super::drift::Drift;
 use super::force::put_in_force;
@@ -324,6 +325,7 @@ pub(super) fn listen(
         firewall,
         foreign: None,
         capture,
+        cutter: Cutter::default(),
         links,
         resolver,
         roster,
@@ -347,6 +349,7 @@ pub(super) fn listen(
     daemon.follow_interfaces();
     daemon.follow_names();
     daemon.look_around();
+    daemon.cutter.installed(&daemon.engine);
     daemon.scheduling = Scheduling::take();
     Ok((daemon, names))
 }

@@ -121,6 +121,7 @@ impl Daemon {
         }
         self.firewall = chosen.backend;
         self.drift.follow(&*self.firewall);
+        self.cutter.installed(&self.engine);
         self.backend_reason = chosen.reason;
         self.memory.backend(self.firewall.kind());
         self.problems.set_all(FORMER, remove_all(chosen.former));

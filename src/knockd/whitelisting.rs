@@ -1,27 +1,73 @@
-//! `trust` and `untrust`: the whitelist file first, then what follows from it.
+//! `trust` and `untrust`: the whitelist file first, then what follows from it, for the daemon and
+//! for `knockctl --direct`.
 
 use crate::control::{Entry, Response};
-use crate::engine::{Command, Event, Record, What, Who};
+use crate::engine::{Command, Event, Outcome, Record, What, Who};
 use crate::whitelist::edit::{self, Edit};
 use crate::whitelist::{Host, WhitelistError};
 
 use super::daemon::Daemon;
 use super::problems::{FIREWALL, WHITELIST};
 use super::requests::{answer, nets};
+use super::roster::Roster;
 
-impl Daemon {
+impl Whitelisting for Daemon {
+    const LOOKED_UP: &'static str = "its addresses are looked up";
+
+    fn roster(&mut self) -> &mut Roster {
+        &mut self.roster
+    }
+
+    fn handle(&mut self, event: Event) -> Option<Outcome> {
+        Daemon::handle(self, event)
+    }
+
+    fn whitelist_was_read(&mut self) {
+        self.problems.set(WHITELIST, None);
+    }
+
+    fn record(&self, record: Record) {
+        self.memory.record(record);
+    }
+
+    fn follow_names(&mut self) {
+        Daemon::follow_names(self);
+    }
+
+    fn not_in_force(&self) -> Option<String> {
+        self.problems.get(FIREWALL).map(str::to_owned)
+    }
+}
+
+/// Whoever keeps a whitelist in force.
+pub(super) trait Whitelisting {
+    /// What becomes of a name that is added.
+    const LOOKED_UP: &'static str;
+
+    /// The whitelist.
+    fn roster(&mut self) -> &mut Roster;
+
+    /// Lets the engine decide, and carries out what it decides.
+    fn handle(&mut self, event: Event) -> Option<Outcome>;
+
+    /// Whatever was wrong with the file is not any more.
+    fn whitelist_was_read(&mut self);
+
+    /// Remembers what happened.
+    fn record(&self, record: Record);
+
+    /// Names have come or gone.
+    fn follow_names(&mut self);
+
+    /// Why the kernel does not hold what is decided.
+    fn not_in_force(&self) -> Option<String>;
+
     /// Puts entries into the whitelist file, all of them or none, then into force.
-    pub(super) fn trust(
-        &mut self,
-        entries: &[Entry],
-        note: Option<&str>,
-        force: bool,
-        who: &Who,
-    ) -> Response {
-        let Some(file) = self.roster.file().map(ToOwned::to_owned) else {
+    fn trust(&mut self, entries: &[Entry], note: Option<&str>, force: bool, who: &Who) -> Response {
+        let Some(file) = self.roster().file().map(ToOwned::to_owned) else {
             return Response::refused(1, "the policy names no whitelist file; use --runtime");
         };
-        if self.roster.has_entries() && !file.exists() {
+        if self.roster().has_entries() && !file.exists() {
             // Writing a new one would lose all that are in force at the next reload.
             let text = format!(
                 "the whitelist {} is gone, while its entries are in force: put it back first",
@@ -47,7 +93,7 @@ impl Daemon {
             Ok(edits) => edits,
             Err(error) => return Response::refused(1, error.to_string()),
         };
-        self.problems.set(WHITELIST, None);
+        self.whitelist_was_read();
         let mut done = Vec::new();
         for (entry, edit) in entries.iter().zip(edits) {
             if !matches!(edit, Edit::AlreadyThere { .. }) {
@@ -58,10 +104,7 @@ impl Daemon {
                     format!("{entry} is in {} already, on line {line}", file.display())
                 }
                 _ if matches!(entry, Entry::Name(_)) => {
-                    format!(
-                        "{entry} added to {}; its addresses are looked up",
-                        file.display()
-                    )
+                    format!("{entry} added to {}; {}", file.display(), Self::LOOKED_UP)
                 }
                 Edit::Added { created: true, .. } => {
                     format!(
@@ -72,7 +115,7 @@ impl Daemon {
                 _ => format!("{entry} trusted, and added to {}", file.display()),
             });
         }
-        let change = self.roster.add(hosts);
+        let change = self.roster().add(hosts);
         self.handle(Event::WhitelistEdit {
             add: change.add,
             remove: change.remove,
@@ -84,11 +127,11 @@ impl Daemon {
 
     /// Takes entries out of the whitelist file and out of force, and what was trusted until
     /// reboot with them.
-    pub(super) fn untrust(&mut self, entries: &[Entry], who: &Who) -> Response {
+    fn untrust(&mut self, entries: &[Entry], who: &Who) -> Response {
         let (mut done, mut refused) = (Vec::new(), Vec::new());
         let hosts = hosts(entries);
         let edits = match self
-            .roster
+            .roster()
             .file()
             .map(|file| edit::remove_all(file, &hosts))
         {
@@ -115,7 +158,7 @@ impl Daemon {
                 _ => {}
             }
         }
-        let change = self.roster.remove(&hosts);
+        let change = self.roster().remove(&hosts);
         self.handle(Event::WhitelistEdit {
             add: change.add,
             remove: change.remove,
@@ -137,7 +180,7 @@ impl Daemon {
 
     fn recall(&self, what: What, entry: &Entry, who: &Who) {
         let record = Record::new(what, &who.0).by_hand();
-        self.memory.record(match entry {
+        self.record(match entry {
             Entry::Net(net) => record.to(*net),
             Entry::Name(name) => record.saying(name.as_str()),
         });
@@ -147,7 +190,7 @@ impl Daemon {
         for line in &done {
             tracing::info!("{who}: {line}");
         }
-        if let Some(problem) = self.problems.get(FIREWALL) {
+        if let Some(problem) = self.not_in_force() {
             refused.push(format!("not in force yet: {problem}"));
         }
         answer(u8::from(!refused.is_empty()), done, refused)

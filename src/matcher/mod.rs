@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod ports;
+mod progress;
 #[cfg(test)]
 mod property_tests;
 mod scope;
@@ -33,6 +34,7 @@ use crate::packet::Knock;
 use crate::policy::{LogStyle, Policy, TcpFlags};
 
 use ports::Ports;
+pub use progress::Progress;
 pub use scope::Scope;
 pub use sequences::SequenceId;
 use sequences::{Arrival, PortId, Sequences};

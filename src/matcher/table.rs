@@ -220,6 +220,23 @@ impl Table {
         }
     }
 
+    /// The source's attempts, those that are complete among them.
+    pub(super) fn attempts(&self, key: Key) -> Vec<Attempt> {
+        let mut found = Vec::new();
+        let mut at = self.first(key);
+        while let Some(record) = self.records.get(at as usize) {
+            if record.source == key.source && record.stage > 0 && record.sequence != FOREIGN {
+                found.push(Attempt {
+                    started: record.started,
+                    sequence: SequenceId(record.sequence),
+                    stage: record.stage,
+                });
+            }
+            at = record.next_in_bucket;
+        }
+        found
+    }
+
     /// Begins an attempt, in the place of the one at the same sequence if there is one; `stage` is
     /// 1, or `DONE` if one port is all there is.
     pub(super) fn start(&mut self, key: Key, sequence: SequenceId, stage: u8, now: Time) {

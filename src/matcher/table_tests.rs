@@ -48,7 +48,7 @@ fn an_attempt_lives_at_least_capacity_over_rate() {
         }
         let mut alive = false;
         table.for_each_attempt(table.key(ours), |attempt| {
-            alive |= attempt.started == Time(0)
+            alive |= attempt.started == Time(0);
         });
         alive
     };

@@ -137,6 +137,7 @@ fn settings(policy: &Policy) -> Keys {
                 nearby,
                 action,
             },
+        ban,
         memory,
         history: History { keep, rows },
         gates: _,
@@ -185,6 +186,7 @@ fn settings(policy: &Policy) -> Keys {
         ("scan_guard.within", Lifetime::For(*within).to_string()),
         ("scan_guard.nearby", nearby.to_string()),
         ("scan_guard.action", action.to_owned()),
+        ("ban", ban.to_string()),
         ("memory", format!("{memory} bytes")),
         ("history.keep", Lifetime::For(*keep).to_string()),
         ("history.rows", rows.to_string()),
@@ -248,6 +250,7 @@ fn knock(knock: &Knock) -> Keys {
         action,
         gates,
         lifetime,
+        ban,
     } = knock;
     let names = flags::NAMES.iter();
     let flags = names.filter_map(|(name, bit)| match (flags.set & bit, flags.clear & bit) {
@@ -277,6 +280,10 @@ fn knock(knock: &Knock) -> Keys {
         (
             "for",
             lifetime.unwrap_or_else(|| "the gate's time".to_owned()),
+        ),
+        (
+            "ban",
+            ban.map_or_else(|| "the policy's".to_owned(), |rule| rule.to_string()),
         ),
         ("start", command(run.start.v4.as_ref())),
         ("start_6", command(run.start.v6.as_ref())),

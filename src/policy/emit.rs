@@ -11,8 +11,9 @@ use super::history::{KEEP, ROWS};
 use super::knocks::SEQ_TIMEOUT;
 use super::settings::{MEMORY, SCAN_NEARBY, SCAN_PORTS};
 use super::{
-    BackendChoice, Firewall, Gate, GateAddress, History, Hook, Interfaces, Knock, KnockAction,
-    LogSettings, LogStyle, OnStop, Policy, Run, ScanAction, ScanGuard, TcpFlags, Verdict,
+    BackendChoice, BanRule, Firewall, Gate, GateAddress, History, Hook, Interfaces, Knock,
+    KnockAction, LogSettings, LogStyle, OnStop, Policy, Run, ScanAction, ScanGuard, TcpFlags,
+    Verdict,
 };
 
 /// What is said in comments.
@@ -77,6 +78,7 @@ fn write_settings(out: &mut String, policy: &Policy) -> fmt::Result {
         trusted,
         never_ban,
         scan_guard,
+        ban,
         memory,
         history,
         gates: _,
@@ -98,6 +100,9 @@ fn write_settings(out: &mut String, policy: &Policy) -> fmt::Result {
     }
     let timeouts = knocks.iter().map(|knock| knock.seq_timeout);
     write_guard(out, *scan_guard, timeouts.max().unwrap_or(SEQ_TIMEOUT))?;
+    if *ban != BanRule::default() {
+        writeln!(out, "ban: {}", ban_rule(*ban))?;
+    }
     if u64::try_from(*memory).unwrap_or(u64::MAX) != MEMORY {
         writeln!(out, "memory: {}KiB", memory / 1024)?;
     }
@@ -161,6 +166,22 @@ fn write_guard(out: &mut String, guard: ScanGuard, longest: Duration) -> fmt::Re
         ScanAction::Drop => parts.push("action: drop".to_owned()),
     }
     write_parts(out, "scan_guard", &parts)
+}
+
+fn ban_rule(rule: BanRule) -> String {
+    let BanRule {
+        after,
+        within,
+        longest,
+    } = rule;
+    let mut parts = vec![format!("after: {after}")];
+    if after > 1 {
+        parts.push(format!("within: {}", span(within)));
+    }
+    if let Some(longest) = longest {
+        parts.push(format!("escalate: true, max: {}", span(longest)));
+    }
+    format!("{{ {} }}", parts.join(", "))
 }
 
 fn write_log(out: &mut String, log: &LogSettings) -> fmt::Result {
@@ -257,8 +278,11 @@ fn write_knock(out: &mut String, policy: &Policy, knock: &Knock) -> fmt::Result 
             field("timeout", &span(run.timeout))?;
         }
     }
-    match knock.lifetime {
-        Some(time) => field("for", &lifetime(time)),
+    if let Some(time) = knock.lifetime {
+        field("for", &lifetime(time))?;
+    }
+    match knock.ban {
+        Some(rule) => field("ban", &ban_rule(rule)),
         None => Ok(()),
     }
 }

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use crate::model::{GateName, KnockName, KnockPort, Lifetime, PortRange, Proto, canonical_net};
 use crate::policy::{
-    BackendChoice, CommandLine, Firewall, Gate, GateAddress, History, Hook, Interfaces, Knock,
-    KnockAction, LogSettings, LogStyle, Notes, OnStop, PerFamily, Policy, Run, ScanAction,
+    BackendChoice, BanRule, CommandLine, Firewall, Gate, GateAddress, History, Hook, Interfaces,
+    Knock, KnockAction, LogSettings, LogStyle, Notes, OnStop, PerFamily, Policy, Run, ScanAction,
     ScanGuard, TcpFlags, Verdict, emit, parse,
 };
 
@@ -156,6 +156,7 @@ fn knock(index: u16) -> impl Strategy<Value = Knock> {
                     seq_timeout,
                     flags,
                     target,
+                    ban: (action == KnockAction::Drop).then(|| counting(index, seq_timeout)),
                     action,
                     // Which of the gates; made names of them in `policy`.
                     gates: vec![GateName::new(&format!("g{gates}")).unwrap()],
@@ -163,6 +164,18 @@ fn knock(index: u16) -> impl Strategy<Value = Knock> {
                 }
             },
         )
+}
+
+/// A rule that any gate's time of a ban goes with.
+fn counting(number: u16, within: Duration) -> BanRule {
+    match number % 32 {
+        0 => BanRule::default(),
+        more => BanRule {
+            after: more + 1,
+            within,
+            longest: None,
+        },
+    }
 }
 
 fn net() -> impl Strategy<Value = IpNet> {
@@ -255,6 +268,7 @@ fn settings() -> impl Strategy<Value = Policy> {
                     nearby: ports % 1001,
                     action: [ScanAction::None, ScanAction::Drop][usize::from(bits[2])],
                 },
+                ban: counting(ports, within),
                 memory: kib * 1024,
                 history: History {
                     keep: within,

@@ -7,19 +7,20 @@ use super::node::{self, At, Node, Value};
 use super::problem::{PolicyErrors, Problem};
 use super::reader::Reader;
 use super::{
-    Interfaces, KnockAction, LogSettings, Policy, classic, conflicts, gates, history, knocks,
+    Interfaces, KnockAction, LogSettings, Policy, bans, classic, conflicts, gates, history, knocks,
     settings,
 };
 
 /// More is no policy. A thousand knocks of 32 ports take a quarter of it.
 pub const MOST_BYTES: usize = 1024 * 1024;
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "interface",
     "firewall",
     "trusted",
     "never_ban",
     "scan_guard",
+    "ban",
     "memory",
     "history",
     "gates",
@@ -96,10 +97,19 @@ fn read(reader: &mut Reader, root: &Node, file: &Path) -> Option<Policy> {
     let placed_gates = placed_gates.unwrap_or_default();
     conflicts::check(reader, &placed_gates, &placed_knocks);
 
+    let ban = fields.get("ban").map(|node| bans::read(reader, node));
     let timeouts = placed_knocks.iter().map(|placed| placed.knock.seq_timeout);
     let longest = timeouts.max().unwrap_or(knocks::SEQ_TIMEOUT);
     let interfaces = fields.get("interface");
     let never_ban = fields.get("never_ban");
+    let scan_guard = settings::scan_guard(reader, fields.get("scan_guard"), longest);
+    bans::check(
+        reader,
+        ban.as_ref(),
+        &placed_gates,
+        &placed_knocks,
+        scan_guard.action,
+    );
     Some(Policy {
         interfaces: interfaces.map_or(Interfaces::Any, |node| settings::interfaces(reader, node)),
         firewall,
@@ -109,7 +119,8 @@ fn read(reader: &mut Reader, root: &Node, file: &Path) -> Option<Policy> {
             node => Some(settings::trusted(reader, node, file)),
         },
         never_ban: never_ban.map_or(Vec::new(), |node| settings::never_ban(reader, node)),
-        scan_guard: settings::scan_guard(reader, fields.get("scan_guard"), longest),
+        scan_guard,
+        ban: ban.map(|placed| placed.rule).unwrap_or_default(),
         memory: settings::memory(reader, fields.get("memory")),
         history: history::read(reader, fields.get("history")),
         gates: placed_gates.into_iter().map(|placed| placed.gate).collect(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::model::{GateName, KnockName, KnockPort, Lifetime, PortError, canonical};
 
+use super::bans::{self, PlacedBan};
 use super::flags;
 use super::node::{At, Node, Value};
 use super::problem::{did_you_mean, one_of, quote};
@@ -17,7 +18,7 @@ pub(super) const MOST_KNOCKS: usize = 1024;
 pub(super) const LONGEST_SEQUENCE: usize = 32;
 pub(super) const SEQ_TIMEOUT: Duration = Duration::from_secs(15);
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "sequence",
     "seq_timeout",
     "tcpflags",
@@ -25,6 +26,7 @@ const KEYS: [&str; 13] = [
     "action",
     "gate",
     "for",
+    "ban",
     "start",
     "stop",
     "start_6",
@@ -48,6 +50,8 @@ pub(super) struct PlacedKnock {
     pub(super) ports_at: Vec<At>,
     pub(super) sequence_at: At,
     pub(super) action_at: At,
+    /// `ban`, if it is given.
+    pub(super) ban: Option<PlacedBan>,
     /// Where `tcpflags` is, if it is given.
     pub(super) flags_at: Option<At>,
 }
@@ -120,6 +124,7 @@ fn knock(
         Some(action) => knock_gates(reader, &fields, &name, at, action, scope),
         None => Vec::new(),
     };
+    let ban = ban(reader, &fields, action.as_ref());
     let knock = Knock {
         name,
         sequence,
@@ -130,12 +135,14 @@ fn knock(
         action: action?,
         gates,
         lifetime: lifetime.flatten(),
+        ban: ban.as_ref().map(|placed| placed.rule),
     };
     Some(PlacedKnock {
         knock,
         ports_at,
         sequence_at,
         action_at: fields.get("action").map_or(at, |node| node.at),
+        ban,
         flags_at: fields.get("tcpflags").map(|node| node.at),
     })
 }
@@ -281,6 +288,21 @@ fn lifetime(reader: &mut Reader, fields: &Fields<'_>, action: &KnockAction) -> O
         format!("`for` with `action: {word}`"),
         "`for` only with `accept`, `drop` or `open`",
     );
+    None
+}
+
+fn ban(
+    reader: &mut Reader,
+    fields: &Fields<'_>,
+    action: Option<&KnockAction>,
+) -> Option<PlacedBan> {
+    let node = fields.get("ban")?;
+    let ban = bans::read(reader, node);
+    if action.is_none_or(|action| *action == KnockAction::Drop) {
+        return Some(ban);
+    }
+    let at = fields.key_at("ban").unwrap_or(node.at);
+    reader.error(at, "`ban`", "it only with `action: drop`");
     None
 }
 

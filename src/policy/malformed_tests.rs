@@ -111,7 +111,7 @@ const CASES: &[(&str, &[&str])] = &[
     ("gates: { ssh: { ports: [22], address: 0.0.0.0/0, accept_timeout: never, verdict: return, cut_sessions: \"true\" } }\nx: 1", &[
         "1:39: found `0.0.0.0/0`, expected a network smaller than everything (leave `address` out to guard every address of this host)",
         "1:104: found `true`, expected `true` or `false` (without quotes)",
-        "2:1: found the unknown key `x`, expected `interface`, `firewall`, `trusted`, `never_ban`, `scan_guard`, `memory`, `history`, `gates`, `knocks` or `log`",
+        "2:1: found the unknown key `x`, expected `interface`, `firewall`, `trusted`, `never_ban`, `scan_guard`, `ban`, `memory`, `history`, `gates`, `knocks` or `log`",
     ]),
     ("gates: { a: { ports: [22] }, b: { ports: [20-25] } }", &[
         "1:43: found 20-25/tcp, where the gate `a` of line 1 guards 22/tcp already, expected each port in one gate, unless their `hook` or `address` differ",
@@ -186,7 +186,7 @@ const CASES: &[(&str, &[&str])] = &[
         "2:9: found `63KiB`, expected a size from `64KiB` to `4GiB`",
     ]),
     ("<K>{ sequence: [1228, 1227], seq_timout: 15s, action: accept }\n", &[
-        "3:32: found the unknown key `seq_timout`, expected `sequence`, `seq_timeout`, `tcpflags`, `target`, `action`, `gate`, `for`, `start`, `stop`, `start_6`, `stop_6`, `shell` or `timeout` (did you mean `seq_timeout`?)",
+        "3:32: found the unknown key `seq_timout`, expected `sequence`, `seq_timeout`, `tcpflags`, `target`, `action`, `gate`, `for`, `ban`, `start`, `stop`, `start_6`, `stop_6`, `shell` or `timeout` (did you mean `seq_timeout`?)",
     ]),
     ("<K>{ sequence: [1228, 1227], seq_timeout: 15, action: acept }\n", &[
         "3:45: found `15` without a unit, expected a duration such as `300s`, `5m` or `1h30m` (did you mean `15s`?)",
@@ -309,7 +309,7 @@ const CASES: &[(&str, &[&str])] = &[
         "5:11: found more nesting, entries or aliases than any policy needs, expected a policy of at most 64 gates and 1024 knocks",
     ]),
     ("<G><<: { memory: 1KiB }", &[
-        "2:1: found the unknown key `<<`, expected `interface`, `firewall`, `trusted`, `never_ban`, `scan_guard`, `memory`, `history`, `gates`, `knocks` or `log`",
+        "2:1: found the unknown key `<<`, expected `interface`, `firewall`, `trusted`, `never_ban`, `scan_guard`, `ban`, `memory`, `history`, `gates`, `knocks` or `log`",
     ]),
 ];
 

@@ -4,6 +4,7 @@
 //! is wrong with it is reported at once. `load` is the only IO.
 #![forbid(unsafe_code)]
 
+mod bans;
 mod border;
 mod classic;
 mod command;
@@ -25,6 +26,7 @@ mod settings;
 mod syntax;
 mod types;
 mod words;
+mod words_run;
 
 pub use classic::is_classic;
 pub use command::{ADDRESS_TOKEN, CommandLine, PerFamily, Run, SplitError};
@@ -35,11 +37,13 @@ pub use file::{Checked, MOST_BYTES, parse};
 pub use load::{LoadError, load, read, usual_path};
 pub use problem::{PolicyErrors, Problem};
 pub use types::{
-    BackendChoice, Firewall, Gate, GateAddress, History, Hook, Interfaces, Knock, KnockAction,
-    LogSettings, LogStyle, OnStop, Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
+    BackendChoice, BanRule, Firewall, Gate, GateAddress, History, Hook, Interfaces, Knock,
+    KnockAction, LogSettings, LogStyle, OnStop, Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
 };
 pub use words::{WhitelistSummary, check_report, describe};
 
+#[cfg(test)]
+mod bans_tests;
 #[cfg(test)]
 mod conflicts_tests;
 #[cfg(test)]

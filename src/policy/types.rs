@@ -21,6 +21,8 @@ pub struct Policy {
     pub never_ban: Vec<IpNet>,
     /// What a port sweep looks like.
     pub scan_guard: ScanGuard,
+    /// When decoys ban, those with a rule of their own aside, and the scan guard.
+    pub ban: BanRule,
     /// The most that attempts may take, in bytes.
     pub memory: usize,
     /// How much is kept of what happened.
@@ -226,6 +228,31 @@ pub struct Knock {
     pub gates: Vec<GateName>,
     /// How long, instead of the gate's time; for `run` the time until its stop command.
     pub lifetime: Option<Lifetime>,
+    /// When it bans, instead of the policy's rule; only with [`KnockAction::Drop`].
+    pub ban: Option<BanRule>,
+}
+
+/// When stepping on a decoy bans, and how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BanRule {
+    /// How often a source steps on decoys under this rule before it is banned; at least 1.
+    pub after: u16,
+    /// All of these times are within this; without a meaning where `after` is 1.
+    pub within: Duration,
+    /// Each further ban of the same source lasts twice as long as the one before, up to this;
+    /// `None`: every ban lasts as long as the first. At least as long as any first ban.
+    pub longest: Option<Duration>,
+}
+
+impl Default for BanRule {
+    /// At once, and always for the same time.
+    fn default() -> Self {
+        Self {
+            after: 1,
+            within: Duration::ZERO,
+            longest: None,
+        }
+    }
 }
 
 /// The action of a knock.

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use crate::model::{Chain, GateName, KnockPort, Lifetime, Proto};
 
-use super::problem::quote;
+use super::words_run::runs;
 use super::{
-    BackendChoice, CommandLine, Gate, GateAddress, Hook, Interfaces, Knock, KnockAction, LogStyle,
-    OnStop, PerFamily, Policy, Problem, Run, ScanAction, TcpFlags,
+    BackendChoice, BanRule, Gate, GateAddress, Hook, Interfaces, Knock, KnockAction, LogStyle,
+    OnStop, Policy, Problem, ScanAction, TcpFlags,
 };
 use super::{border, flags, problem};
 
@@ -228,8 +228,9 @@ fn effect(policy: &Policy, knock: &Knock) -> String {
         }
         KnockAction::Drop => {
             format!(
-                "bans the sender from {gates} {}",
-                times(policy, knock, ban_time_of)
+                "bans the sender from {gates} {}{}",
+                times(policy, knock, ban_time_of),
+                ban_rule(policy, knock.ban)
             )
         }
         KnockAction::Trust => format!("lets the sender in to {gates} until the daemon restarts"),
@@ -242,29 +243,6 @@ fn effect(policy: &Policy, knock: &Knock) -> String {
     }
 }
 
-/// "runs `door open %IP%`, and `door shut %IP%` 10s later".
-fn runs(run: &Run, lifetime: Option<Lifetime>) -> String {
-    let start = commands(&run.start);
-    match lifetime {
-        Some(lifetime) if !run.stop.is_empty() => {
-            format!("runs {start}, and {} {lifetime} later", commands(&run.stop))
-        }
-        _ => format!("runs {start}"),
-    }
-}
-
-fn commands(commands: &PerFamily) -> String {
-    let told = |command: &Option<CommandLine>| match command {
-        Some(command) => quote(&command.to_string()),
-        None => String::from("nothing"),
-    };
-    if commands.v4 == commands.v6 {
-        told(&commands.v4)
-    } else {
-        format!("{} (IPv6: {})", told(&commands.v4), told(&commands.v6))
-    }
-}
-
 fn accept_time(gate: &Gate, knock: &Knock) -> String {
     match knock.lifetime.unwrap_or(gate.accept_timeout) {
         Lifetime::Never => String::from("until it is flushed"),
@@ -274,6 +252,34 @@ fn accept_time(gate: &Gate, knock: &Knock) -> String {
 
 fn ban_time_of(gate: &Gate, knock: &Knock) -> String {
     ban_time(knock.lifetime.unwrap_or(gate.ban_timeout))
+}
+
+/// ", the 3rd time within 10m; each further ban lasts twice as long, up to 30d".
+fn ban_rule(policy: &Policy, own: Option<BanRule>) -> String {
+    let rule = own.unwrap_or(policy.ban);
+    let mut text = String::new();
+    if rule.after > 1 {
+        let what = if own.is_some() { "time" } else { "decoy" };
+        let within = Lifetime::For(rule.within);
+        text = format!(", at its {} {what} within {within}", ordinal(rule.after));
+    }
+    if let Some(longest) = rule.longest {
+        let longest = Lifetime::For(longest);
+        return format!("{text}; each further ban lasts twice as long, up to {longest}");
+    }
+    text
+}
+
+/// `3rd`, of numbers below 100.
+fn ordinal(number: u16) -> String {
+    let suffix = match (number / 10, number % 10) {
+        (1, _) => "th",
+        (_, 1) => "st",
+        (_, 2) => "nd",
+        (_, 3) => "rd",
+        _ => "th",
+    };
+    format!("{number}{suffix}")
 }
 
 fn times(policy: &Policy, knock: &Knock, time: fn(&Gate, &Knock) -> String) -> String {
@@ -317,8 +323,11 @@ fn write_settings(
     write_log(out, policy)?;
     let guard = &policy.scan_guard;
     let also = match guard.action {
-        ScanAction::None => "",
-        ScanAction::Drop => ", and it is banned from every gate",
+        ScanAction::None => String::new(),
+        ScanAction::Drop => {
+            let rule = ban_rule(policy, None);
+            format!(", and it is banned from every gate{rule}")
+        }
     };
     writeln!(
         out,

@@ -138,3 +138,23 @@ fn a_knock_port_that_something_listens_on_is_a_warning() {
                     its clients knock without knowing\n";
     assert!(told.ends_with(expected), "{told}");
 }
+
+#[test]
+fn when_a_decoy_bans_in_words() {
+    let policy = "ban: { after: 3, within: 1h, escalate: true, max: 30d }\n\
+                  scan_guard: { action: drop }\n\
+                  gates: { ssh: { ports: [22], ban_timeout: 10m } }\n\
+                  knocks:\n  \
+                    a: { sequence: [1, 2], action: drop }\n  \
+                    b: { sequence: [3, 4], action: drop, ban: { after: 22, within: 1d } }\n";
+    let told = told(policy);
+    for sentence in [
+        "bans the sender from ssh for 10m, at its 3rd decoy within 1h; each further ban lasts \
+         twice as long, up to 30d.",
+        "bans the sender from ssh for 10m, at its 22nd time within 1d.",
+        "it is banned from every gate, at its 3rd decoy within 1h; each further ban lasts twice \
+         as long, up to 30d.",
+    ] {
+        assert!(told.contains(sentence), "{told}");
+    }
+}

@@ -1,6 +1,8 @@
-//! Which TCP sockets there are, as the kernel's socket diagnosis tells (`sock_diag(7)`,
-//! `linux/inet_diag.h`).
+//! Which TCP sockets there are, and resetting some of them, through the kernel's socket diagnosis
+//! (`sock_diag(7)`, `linux/inet_diag.h`).
 #![forbid(unsafe_code)]
+
+mod destroy;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -22,6 +24,24 @@ pub struct SessionError {
     pub source: NetlinkError,
 }
 
+/// Why sessions could not be reset.
+#[derive(Debug, thiserror::Error)]
+pub enum DestroyError {
+    /// They could not be found.
+    #[error(transparent)]
+    Unlisted(#[from] SessionError),
+    /// This kernel resets no sockets.
+    #[error(
+        "this kernel cannot reset open sessions (it is built without CONFIG_INET_DIAG_DESTROY)"
+    )]
+    Unknown,
+    /// One of them could not be reset.
+    #[error("cannot reset an open session: {0} (needs CAP_NET_ADMIN: run as root)")]
+    Refused(#[source] NetlinkError),
+}
+
+pub use destroy::destroy;
+
 /// `SOCK_DIAG_BY_FAMILY`.
 const BY_FAMILY: u16 = 20;
 const AF_INET: u8 = 2;
@@ -31,6 +51,21 @@ const AF_INET6: u8 = 10;
 const ESTABLISHED: u32 = 1 << 1;
 const CLOSE: u32 = 1 << 7;
 const LISTEN: u32 = 1 << 10;
+/// Every state in which there is a peer to be told: besides `TCP_ESTABLISHED`, those of opening
+/// (`TCP_SYN_RECV`, `TCP_NEW_SYN_RECV`) and of closing (`TCP_FIN_WAIT1`, `TCP_CLOSE_WAIT`,
+/// `TCP_LAST_ACK`, `TCP_CLOSING`). Not `TCP_FIN_WAIT2`, which may be a mere memory of a socket.
+const CONNECTED: u32 = ESTABLISHED | 1 << 3 | 1 << 12 | 1 << 4 | 1 << 8 | 1 << 9 | 1 << 11;
+/// `struct nlmsghdr` and `struct inet_diag_req_v2`.
+const LENGTH: u32 = 16 + 56;
+
+/// A socket as the kernel tells of it.
+struct Found {
+    family: u8,
+    /// `struct inet_diag_sockid`, which names it among all.
+    id: [u8; 48],
+    local: SocketAddr,
+    peer: SocketAddr,
+}
 
 /// Open TCP sessions with a local port in one of the ranges: local and peer address, both
 /// canonical.
@@ -62,6 +97,11 @@ pub fn listening_ports() -> Result<Vec<KnockPort>, SessionError> {
 }
 
 fn sockets(proto: Proto, states: u32) -> Result<Vec<(SocketAddr, SocketAddr)>, SessionError> {
+    let found = socket_ids(proto, states)?.into_iter();
+    Ok(found.map(|socket| (socket.local, socket.peer)).collect())
+}
+
+fn socket_ids(proto: Proto, states: u32) -> Result<Vec<Found>, SessionError> {
     let failed = |source| SessionError {
         what: proto,
         source,
@@ -88,7 +128,6 @@ fn sockets(proto: Proto, states: u32) -> Result<Vec<(SocketAddr, SocketAddr)>, S
 /// `struct nlmsghdr` and `struct inet_diag_req_v2` (56 bytes, of which the socket's identity,
 /// the last 48, is left at zero: any).
 fn request(family: u8, proto: Proto, states: u32) -> Vec<u8> {
-    const LENGTH: u32 = 16 + 56;
     let mut bytes = Vec::with_capacity(LENGTH as usize);
     bytes.extend_from_slice(&LENGTH.to_ne_bytes());
     bytes.extend_from_slice(&BY_FAMILY.to_ne_bytes());
@@ -100,9 +139,9 @@ fn request(family: u8, proto: Proto, states: u32) -> Vec<u8> {
     bytes
 }
 
-/// Local and peer address in a `struct inet_diag_msg`: family, state, timer and retransmissions
-/// in a byte each, two ports, two addresses of 16 bytes each.
-fn socket(payload: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+/// A `struct inet_diag_msg`: family, state, timer and retransmissions in a byte each, then the
+/// identity, which begins with two ports and two addresses of 16 bytes each.
+fn socket(payload: &[u8]) -> Option<Found> {
     let family = *payload.first()?;
     let port = |at: usize| Some(u16::from_be_bytes(*payload.get(at..)?.first_chunk()?));
     let address = |at: usize| -> Option<IpAddr> {
@@ -113,10 +152,12 @@ fn socket(payload: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
             _ => None,
         }
     };
-    Some((
-        SocketAddr::new(address(8)?, port(4)?),
-        SocketAddr::new(address(24)?, port(6)?),
-    ))
+    Some(Found {
+        family,
+        id: *payload.get(4..)?.first_chunk()?,
+        local: SocketAddr::new(address(8)?, port(4)?),
+        peer: SocketAddr::new(address(24)?, port(6)?),
+    })
 }
 
 #[cfg(test)]

@@ -42,15 +42,18 @@ const ONE_SYN: Duration = Duration::from_millis(100);
 /// Two ports and a first try, each given up after less than two seconds, on a busy machine.
 const BEFORE_LONG: Duration = Duration::from_secs(20);
 
-const SCENARIOS: &[(&str, fn() -> Tried)] = &[
+/// A scenario with its name, which is the sentence that it checks.
+type Scenario = (&'static str, fn() -> Tried);
+
+const SCENARIOS: &[Scenario] = &[
     ("the_button_opens_the_port_from_a_page_over_https", || {
-        knocks_from(&From::Https, POLICY)
+        knocks_from(From::Https)
     }),
     ("the_button_opens_the_port_from_a_page_over_http", || {
-        knocks_from(&From::Http, POLICY)
+        knocks_from(From::Http)
     }),
     ("the_button_opens_the_port_from_a_file", || {
-        knocks_from(&From::File, POLICY)
+        knocks_from(From::File)
     }),
     (
         "the_button_opens_the_port_where_knocks_are_dropped",
@@ -108,7 +111,7 @@ struct World {
 }
 
 impl World {
-    fn new(policy: &str) -> Result<Self, Error> {
+    fn new() -> Result<Self, Error> {
         let lab = Lab::new()?;
         let [server, reader, web] = ["server", "reader", "web"].map(|name| lab.host(name));
         let (server, reader, web) = (server?, reader?, web?);
@@ -133,7 +136,7 @@ impl World {
             knockctl: Some(Program::at(env!("CARGO_BIN_EXE_knockctl"))),
         };
         let sshd = Service::start(&server, 22)?;
-        let daemon = Daemon::launch(&lab, &server, &programs, policy, "# nobody\n")?;
+        let daemon = Daemon::launch(&lab, &server, &programs, POLICY, "# nobody\n")?;
         let site = Site::start(&lab, &web)?;
         let browser = Browser::start(&lab, &reader, (NAME, SERVER))?;
         Ok(Self {
@@ -220,9 +223,9 @@ impl World {
     }
 }
 
-fn knocks_from(from: &From, policy: &str) -> Tried {
-    let world = World::new(policy)?;
-    world.browser.open(&world.address(*from)?)?;
+fn knocks_from(from: From) -> Tried {
+    let world = World::new()?;
+    world.browser.open(&world.address(from)?)?;
     assert_eq!(world.found()?, "silent", "before the knock");
     world.knock()?;
     world.await_open("after the knock")?;
@@ -250,9 +253,8 @@ fn knocks_from(from: &From, policy: &str) -> Tried {
 /// The host's own firewall drops what nobody listens to: each try has to be given up, and the browser
 /// tries each port more than once.
 fn knocks_where_they_are_dropped() -> Tried {
-    // A gate that nobody is let in to takes the place of that firewall. Knock ports may not be a
-    // gate's, so that a route to nowhere takes the place of the refusal.
-    let world = World::new(POLICY)?;
+    // A route to nowhere takes the place of that firewall: no refusal comes back.
+    let world = World::new()?;
     world
         .server
         .command("ip")?
@@ -310,7 +312,7 @@ const SCREENS: [(&str, Look); 4] = [
 /// Nothing sticks out to the side, the button can be hit with a thumb, and what is written can be
 /// told from the ground. Pictures go to the directory that `HANDOUT_PICTURES` names.
 fn fits_every_screen() -> Tried {
-    let world = World::new(POLICY)?;
+    let world = World::new()?;
     let pictures = std::env::var_os("HANDOUT_PICTURES").map(PathBuf::from);
     let picture = |name: String| -> Tried {
         if let Some(directory) = &pictures {

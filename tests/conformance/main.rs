@@ -11,6 +11,7 @@ mod gates;
 #[cfg(feature = "system-tests")]
 mod iptables;
 mod large;
+mod look_up;
 mod members;
 mod sessions;
 mod untracked;
@@ -74,6 +75,17 @@ const SCENARIOS: &[Scenario] = &[
     ("session stays", Needs::Kernel, sessions::stays),
     ("session from before", Needs::Kernel, sessions::from_before),
     ("cut sessions", Needs::Kernel, sessions::cut),
+    ("look up", Needs::Nothing, look_up::look_up),
+    (
+        "look up everybody",
+        Needs::Nothing,
+        look_up::look_up_everybody,
+    ),
+    (
+        "look up of many",
+        Needs::Nothing,
+        look_up::look_up_among_many,
+    ),
     ("lacking", Needs::Kernel, drift::lacking),
     ("glances", Needs::Kernel, drift::glances),
     ("long lifetimes", Needs::Nothing, members::long_lifetimes),

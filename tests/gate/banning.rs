@@ -12,6 +12,8 @@ scenarios![
     a_ban_ends_a_running_acceptance,
     the_knocks_of_a_banned_source_grant_nothing,
     a_ban_with_a_time_ends,
+    the_second_decoy_bans_where_the_policy_says_so,
+    the_next_ban_lasts_twice_as_long,
     an_open_session_survives_a_ban,
     cut_sessions_ends_them,
     a_trusted_machine_is_not_banned_by_its_knocks,
@@ -98,6 +100,45 @@ fn a_ban_with_a_time_ends() -> Tried {
     sleep(Duration::from_millis(50));
     for person in &people {
         person.opens();
+    }
+    Ok(())
+}
+
+fn the_second_decoy_bans_where_the_policy_says_so() -> Tried {
+    let policy = format!("ban: {{ after: 2, within: 1h }}\n{}", long_policy());
+    let world = World::with(&policy, TRUSTED)?;
+    for person in world.people(10)? {
+        person.knocks(DECOY);
+        person.opens();
+        person.knocks(&["1226", "1226"]);
+        let ban = world.await_member("ssh_banned", &person.address);
+        assert_eq!(ban.reason, "twice");
+        person.is_refused();
+    }
+    Ok(())
+}
+
+fn the_next_ban_lasts_twice_as_long() -> Tried {
+    let policy = POLICY.replace("ban_timeout: never", "ban_timeout: 1s");
+    let policy = format!("ban: {{ escalate: true, max: 600s }}\n{policy}");
+    let world = World::with(&policy, TRUSTED)?;
+    let people = world.people(10)?;
+    for person in &people {
+        person.knocks(DECOY);
+    }
+    world.daemon.await_log("banned at ssh, for 1s", 2)?;
+    let started = Instant::now();
+    while !world.members("ssh_banned").is_empty() {
+        assert!(started.elapsed() < SOON, "the ban does not end");
+    }
+    // For the daemon it ends a moment later.
+    sleep(Duration::from_millis(50));
+    for person in &people {
+        person.knocks(DECOY);
+    }
+    world.daemon.await_log("banned at ssh, for 2s", 2)?;
+    for person in &people {
+        person.is_refused();
     }
     Ok(())
 }

@@ -3,11 +3,12 @@
 use portcullis::lab::{Daemon, Host, Lab, Service};
 
 use crate::scenarios;
-use crate::world::{DECOY, KNOCK, Person, Tried, goes_on, programs};
+use crate::world::{DECOY, KNOCK, Person, Tried, goes_on, on_backend, programs};
 
 scenarios![
     the_gateway_guards_the_inner_host,
     knocks_on_the_gateway_itself_count,
+    a_ban_leaves_forwarded_sessions_alone_unless_the_gate_cuts_them,
     outgoing_connections_are_not_gated,
     the_gateways_own_port_is_guarded_with_both,
     sessions_through_the_gateway_outlive_its_first_start,
@@ -76,7 +77,8 @@ impl Site {
             Service::start(&gateway, 22)?,
             Service::start(&clients, 22)?,
         ];
-        let daemon = Daemon::prepare(&lab, &gateway, &programs(), policy, "")?;
+        let policy = on_backend(policy);
+        let daemon = Daemon::prepare(&lab, &gateway, &programs(), &policy, "")?;
         Ok(Self {
             daemon,
             _services: services,
@@ -122,6 +124,33 @@ fn knocks_on_the_gateway_itself_count() -> Tried {
         inside.is_refused();
         site.person(from, gateway)?.knocks(KNOCK);
         inside.gets_in_soon(22);
+    }
+    Ok(())
+}
+
+fn a_ban_leaves_forwarded_sessions_alone_unless_the_gate_cuts_them() -> Tried {
+    let cutting = POLICY.replace("ban_timeout", "cut_sessions: true, ban_timeout");
+    for (policy, cuts) in [(POLICY, false), (cutting.as_str(), true)] {
+        let site = Site::new(policy)?;
+        for ((from, other), to) in CLIENT
+            .into_iter()
+            .zip(["192.0.2.11", "2001:db8::11"])
+            .zip(INNER)
+        {
+            let (person, other) = (site.person(from, to)?, site.person(other, to)?);
+            let (mut session, mut untouched) = (person.opens(), other.opens());
+            person.knocks(DECOY);
+            person.is_refused_within(crate::world::AT_ONCE);
+            if cuts {
+                // There is no socket here to reset, and nothing is answered: it stands still.
+                let error = session.echoes("still here?").unwrap_err();
+                assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                assert!(!session.is_over());
+            } else {
+                goes_on(&mut session);
+            }
+            goes_on(&mut untouched);
+        }
     }
     Ok(())
 }

@@ -3,9 +3,12 @@
 #![cfg(target_os = "linux")]
 
 mod applying;
+mod asking;
 mod banning;
 mod classic;
 mod commands;
+mod cutting;
+mod direct;
 mod flood;
 mod forwarding;
 mod gates;
@@ -56,9 +59,12 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(2);
     let topics = [
         ("knocking", knocking::SCENARIOS),
+        ("asking", asking::SCENARIOS),
         ("banning", banning::SCENARIOS),
         ("classic", classic::SCENARIOS),
         ("commands", commands::SCENARIOS),
+        ("cutting", cutting::SCENARIOS),
+        ("direct", direct::SCENARIOS),
         ("whitelist", whitelist::SCENARIOS),
         ("gates", gates::SCENARIOS),
         ("forwarding", forwarding::SCENARIOS),
@@ -75,10 +81,16 @@ fn main() -> ExitCode {
         ("replaying", replaying::SCENARIOS),
         ("flood", flood::SCENARIOS),
     ];
-    let trials: Vec<Trial> = topics
+    #[cfg_attr(
+        not(feature = "system-tests"),
+        expect(unused_mut, reason = "there are more")
+    )]
+    let mut trials: Vec<Trial> = topics
         .into_iter()
         .flat_map(|(topic, scenarios)| scenarios.iter().map(move |&it| trial(topic, it)))
         .collect();
+    #[cfg(feature = "system-tests")]
+    trials.extend(on_iptables());
     assert!(!trials.is_empty(), "no scenarios: this would prove nothing");
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !arguments.list {
@@ -88,8 +100,33 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
+/// What the backends do each in their own way, beyond what `tests/conformance` looks at.
+#[cfg(feature = "system-tests")]
+fn on_iptables() -> Vec<Trial> {
+    let topics = [
+        ("asking", asking::SCENARIOS),
+        ("cutting", cutting::SCENARIOS),
+        ("direct", direct::SCENARIOS),
+        ("forwarding", forwarding::SCENARIOS),
+    ];
+    let scenarios = topics
+        .into_iter()
+        .flat_map(|(topic, scenarios)| scenarios.iter().map(move |&it| (topic, it)));
+    let run = |(topic, (name, scenario)): (&str, Scenario)| {
+        run_as(format!("iptables::{topic}::{name}"), move || {
+            let _chosen = world::OnBackend::new("iptables");
+            scenario()
+        })
+    };
+    scenarios.map(run).collect()
+}
+
 fn trial(topic: &str, (name, scenario): Scenario) -> Trial {
-    Trial::test(format!("{topic}::{name}"), move || {
+    run_as(format!("{topic}::{name}"), scenario)
+}
+
+fn run_as(name: String, scenario: impl FnOnce() -> Tried + Send + 'static) -> Trial {
+    Trial::test(name, move || {
         let why = match catch_unwind(AssertUnwindSafe(scenario)) {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error.to_string(),

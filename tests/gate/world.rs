@@ -43,10 +43,36 @@ pub(crate) fn long_policy() -> String {
 /// The backend that every kernel has, whatever programs are installed, unless another is asked
 /// for.
 pub(crate) fn backend() -> String {
+    if let Some(chosen) = BACKEND.get() {
+        return chosen.to_owned();
+    }
     std::env::var("PORTCULLIS_BACKEND").unwrap_or_else(|_| "nftables".to_owned())
 }
 
-fn on_backend(policy: &str) -> String {
+thread_local! {
+    static BACKEND: Cell<Option<&'static str>> = const { Cell::new(None) };
+}
+
+/// While it is there, the worlds that this thread makes are on that backend.
+#[cfg(feature = "system-tests")]
+pub(crate) struct OnBackend(());
+
+#[cfg(feature = "system-tests")]
+impl OnBackend {
+    pub(crate) fn new(backend: &'static str) -> Self {
+        BACKEND.set(Some(backend));
+        Self(())
+    }
+}
+
+#[cfg(feature = "system-tests")]
+impl Drop for OnBackend {
+    fn drop(&mut self) {
+        BACKEND.set(None);
+    }
+}
+
+pub(crate) fn on_backend(policy: &str) -> String {
     let is_classic = policy.starts_with('[');
     if is_classic || policy.contains("firewall:") {
         policy.to_owned()

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use crate::kinds::KNOCK;
 use crate::sender::Sender;
 use crate::world::{World, person, server_of};
-use crate::{EACH, Tried, row};
+use crate::{EACH, Scenario, Tried, row};
 
-pub(crate) const SCENARIOS: &[(&str, fn() -> Tried)] = &[(
+pub(crate) const SCENARIOS: &[Scenario] = &[(
     "honest_traffic_is_not_punished",
     honest_traffic_is_not_punished,
 )];

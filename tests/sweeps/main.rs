@@ -21,6 +21,9 @@ use portcullis::lab::{Entered, enter};
 
 type Tried = Result<(), Box<dyn Error>>;
 
+/// A scenario with its name, which is the sentence that it checks.
+type Scenario = (&'static str, fn() -> Tried);
+
 /// How many of each kind.
 const EACH: usize = 100;
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 use portcullis::lab::run_bounded;
 
 use crate::world::{World, person, server_of};
-use crate::{Tried, row};
+use crate::{Scenario, Tried, row};
 
-pub(crate) const SCENARIOS: &[(&str, fn() -> Tried)] =
+pub(crate) const SCENARIOS: &[Scenario] =
     &[("nmap_does_not_open_the_gate", nmap_does_not_open_the_gate)];
 
 /// What it is called, its arguments, and the ports.

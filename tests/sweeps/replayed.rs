@@ -15,10 +15,9 @@ use portcullis::policy;
 use crate::kinds::{KINDS, KNOCK};
 use crate::sender::numbered;
 use crate::world::{SHIPPED, person, server_of};
-use crate::{EACH, Tried, row};
+use crate::{EACH, Scenario, Tried, row};
 
-pub(crate) const SCENARIOS: &[(&str, fn() -> Tried)] =
-    &[("no_slow_sweep_opens", no_slow_sweep_opens)];
+pub(crate) const SCENARIOS: &[Scenario] = &[("no_slow_sweep_opens", no_slow_sweep_opens)];
 
 /// What the daemon does with a packet, without the daemon.
 struct Core {
@@ -93,59 +92,64 @@ impl Core {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a scenario may fail")]
 fn no_slow_sweep_opens() -> Tried {
     for gap in [1, 5, 10, 14] {
-        let mut core = Core::new();
-        let mut packets = Vec::new();
-        for (kind, (_, ports)) in KINDS.iter().enumerate() {
-            for number in 0..EACH {
-                let from = person(kind * EACH + number);
-                packets.extend(
-                    ports(number)
-                        .into_iter()
-                        .zip(0..)
-                        .map(|(port, place)| (Duration::from_secs(place * gap), from, port)),
-                );
-            }
-        }
-        let sweepers = KINDS.len() * EACH;
-        for number in 0..EACH {
-            // Each in the middle of the sweeps, as slowly as allowed.
-            let start = Duration::from_millis(500 * number as u64);
-            let from = person(sweepers + number);
-            packets.push((start, from, KNOCK[0]));
-            packets.push((start + Duration::from_secs(15), from, KNOCK[1]));
-        }
-        packets.sort_by_key(|(at, ..)| *at);
-        for (at, from, port) in packets {
-            core.hear(from, port, Time::from_secs(1000).after(at));
-        }
-        for (kind, (name, _)) in KINDS.iter().enumerate() {
-            let sources: Vec<IpAddr> = (kind * EACH..(kind + 1) * EACH).map(person).collect();
-            let count =
-                |set: &HashSet<IpAddr>| sources.iter().filter(|one| set.contains(one)).count();
-            let (open, ever) = (count(&core.accepted), count(&core.ever));
-            row(
-                &format!("{name}, one port per {gap} s"),
-                &format!(
-                    "{EACH} sweeps: {open} opened, {ever} knocked before it showed, and were undone"
-                ),
-            );
-            assert_eq!(open, 0, "{name}, one port per {gap} s");
-            assert!(
-                ever == 0 || ["random", "decoys"].iter().any(|word| name.contains(word)),
-                "{name}, one port per {gap} s"
-            );
-        }
-        let honest = (sweepers..sweepers + EACH).map(person);
-        let open = honest
-            .filter(|person| core.accepted.contains(person))
-            .count();
-        row(
-            "honest knocks meanwhile",
-            &format!("{open} of {EACH} opened"),
-        );
-        assert_eq!(open, EACH);
+        one_port_per(gap);
     }
     Ok(())
+}
+
+/// So many seconds.
+fn one_port_per(gap: u64) {
+    let mut core = Core::new();
+    let mut packets = Vec::new();
+    for (kind, (_, ports)) in KINDS.iter().enumerate() {
+        for number in 0..EACH {
+            let from = person(kind * EACH + number);
+            packets.extend(
+                ports(number)
+                    .into_iter()
+                    .zip(0..)
+                    .map(|(port, place)| (Duration::from_secs(place * gap), from, port)),
+            );
+        }
+    }
+    let sweepers = KINDS.len() * EACH;
+    for number in 0..EACH {
+        // Each in the middle of the sweeps, as slowly as allowed.
+        let start = Duration::from_millis(500 * number as u64);
+        let from = person(sweepers + number);
+        packets.push((start, from, KNOCK[0]));
+        packets.push((start + Duration::from_secs(15), from, KNOCK[1]));
+    }
+    packets.sort_by_key(|(at, ..)| *at);
+    for (at, from, port) in packets {
+        core.hear(from, port, Time::from_secs(1000).after(at));
+    }
+    for (kind, (name, _)) in KINDS.iter().enumerate() {
+        let sources: Vec<IpAddr> = (kind * EACH..(kind + 1) * EACH).map(person).collect();
+        let count = |set: &HashSet<IpAddr>| sources.iter().filter(|one| set.contains(one)).count();
+        let (open, ever) = (count(&core.accepted), count(&core.ever));
+        row(
+            &format!("{name}, one port per {gap} s"),
+            &format!(
+                "{EACH} sweeps: {open} opened, {ever} knocked before it showed, and were undone"
+            ),
+        );
+        assert_eq!(open, 0, "{name}, one port per {gap} s");
+        assert!(
+            ever == 0 || ["random", "decoys"].iter().any(|word| name.contains(word)),
+            "{name}, one port per {gap} s"
+        );
+    }
+    let honest = (sweepers..sweepers + EACH).map(person);
+    let open = honest
+        .filter(|person| core.accepted.contains(person))
+        .count();
+    row(
+        "honest knocks meanwhile",
+        &format!("{open} of {EACH} opened"),
+    );
+    assert_eq!(open, EACH);
 }

@@ -80,9 +80,12 @@ impl Shell {
     fn name(&mut self) -> String {
         let (_, words) = self.run("echo $SSH_CONNECTION");
         let words: Vec<&str> = words.split_whitespace().collect();
-        let end = |at: usize| match words[at].contains(':') {
-            true => format!("[{}]:{}", words[at], words[at + 1]),
-            false => format!("{}:{}", words[at], words[at + 1]),
+        let end = |at: usize| {
+            if words[at].contains(':') {
+                format!("[{}]:{}", words[at], words[at + 1])
+            } else {
+                format!("{}:{}", words[at], words[at + 1])
+            }
         };
         format!("{} → {}", end(0), end(2))
     }

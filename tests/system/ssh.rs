@@ -17,6 +17,7 @@ cases![
     ssh_is_refused_before_the_knock_and_its_session_outlives_the_acceptance,
     ssh_knocks_by_itself_where_its_configuration_says_so,
     a_ban_leaves_an_open_session_alone,
+    with_cut_sessions_a_ban_ends_it_at_once,
     scp_of_a_megabyte_passes_through_the_gate,
 ];
 
@@ -236,6 +237,49 @@ fn a_ban_leaves_an_open_session_alone() -> Tried {
     knocker.soon_finds(family, "silent");
     assert!(session.echoes("still here")?);
     session.close();
+    Ok(())
+}
+
+fn with_cut_sessions_a_ban_ends_it_at_once() -> Tried {
+    let policy = shipped_with_accept_timeout("299s").replace(
+        "ban_timeout: never",
+        "ban_timeout: never\n    cut_sessions: true",
+    );
+    assert!(policy.contains("cut_sessions"));
+    let mut world = World::before(&policy, crate::world::TRUSTED, None)?;
+    world.daemon.start()?;
+    let mut sshd = Sshd::start(&world, &world.server)?;
+    ready(&world, &mut sshd)?;
+    let knocker = &world.knocker;
+    for (family, ban) in [(Family::V4, &["1224", "1225"][..]), (Family::V6, &[])] {
+        let address = knocker.address(family);
+        let knock = |ports: &[&str]| {
+            let arguments = [&[family.flag(), family.server()][..], ports].concat();
+            world.succeeds(&knocker.host, "knock", &arguments);
+        };
+        knock(&["1228", "1227"]);
+        let mut session = Session::open(&sshd, knocker, family);
+        assert!(session.echoes("good morning")?, "{}", Sshd::log(&world));
+        if ban.is_empty() {
+            // Somebody is logged in from there.
+            world.expect(4, &["drop", &address]);
+            assert!(session.echoes("still here")?);
+            world.expect(0, &["drop", "--force", &address]);
+        } else {
+            knock(ban);
+        }
+        // Nobody types anything: ssh is told, and ends by itself.
+        let started = Instant::now();
+        let status = loop {
+            if let Some(status) = session.child.try_wait()? {
+                break status;
+            }
+            assert!(started.elapsed() < Duration::from_secs(5), "it goes on");
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        assert_eq!(status.code(), Some(255), "{status}");
+        knocker.soon_finds(family, "silent");
+    }
     Ok(())
 }
 

@@ -23,9 +23,13 @@ async fn a_change_by_a_reader_is_denied_and_reaches_nobody() {
     let mut lines = BufReader::new(read).lines();
     for verb in Verb::ALL {
         let args = match verb {
-            Verb::Accept | Verb::Drop | Verb::Trust | Verb::Untrust | Verb::Unban | Verb::Flush => {
-                &["192.0.2.1"][..]
-            }
+            Verb::Accept
+            | Verb::Drop
+            | Verb::Trust
+            | Verb::Untrust
+            | Verb::Unban
+            | Verb::Flush
+            | Verb::Why => &["192.0.2.1"][..],
             _ => &[],
         };
         let mut request = Request::new(verb, args.iter().copied());

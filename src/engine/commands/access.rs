@@ -177,6 +177,7 @@ impl Engine {
             let name = self.policy.gates[gate].name.clone();
             for &net in nets {
                 if self.ledgers[gate].lift(net).is_some() {
+                    self.ledgers[gate].past.forgive(net);
                     out.remove(&name, Chain::Banned, net);
                     let unbanned = Record::new(What::Unbanned, &who.0).of(&name, net);
                     self.record(unbanned.by_hand());
@@ -241,6 +242,7 @@ impl Engine {
                     .collect();
                 for &net in &nets {
                     self.ledgers[gate].lift(net);
+                    self.ledgers[gate].past.forgive(net);
                     out.remove(&name, Chain::Banned, net);
                 }
                 if !nets.is_empty() {

@@ -38,16 +38,7 @@ impl Engine {
     /// Carries a command out, or refuses it whole.
     pub(super) fn command(&mut self, who: &Who, command: Command, out: &mut Out) {
         let mut report = Report::default();
-        let names = match &command {
-            Command::Accept { gates, .. }
-            | Command::Drop { gates, .. }
-            | Command::Trust { gates, .. }
-            | Command::Untrust { gates, .. }
-            | Command::Unban { gates, .. }
-            | Command::Flush { gates, .. }
-            | Command::Open { gates, .. }
-            | Command::Close { gates } => gates,
-        };
+        let names = command.gates();
         let every = names.is_empty();
         match self.indexes(names) {
             Ok(gates) if gates.is_empty() => {

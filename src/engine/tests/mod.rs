@@ -5,6 +5,7 @@ mod changes;
 mod commands;
 mod knocks;
 mod memo;
+mod offences;
 mod properties;
 mod run;
 mod start;

@@ -40,7 +40,7 @@ fn a_net() -> impl Strategy<Value = IpNet> {
 
 pub(super) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (0u8..16, 0usize..8).prop_map(|(n, k)| Step::Knock(n, k)),
+        4 => (0u8..16, 0usize..9).prop_map(|(n, k)| Step::Knock(n, k)),
         2 => (0u8..16, any::<bool>()).prop_map(|(n, force)| Step::Accept(n, force)),
         2 => (a_net(), any::<bool>(), 1u64..50).prop_map(|(n, f, t)| Step::Drop(n, f, t)),
         2 => a_net().prop_map(Step::Trust),
@@ -69,6 +69,14 @@ pub(super) fn policy_with(prefix: u8) -> Policy {
         .knocks
         .push(knock("friend", "1 2", KnockAction::Trust));
     policy.knocks.push(knock("open", "2 3", KnockAction::Open));
+    let mut growing = knock("growing", "3 4", KnockAction::Drop);
+    growing.lifetime = Some(Lifetime::For(Duration::from_secs(20)));
+    growing.ban = Some(crate::policy::BanRule {
+        after: 2,
+        within: Duration::from_secs(300),
+        longest: Some(Duration::from_secs(100)),
+    });
+    policy.knocks.push(growing);
     policy
 }
 

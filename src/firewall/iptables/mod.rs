@@ -11,6 +11,7 @@ mod changes;
 mod glance;
 mod install;
 mod ipset;
+mod look_up;
 mod machine;
 mod members;
 mod message;
@@ -25,6 +26,7 @@ mod verify;
 mod write;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Instant;
 
@@ -43,7 +45,7 @@ use self::table::Tables;
 use self::told::Told;
 use self::tool::{PATIENCE, Tool};
 use self::untracked::Untracked;
-use super::{Backend, BackendKind, Change, Desired, FirewallError, Look, Member, Observed};
+use super::{Backend, BackendKind, Change, Desired, FirewallError, Hit, Look, Member, Observed};
 use crate::model::{Chain, GateName, KnockPort, Lifetime, PortRange, Time};
 use crate::sys::clock;
 
@@ -384,6 +386,10 @@ impl Backend for Iptables {
             }
         }
         Ok((!observed.gates.is_empty()).then_some(observed))
+    }
+
+    fn look_up(&mut self, gate: &GateName, address: IpAddr) -> Result<Vec<Hit>, FirewallError> {
+        self.hits(gate, address)
     }
 
     /// In each family for itself: the original script's chains guard IPv4 alone.

@@ -103,8 +103,10 @@ pub(super) fn dump_elements(set: &str) -> Vec<u8> {
     message(NfTablesMessage::GetSetElement(elements_of(set, None)), DUMP)
 }
 
-pub(super) fn get_element(set: &str, key: Vec<u8>) -> Vec<u8> {
-    let list = vec![bare(key, false)];
+/// Asks for the element with this key; in a set of intervals, for the start of the one in which
+/// the key lies, or for its `end`, which is also that of the key just behind it.
+pub(super) fn get_element(set: &str, key: Vec<u8>, end: bool) -> Vec<u8> {
+    let list = vec![bare(key, end)];
     message(
         NfTablesMessage::GetSetElement(elements_of(set, Some(list))),
         0,

@@ -219,9 +219,28 @@ impl Kernel {
     /// Whether the set has that key now. A dump may silently lack it.
     pub(super) fn has_key(&mut self, set: &str, key: Vec<u8>) -> Result<bool, Failure> {
         let read = |kind, payload: &[u8]| (decode::count_elements(kind, payload) > 0).then_some(());
-        match self.netlink.ask(encode::get_element(set, key), read) {
+        match self.netlink.ask(encode::get_element(set, key, false), read) {
             Ok(found) => Ok(found.is_some()),
             Err(error) if error.errno() == Some(libc::ENOENT) => Ok(false),
+            Err(error) => Err(Failure::new("read", set, error)),
+        }
+    }
+
+    /// The element with that key, or of the interval in which it lies.
+    pub(super) fn get(
+        &mut self,
+        set: &str,
+        key: Vec<u8>,
+        end: bool,
+    ) -> Result<Option<Held>, Failure> {
+        let read = |kind, payload: &[u8]| {
+            let mut found = Vec::new();
+            decode::elements(kind, payload, &mut found);
+            found.pop()
+        };
+        match self.netlink.ask(encode::get_element(set, key, end), read) {
+            Ok(found) => Ok(found),
+            Err(error) if error.errno() == Some(libc::ENOENT) => Ok(None),
             Err(error) => Err(Failure::new("read", set, error)),
         }
     }

@@ -11,6 +11,7 @@ mod fresh;
 mod kernel;
 mod known;
 mod lacking;
+mod look_up;
 mod members;
 mod names;
 #[cfg(test)]
@@ -25,6 +26,7 @@ mod untracked;
 mod verify;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use self::decode::{Held, intervals};
@@ -42,7 +44,7 @@ use self::rules::Earlier;
 use self::segments::to_nets;
 use self::told::Told;
 use super::watch::Removed;
-use super::{Backend, BackendKind, Change, Desired, FirewallError, Member, Observed};
+use super::{Backend, BackendKind, Change, Desired, FirewallError, Hit, Member, Observed};
 use crate::model::{Chain, GateName, KnockPort, PortRange};
 
 /// Whether `nf_tables` can be used here.
@@ -396,6 +398,10 @@ impl Backend for Nftables {
             self.told.found(&observed.members, now);
         }
         Ok(Some(observed))
+    }
+
+    fn look_up(&mut self, gate: &GateName, address: IpAddr) -> Result<Vec<Hit>, FirewallError> {
+        self.hits(gate, address).map_err(FirewallError::from)
     }
 
     fn missing(&mut self, desired: &Desired) -> Result<Vec<(GateName, PortRange)>, FirewallError> {

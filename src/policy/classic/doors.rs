@@ -78,12 +78,14 @@ pub(super) fn read(reader: &mut Reader, door: &Section<'_>) -> Option<PlacedKnoc
         action: KnockAction::Run(Box::new(run)),
         gates: Vec::new(),
         lifetime,
+        ban: None,
     };
     Some(PlacedKnock {
         knock,
         ports_at,
         sequence_at,
         action_at: door.at,
+        ban: None,
         flags_at: keys.get("TCPFlags").map(|entry| entry.value_at),
     })
 }

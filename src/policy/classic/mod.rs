@@ -19,7 +19,7 @@ use super::knocks::{MOST_KNOCKS, PlacedKnock, SEQ_TIMEOUT};
 use super::node::At;
 use super::problem::{PolicyErrors, Problem, did_you_mean, quote};
 use super::reader::Reader;
-use super::{Checked, LogSettings, LogStyle, Policy, conflicts, history, settings};
+use super::{BanRule, Checked, LogSettings, LogStyle, Policy, conflicts, history, settings};
 
 /// The section that is no door.
 const OPTIONS: &str = "options";
@@ -65,6 +65,7 @@ fn policy(reader: &mut Reader, sections: &[Section<'_>]) -> Policy {
         trusted: None,
         never_ban: Vec::new(),
         scan_guard: settings::scan_guard(reader, None, longest),
+        ban: BanRule::default(),
         memory: settings::memory(reader, None),
         history: history::read(reader, None),
         gates: Vec::new(),

@@ -1,0 +1,53 @@
+//! What `status` tells of packets: what came in, what was dropped, what is kept of it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What came in, since the daemon started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PacketStatus {
+    /// Passed the kernel's filter.
+    pub seen: u64,
+    /// Of these, lost because they came faster than they were looked at.
+    pub dropped: u64,
+    /// Knocks to this host or a gate behind it.
+    pub knocks: u64,
+    /// First packets of connections to ports that nobody knocks on or listens on.
+    pub foreign: u64,
+    /// To or from addresses that do not count.
+    pub not_for_us: u64,
+    /// Malformed, fragments, impossible sources.
+    pub refused: u64,
+    /// The same by kind: `fragment`, `bad_source` and so on; what did not occur is left out.
+    pub refused_kinds: BTreeMap<String, u64>,
+    /// Bans by knock that were not written because there were too many at once.
+    pub refused_bans: u64,
+    /// Bans by knock that gave way to newer ones, as there were too many.
+    pub evicted_bans: u64,
+    /// Log lines about packets that were left out because there were too many at once.
+    pub unlogged: u64,
+}
+
+/// What connection tracking is spared.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UntrackedStatus {
+    /// Knock ports, `1228/tcp`.
+    pub ports: Vec<String>,
+    /// Why there are none.
+    pub why_none: Option<String>,
+}
+
+/// Records of what sources have knocked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AttemptStatus {
+    /// In use.
+    pub used: u64,
+    /// There may be; the oldest goes first.
+    pub capacity: u64,
+    /// Had to go before their time, since the daemon started.
+    pub evicted: u64,
+}

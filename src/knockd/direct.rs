@@ -1,0 +1,426 @@
+//! `knockctl --direct`: carries a request out on the kernel's sets while no daemon runs, by the same
+//! rules. What is decided is put together as at the daemon's start, from policy, whitelist, store
+//! and kernel; but no rule is written, only members. The daemon takes them over when it returns.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::{Pid, User, geteuid};
+
+use crate::control::{Asked, Request, Response, Verb};
+use crate::engine::{Action, Command, Engine, Event, Outcome, Record, Who};
+use crate::firewall::choose;
+use crate::firewall::{Backend, Change, FirewallError, Member};
+use crate::links::Links;
+use crate::model::{Chain, GateName, Time};
+use crate::operators;
+use crate::policy;
+use crate::store::{Readers, Store, StoreError};
+
+use super::answers::{self, is_host};
+use super::cli;
+use super::cut::Cutter;
+use super::daemon::now;
+use super::guard::{self, Operators};
+use super::lock::{Lock, LockError};
+use super::memory::BACKEND;
+use super::requests::{answer, nets};
+use super::roster::Roster;
+use super::start::{self, StartError};
+use super::wants::gate_addresses;
+use super::whitelisting::Whitelisting;
+use super::why;
+
+/// Where everything is.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// The policy; `None`: where knockd looks for it.
+    pub policy: Option<PathBuf>,
+    /// What outlives the daemon.
+    pub state_dir: PathBuf,
+    /// The lock that tells whether one runs.
+    pub runtime_dir: PathBuf,
+}
+
+/// Why a request was not tried.
+#[derive(Debug, thiserror::Error)]
+enum DirectError {
+    /// There is somebody whose business it is.
+    #[error("{0}: leave --direct out")]
+    Running(LockError),
+    /// Only a daemon could answer.
+    #[error("`{0}` is for a running knockd")]
+    NeedsDaemon(Verb),
+    /// Privileges, the policy, the lock, interfaces, the firewall.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// There is nothing to be a member of.
+    #[error(
+        "the kernel has no rules of knockd's for {}: run `knockd setup`, or start knockd",
+        gates(.0)
+    )]
+    NotInstalled(Vec<GateName>),
+}
+
+impl DirectError {
+    fn code(&self) -> u8 {
+        match self {
+            DirectError::Running(_) => 4,
+            DirectError::NeedsDaemon(_) => 3,
+            DirectError::Start(error) => error.code(),
+            DirectError::NotInstalled(_) => 1,
+        }
+    }
+}
+
+impl From<FirewallError> for DirectError {
+    fn from(error: FirewallError) -> Self {
+        StartError::from(error).into()
+    }
+}
+
+fn gates(names: &[GateName]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    format!("the gate {}", names.join(", "))
+}
+
+/// Carries a request out without a daemon. While one runs, it is refused (code 4).
+pub fn ask(request: &Request, places: &Places) -> Response {
+    let asked = match request.asked() {
+        Ok(asked) => asked,
+        Err(refusal) => return Response::refused(refusal.code(), refusal.to_string()),
+    };
+    match Direct::carry_out(asked, request.verb, places) {
+        Ok(response) => response,
+        Err(error) => Response::refused(error.code(), error.to_string()),
+    }
+}
+
+/// What is decided, and what is to be told of it.
+struct Direct {
+    engine: Engine,
+    firewall: Box<dyn Backend>,
+    roster: Roster,
+    /// Dropped at the end, which waits until sessions that are to end have ended.
+    cutter: Cutter,
+    store: Result<Store, StoreError>,
+    /// Why the kernel does not hold what was decided last.
+    unwritten: Option<String>,
+    /// Why what was to last until reboot ends with the next start of the daemon.
+    unstored: Option<String>,
+    /// Held until the end: no daemon starts meanwhile.
+    _lock: Lock,
+}
+
+impl Direct {
+    fn carry_out(asked: Asked, verb: Verb, places: &Places) -> Result<Response, DirectError> {
+        start::check_privileges()?;
+        // Modes are given where files are made.
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+        let lock = take_lock(places)?;
+        let named = match &asked {
+            Asked::Engine(command) => command.gates(),
+            Asked::Trust { gates, .. }
+            | Asked::Untrust { gates, .. }
+            | Asked::List { gates, .. }
+            | Asked::Why { gates, .. } => gates,
+            _ => return Err(DirectError::NeedsDaemon(verb)),
+        };
+        let mut direct = Self::open(places, named, lock)?;
+        let who = who();
+        let operators = Operators::look(operators::own());
+        let refused = guard::guard(&direct.engine, &direct.roster, &asked, &who, &operators);
+        let response = refused.unwrap_or_else(|| direct.answer(asked, &who));
+        Ok(direct.told(response))
+    }
+
+    /// Puts together what is decided. Fails where the kernel does not have the gates that are
+    /// named, or one of the policy's if none is.
+    fn open(places: &Places, named: &[GateName], lock: Lock) -> Result<Self, DirectError> {
+        let path = places.policy.clone().unwrap_or_else(policy::usual_path);
+        // Only what is written there: whoever asks has it before them.
+        let policy = policy::load(&path).map_err(StartError::from)?.policy;
+        let links = Links::open().map_err(StartError::from)?;
+        let store = Store::open(&places.state_dir, Readers::AsBefore);
+        let only_read = match &store {
+            Ok(_) => None,
+            Err(_) => Store::open_to_read(&places.state_dir).ok(),
+        };
+        let readable = store.as_ref().ok().or(only_read.as_ref());
+        let remembered = readable.and_then(|store| store.setting(BACKEND).ok()?);
+        let kind = remembered.and_then(|kind| choose::parse_kind(&kind));
+        let mut firewall = choose::choose(policy.firewall.backend, kind)?.backend;
+        let held = firewall.observe()?.unwrap_or_default();
+        let asked = |name: &&GateName| named.is_empty() || named.contains(name);
+        let missing = policy.gates.iter().map(|gate| &gate.name).filter(asked);
+        let missing: Vec<GateName> = missing
+            .filter(|name| !held.gates.contains(name) || held.originals.contains(name))
+            .cloned()
+            .collect();
+        if !missing.is_empty() {
+            return Err(DirectError::NotInstalled(missing));
+        }
+        let (mut roster, complaints, problem) = Roster::at_start(policy.trusted.as_deref());
+        for complaint in complaints.into_iter().chain(problem) {
+            eprintln!("knockctl: {complaint}");
+        }
+        let mut trust = Vec::new();
+        if let Some(store) = readable {
+            for known in store.names(SystemTime::now()).unwrap_or_default() {
+                drop(roster.resolved(&known.name, known.addresses));
+            }
+            trust = store.trust().unwrap_or_default();
+        }
+        let mut direct = Self {
+            engine: Engine::new(policy),
+            firewall,
+            roster,
+            cutter: Cutter::default(),
+            store,
+            unwritten: None,
+            unstored: None,
+            _lock: lock,
+        };
+        let engine = &mut direct.engine;
+        let gates = gate_addresses(engine.policy(), &direct.roster);
+        let trust = trust.into_iter().map(|t| (t.gate, t.net, t.reason));
+        let own = links.own_addresses().iter().copied().collect();
+        for event in [
+            Event::OwnAddresses(own),
+            Event::GateAddresses(gates),
+            Event::Whitelist(direct.roster.trusted()),
+            Event::RuntimeTrust(trust.collect()),
+        ] {
+            // All of that is in the kernel, or not ours to bring there.
+            drop(engine.handle(event, now()));
+        }
+        let unknown = direct.trusted_by_the_kernel_alone(&held.members);
+        for event in [Event::RuntimeTrust(unknown), Event::Adopt(held.members)] {
+            drop(direct.engine.handle(event, now()));
+        }
+        Ok(direct)
+    }
+
+    /// Machines that the daemon trusted and that nothing else tells of, as names whose addresses
+    /// the store does not have: these must not be banned here.
+    fn trusted_by_the_kernel_alone(
+        &self,
+        held: &[Member],
+    ) -> Vec<(Option<GateName>, ipnet::IpNet, String)> {
+        let unknown = |m: &&Member| {
+            let known = self.engine.reason(&m.gate, m.chain, m.net);
+            m.chain == Chain::Trusted && is_host(m.net) && known.is_none()
+        };
+        let unknown = held.iter().filter(unknown);
+        let trust = |m: &Member| (Some(m.gate.clone()), m.net, answers::found(&m.reason));
+        unknown.map(trust).collect()
+    }
+
+    fn answer(&mut self, asked: Asked, who: &Who) -> Response {
+        match asked {
+            Asked::Engine(command) => self.command(command, who),
+            Asked::Trust {
+                entries,
+                runtime: true,
+                gates,
+                ..
+            } => {
+                let nets = nets(&entries);
+                self.command(Command::Trust { nets, gates }, who)
+            }
+            Asked::Untrust {
+                entries,
+                runtime: true,
+                gates,
+                ..
+            } => {
+                let nets = nets(&entries);
+                self.command(Command::Untrust { nets, gates }, who)
+            }
+            Asked::Trust {
+                entries,
+                comment,
+                force,
+                ..
+            } => self.trust(&entries, comment.as_deref(), force, who),
+            Asked::Untrust { entries, .. } => self.untrust(&entries, who),
+            Asked::List { chains, gates } => {
+                answers::list(&self.engine, &mut *self.firewall, &chains, &gates, now())
+            }
+            Asked::Why { addresses, gates } => self.why(&addresses, &gates),
+            // Turned away before.
+            _ => Response::refused(3, "that is for a running knockd"),
+        }
+    }
+
+    fn command(&mut self, command: Command, who: &Who) -> Response {
+        let who = who.clone();
+        let outcome = self.handle(Event::Command { who, command });
+        if let Some(why) = &self.unwritten {
+            // A change is made whole or not at all.
+            return Response::refused(1, why.clone());
+        }
+        match outcome {
+            Some(Outcome {
+                code,
+                done,
+                refused,
+            }) => answer(code, done, refused),
+            None => Response::refused(1, "no answer, which is a fault in knockctl"),
+        }
+    }
+
+    fn why(&mut self, addresses: &[IpAddr], gates: &[GateName]) -> Response {
+        let of = why::Sources {
+            engine: &self.engine,
+            firewall: &mut *self.firewall,
+            matcher: None,
+            fault: Some("knockd does not run: nobody hears knocks".to_owned()),
+            now: now(),
+        };
+        why::why(of, addresses, gates)
+    }
+
+    /// Adds what went wrong on the way.
+    fn told(&self, mut response: Response) -> Response {
+        if let Some(why) = &self.unstored {
+            response.code = 1;
+            let line = format!("in force, but only until knockd starts: {why}");
+            response.refused.push(line);
+        }
+        response
+    }
+
+    /// Tells the kernel; all of it or nothing.
+    fn write(&mut self, changes: &[Change]) {
+        if !changes.is_empty() {
+            let written = self.firewall.apply(changes);
+            if written.is_ok() {
+                self.cutter.changed(&self.engine, changes);
+            }
+            self.unwritten = written.err().map(|error| error.to_string());
+        }
+    }
+
+    fn members(&self, at: Time) -> Vec<Member> {
+        self.engine.desired(at).members
+    }
+}
+
+impl Whitelisting for Direct {
+    const LOOKED_UP: &'static str = "its addresses are looked up when knockd runs";
+
+    fn roster(&mut self) -> &mut Roster {
+        &mut self.roster
+    }
+
+    fn handle(&mut self, event: Event) -> Option<Outcome> {
+        let at = now();
+        let before = self.members(at);
+        let actions = self.engine.handle(event, at);
+        let mut changes: Vec<Change> = Vec::new();
+        let mut install = false;
+        let mut reply = None;
+        let mut edits = Vec::new();
+        for action in actions {
+            match action {
+                Action::Firewall(change) => changes.push(change),
+                Action::Install => install = true,
+                Action::Store(edit) => edits.push(edit),
+                Action::Reply(outcome) => reply = Some(outcome),
+                Action::Log(_) => {}
+            }
+        }
+        if install {
+            // The daemon would write everything anew; here no rule is ours to write.
+            changes = difference(&before, &self.members(at));
+        }
+        self.write(&changes);
+        if self.unwritten.is_none() {
+            for edit in edits {
+                let stored = match &mut self.store {
+                    Ok(store) => store.edit_trust(&edit).err().map(|error| error.to_string()),
+                    Err(error) => Some(error.to_string()),
+                };
+                self.unstored = self.unstored.take().or(stored);
+            }
+        }
+        reply
+    }
+
+    fn whitelist_was_read(&mut self) {}
+
+    /// The history is the daemon's.
+    fn record(&self, _: Record) {}
+
+    fn follow_names(&mut self) {}
+
+    fn not_in_force(&self) -> Option<String> {
+        self.unwritten.clone()
+    }
+}
+
+/// From one state to another.
+fn difference(before: &[Member], after: &[Member]) -> Vec<Change> {
+    use std::collections::HashMap;
+    let key = |member: &Member| (member.gate.clone(), member.chain, member.net);
+    let old: HashMap<_, &Member> = before.iter().map(|member| (key(member), member)).collect();
+    let new: HashMap<_, &Member> = after.iter().map(|member| (key(member), member)).collect();
+    let put = after
+        .iter()
+        .filter(|member| old.get(&key(member)) != Some(member));
+    let gone = before
+        .iter()
+        .filter(|member| !new.contains_key(&key(member)));
+    let put = put.map(|member| Change::Put(member.clone()));
+    let remove = gone.map(|member| Change::Remove {
+        gate: member.gate.clone(),
+        chain: member.chain,
+        net: member.net,
+    });
+    put.chain(remove).collect()
+}
+
+/// Programs that a daemon had started hold its lock for a moment after its death.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// Takes the lock that a running daemon has.
+fn take_lock(places: &Places) -> Result<Lock, DirectError> {
+    let pid_path = places.runtime_dir.join("knockd.pid");
+    let until = Instant::now() + MOMENT;
+    loop {
+        match Lock::take(&places.runtime_dir, &pid_path) {
+            Ok(lock) => return Ok(lock),
+            Err(LockError::Taken { pid: Some(pid), .. })
+                if Instant::now() < until && !is_alive(&pid) =>
+            {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(taken @ LockError::Taken { .. }) => return Err(DirectError::Running(taken)),
+            Err(error) => return Err(StartError::from(error).into()),
+        }
+    }
+}
+
+/// Whether there is such a process; what cannot be told counts as alive.
+fn is_alive(pid: &str) -> bool {
+    let Ok(pid) = pid.parse() else { return true };
+    kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
+}
+
+fn who() -> Who {
+    let uid = geteuid();
+    let user = User::from_uid(uid).ok().flatten();
+    let name = user.map_or_else(|| format!("uid {uid}"), |user| user.name);
+    let pid = std::process::id();
+    Who(format!("knockctl --direct by {name} (pid {pid})"))
+}
+
+/// Where knockd keeps its state unless told otherwise.
+pub const STATE_DIR: &str = cli::STATE_DIR;
+
+/// Where the lock is unless told otherwise.
+pub const RUNTIME_DIR: &str = cli::RUNTIME_DIR;

@@ -1,0 +1,82 @@
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::Matcher;
+use super::table::Attempt;
+use crate::model::{KnockName, Time};
+
+/// An attempt under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// At which sequence.
+    pub knock: KnockName,
+    /// How many ports of it are matched; at least 1.
+    pub matched: usize,
+    /// How many it has.
+    pub of: usize,
+    /// The time in which the rest must come.
+    pub left: Duration,
+}
+
+impl Matcher {
+    /// How far a source is, in no particular order.
+    pub fn progress(&self, source: IpAddr, at: Time) -> Vec<Progress> {
+        let attempts = self.table.attempts(self.table.key(source));
+        let progress = |attempt: Attempt| {
+            let sequence = &self.sequences[attempt.sequence];
+            let left = sequence.timeout.checked_sub(at.since(attempt.started))?;
+            Some(Progress {
+                knock: sequence.name.clone(),
+                matched: usize::from(attempt.stage),
+                of: sequence.ports.len(),
+                left,
+            })
+        };
+        let under_way = attempts.into_iter().filter(|attempt| !attempt.is_done());
+        under_way.filter_map(progress).collect()
+    }
+
+    /// Whether a source sweeps ports, so that its knocks open nothing.
+    pub fn is_sweeping(&self, source: IpAddr, at: Time) -> bool {
+        let key = self.table.key(source);
+        self.table.is_scanner(key, &self.guard, at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{address, appliance, packet};
+
+    #[test]
+    fn an_attempt_shows_how_far_it_is_and_how_long_it_still_may_take() {
+        let mut matcher = Matcher::new(&appliance());
+        let (source, other) = ("198.51.100.7", "198.51.100.8");
+        let _ = matcher.handle(&packet(source, "1228", 1), true, Time::from_secs(10));
+        let at = |secs| matcher.progress(address(source), Time::from_secs(secs));
+        let [progress] = &at(14)[..] else {
+            panic!("{:?}", at(14));
+        };
+        assert_eq!(progress.knock.as_str(), "opencloseSSH");
+        assert_eq!((progress.matched, progress.of), (1, 2));
+        assert_eq!(progress.left, Duration::from_secs(11));
+        assert_eq!(at(25).len(), 1, "to the end");
+        assert_eq!(at(26), []);
+        assert_eq!(matcher.progress(address(other), Time::from_secs(14)), []);
+        let _ = matcher.handle(&packet(source, "1227", 2), true, Time::from_secs(15));
+        let after = matcher.progress(address(source), Time::from_secs(15));
+        assert_eq!(after, [], "it is complete");
+    }
+
+    #[test]
+    fn a_sweeper_is_told_until_it_has_been_quiet() {
+        let mut matcher = Matcher::new(&appliance());
+        let source = "198.51.100.7";
+        for (unique, port) in (1u32..).zip(["1", "2", "3", "4", "5"]) {
+            assert!(!matcher.is_sweeping(address(source), Time::from_secs(10)));
+            let _ = matcher.handle(&packet(source, port, unique), true, Time::from_secs(10));
+        }
+        assert!(matcher.is_sweeping(address(source), Time::from_secs(85)));
+        assert!(!matcher.is_sweeping(address(source), Time::from_secs(86)));
+    }
+}

@@ -1,0 +1,383 @@
+//! `knockctl --direct`: the same verbs while no daemon runs, and what it finds when it returns.
+
+use portcullis::lab::Reply;
+use serde_json::Value;
+
+use crate::scenarios;
+use crate::world::{
+    AT_ONCE, DECOY, Family, KNOCK, Person, TRUSTED, Tried, World, goes_on, long_policy,
+};
+
+scenarios![
+    while_a_daemon_runs_it_is_refused,
+    an_acceptance_lets_in_and_the_daemon_finds_it,
+    a_ban_shuts_out_and_the_daemon_finds_it,
+    the_rules_of_precedence_are_the_daemons,
+    what_a_knock_or_a_decoy_brought_about_can_be_taken_back,
+    open_and_close_work,
+    trust_edits_the_file_and_runtime_trust_is_remembered,
+    a_trusted_name_whose_addresses_are_forgotten_is_not_banned,
+    many_entries_at_once_are_put_into_the_sets,
+    without_rules_it_says_what_to_do_and_makes_none,
+    after_setup_it_works,
+    what_needs_a_daemon_says_so,
+    a_bad_policy_or_request_changes_nothing,
+    why_and_list_show_what_the_kernel_holds,
+];
+
+impl World {
+    /// Runs `knockctl --direct`, which must end with this code.
+    #[track_caller]
+    fn direct(&self, code: i32, arguments: &[&str]) -> Reply {
+        let reply = self.daemon.ctl_direct(arguments).expect("it runs and ends");
+        assert_eq!(reply.code, Some(code), "--direct {arguments:?}: {reply:?}");
+        reply
+    }
+
+    /// What `knockctl --direct -o json …` prints.
+    #[track_caller]
+    fn direct_json(&self, arguments: &[&str]) -> Value {
+        let reply = self.direct(0, &[&["-o", "json"], arguments].concat());
+        serde_json::from_str(&reply.stdout).expect("it prints JSON")
+    }
+
+    /// `(chain, address, reason)` of every member.
+    #[track_caller]
+    fn direct_list(&self) -> Vec<(String, String, String)> {
+        let list = self.direct_json(&["list"]);
+        let text = |entry: &Value, key: &str| entry[key].as_str().expect("text").to_owned();
+        let entries = list["entries"].as_array().expect("a list").iter();
+        let shown = |e: &Value| (text(e, "chain"), text(e, "address"), text(e, "reason"));
+        entries.map(shown).collect()
+    }
+}
+
+fn dead() -> Result<World, Box<dyn std::error::Error>> {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    world.daemon.kill_9();
+    Ok(world)
+}
+
+#[track_caller]
+fn all_get_in(people: &[Person]) {
+    for person in people {
+        person.gets_in();
+    }
+}
+
+fn while_a_daemon_runs_it_is_refused() -> Tried {
+    let world = World::with(&long_policy(), TRUSTED)?;
+    let before = world.json(&["list"])["entries"].clone();
+    for arguments in [
+        &["accept", "192.0.2.10"][..],
+        &["drop", "192.0.2.10", "--force"],
+        &["trust", "192.0.2.10"],
+        &["untrust", "192.0.2.50"],
+        &["flush", "all"],
+        &["open"],
+        &["list"],
+        &["why", "192.0.2.10"],
+    ] {
+        let reply = world.direct(4, arguments);
+        assert!(reply.stderr.contains("already running"), "{reply:?}");
+        assert!(reply.stderr.contains("leave --direct out"), "{reply:?}");
+    }
+    assert_eq!(world.json(&["list"])["entries"], before);
+    Ok(())
+}
+
+fn an_acceptance_lets_in_and_the_daemon_finds_it() -> Tried {
+    let mut world = dead()?;
+    let people = world.people(10)?;
+    for person in &people {
+        person.is_refused();
+        let reply = world.direct(0, &["accept", &person.address, "--for", "10m"]);
+        let line = format!("ssh: {} accepted for 10m\n", person.address);
+        assert_eq!(reply.stdout, line, "as with a daemon");
+        person.gets_in();
+    }
+    world.daemon.start()?;
+    for person in &people {
+        let found = world
+            .member("ssh_filter", &person.address)
+            .expect("it is found");
+        let left = found.left.expect("it ends");
+        assert!((590.0..=600.0).contains(&left), "{found:?}");
+        assert!(
+            found.reason.starts_with("knockctl --direct by "),
+            "{found:?}"
+        );
+        person.gets_in();
+    }
+    Ok(())
+}
+
+fn a_ban_shuts_out_and_the_daemon_finds_it() -> Tried {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let people = world.people(10)?;
+    let mut sessions = people.each_ref().map(|person| person.opens());
+    world.daemon.kill_9();
+    for (person, session) in people.iter().zip(&mut sessions) {
+        world.direct(0, &["drop", &person.address]);
+        person.is_refused();
+        goes_on(session);
+    }
+    world.direct(0, &["drop", "198.51.100.0/24", "2001:db8:9::/48"]);
+    world.daemon.start()?;
+    for person in &people {
+        let ban = world
+            .member("ssh_banned", &person.address)
+            .expect("it is found");
+        assert_eq!(ban.left, None);
+        assert!(world.member("ssh_filter", &person.address).is_none());
+        person.knocks(KNOCK);
+    }
+    for net in ["198.51.100.0/24", "2001:db8:9::/48"] {
+        world.await_member("ssh_banned", net);
+        world.expect(0, &["unban", net]);
+    }
+    world.all_is_handled()?;
+    people.iter().for_each(Person::is_refused);
+    Ok(())
+}
+
+fn the_rules_of_precedence_are_the_daemons() -> Tried {
+    let policy = format!("never_ban: [192.0.2.12]\n{}", long_policy());
+    let mut world = World::with(&policy, TRUSTED)?;
+    world.daemon.kill_9();
+    for person in world.people(50)? {
+        let reply = world.direct(4, &["drop", &person.address]);
+        assert!(reply.stderr.contains("is trusted"), "{reply:?}");
+        person.gets_in();
+    }
+    for family in Family::BOTH {
+        let reply = world.direct(4, &["drop", family.server()]);
+        assert!(
+            reply.stderr.contains("an address of this host"),
+            "{reply:?}"
+        );
+    }
+    world.direct(4, &["drop", "192.0.2.12"]);
+    world.direct(4, &["drop", "192.0.2.48/29"]);
+    for person in world.people(10)? {
+        world.direct(0, &["drop", &person.address]);
+        let reply = world.direct(4, &["accept", &person.address]);
+        assert!(reply.stderr.contains("is banned"), "{reply:?}");
+        person.is_refused();
+        world.direct(0, &["accept", "--force", &person.address]);
+        person.gets_in();
+    }
+    let person = world.person(Family::V4, 50)?;
+    world.direct(0, &["drop", "--force", &person.address]);
+    person.is_refused();
+    // Trust is withdrawn until restart, as it is by a daemon.
+    world.daemon.start()?;
+    person.gets_in_soon(22);
+    Ok(())
+}
+
+fn what_a_knock_or_a_decoy_brought_about_can_be_taken_back() -> Tried {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let (in_, out) = (world.people(10)?, world.people(11)?);
+    for (knocker, decoyed) in in_.iter().zip(&out) {
+        knocker.opens();
+        decoyed.knocks(DECOY);
+        world.await_member("ssh_banned", &decoyed.address);
+    }
+    world.daemon.kill_9();
+    let reply = world.direct(0, &["unban", &out[0].address]);
+    assert!(reply.stdout.contains("the ban of"), "{reply:?}");
+    let reply = world.direct(0, &["flush", &in_[0].address]);
+    assert!(reply.stdout.contains("is withdrawn"), "{reply:?}");
+    in_[0].is_refused();
+    in_[1].gets_in();
+    world.direct(0, &["flush", "all"]);
+    in_[1].is_refused();
+    let left = world.direct_list();
+    assert!(
+        left.iter().all(|(chain, ..)| chain == "ssh_trusted"),
+        "{left:?}"
+    );
+    assert_eq!(world.direct(0, &["flush", "all"]).stdout, "nothing to do\n");
+    world.daemon.start()?;
+    for person in out.iter().chain(&in_) {
+        person.opens();
+    }
+    Ok(())
+}
+
+fn open_and_close_work() -> Tried {
+    let mut world = dead()?;
+    let people = world.people(10)?;
+    world.direct(0, &["open", "--for", "1h"]);
+    all_get_in(&people);
+    world.direct(0, &["close"]);
+    people.iter().for_each(Person::is_refused);
+    world.direct(0, &["open", "--for", "1h", "--gate", "ssh"]);
+    world.daemon.start()?;
+    all_get_in(&people);
+    world.expect(0, &["close"]);
+    people.iter().for_each(Person::is_refused);
+    Ok(())
+}
+
+fn trust_edits_the_file_and_runtime_trust_is_remembered() -> Tried {
+    let mut world = dead()?;
+    let [file, runtime] = [world.people(10)?, world.people(11)?];
+    for (person, other) in file.iter().zip(&runtime) {
+        world.direct(0, &["drop", &person.address]);
+        world.direct(0, &["trust", "--comment", "by hand", &person.address]);
+        person.gets_in();
+        world.direct(0, &["trust", "--runtime", &other.address]);
+        other.gets_in();
+    }
+    let text = std::fs::read_to_string(world.daemon.trusted_path())?;
+    assert!(text.starts_with(TRUSTED), "{text}");
+    assert!(
+        text.contains("192.0.2.10") && text.contains("by hand"),
+        "{text}"
+    );
+    assert!(!text.contains("192.0.2.11"), "{text}");
+    world.daemon.start()?;
+    for person in file.iter().chain(&runtime) {
+        person.gets_in_soon(22);
+    }
+    world.daemon.terminate()?;
+    for (person, other) in file.iter().zip(&runtime) {
+        world.direct(0, &["untrust", &person.address]);
+        world.direct(0, &["untrust", "--runtime", &other.address]);
+        person.is_refused();
+        other.is_refused();
+    }
+    assert_eq!(
+        std::fs::read_to_string(world.daemon.trusted_path())?,
+        TRUSTED
+    );
+    world.daemon.start()?;
+    for person in file.iter().chain(&runtime) {
+        person.is_refused();
+    }
+    Ok(())
+}
+
+fn a_trusted_name_whose_addresses_are_forgotten_is_not_banned() -> Tried {
+    let mut world = World::with(&long_policy(), "192.0.2.10 for now\n")?;
+    let person = world.person(Family::V4, 10)?;
+    world.daemon.kill_9();
+    // As if a name had stood for it, and the store were lost.
+    world.daemon.write_trusted("host.invalid\n")?;
+    let reply = world.direct(4, &["drop", &person.address]);
+    assert!(reply.stderr.contains("is trusted"), "{reply:?}");
+    person.gets_in();
+    Ok(())
+}
+
+fn many_entries_at_once_are_put_into_the_sets() -> Tried {
+    // So many that the engine asks for everything to be installed anew.
+    let mut world = dead()?;
+    let many: Vec<String> = (0..1010)
+        .map(|n| format!("198.51.{}.{}", 100 + n / 250, n % 250 + 1))
+        .collect();
+    let arguments: Vec<&str> = std::iter::once("trust")
+        .chain(many.iter().map(String::as_str))
+        .collect();
+    world.direct(0, &arguments);
+    let count = |world: &World| {
+        let list = world.direct_list();
+        list.iter()
+            .filter(|(chain, ..)| chain == "ssh_trusted")
+            .count()
+    };
+    assert_eq!(count(&world), 1012);
+    let arguments = [&["untrust"], &arguments[1..]].concat();
+    world.direct(0, &arguments);
+    assert_eq!(count(&world), 2);
+    world.daemon.start()?;
+    for person in world.people(50)? {
+        person.gets_in();
+    }
+    Ok(())
+}
+
+fn without_rules_it_says_what_to_do_and_makes_none() -> Tried {
+    let world = World::before(&long_policy(), TRUSTED, &[22])?;
+    for arguments in [
+        &["accept", "192.0.2.10"][..],
+        &["drop", "192.0.2.10"],
+        &["trust", "192.0.2.10"],
+        &["list"],
+        &["why", "192.0.2.10"],
+    ] {
+        let reply = world.direct(1, arguments);
+        assert!(reply.stderr.contains("knockd setup"), "{reply:?}");
+    }
+    assert_eq!(
+        std::fs::read_to_string(world.daemon.trusted_path())?,
+        TRUSTED
+    );
+    for person in world.people(10)? {
+        // There is no gate.
+        person.gets_in();
+    }
+    Ok(())
+}
+
+fn after_setup_it_works() -> Tried {
+    let mut world = World::before(&long_policy(), TRUSTED, &[22])?;
+    assert_eq!(world.daemon.run_knockd(&["setup"])?.code, Some(0));
+    let people = world.people(10)?;
+    people[0].is_refused();
+    world.direct(0, &["accept", &people[0].address, &people[1].address]);
+    all_get_in(&people);
+    world.daemon.start()?;
+    all_get_in(&people);
+    Ok(())
+}
+
+fn what_needs_a_daemon_says_so() -> Tried {
+    let world = dead()?;
+    for verb in ["status", "ping", "reload"] {
+        let reply = world.direct(3, &[verb]);
+        assert!(reply.stderr.contains("a running knockd"), "{reply:?}");
+    }
+    // And who could do without is told.
+    let reply = world.expect(3, &["accept", "192.0.2.10"]);
+    assert!(reply.stderr.contains("knockctl --direct"), "{reply:?}");
+    Ok(())
+}
+
+fn a_bad_policy_or_request_changes_nothing() -> Tried {
+    let world = dead()?;
+    world.direct(2, &["accept", "nonsense"]);
+    world.direct(2, &["accept", "192.0.2.10", "--gate", "nowhere"]);
+    world.direct(2, &["list", "--gate", "nowhere"]);
+    world.direct(2, &["why", "192.0.2.10", "--gate", "nowhere"]);
+    world
+        .daemon
+        .write_policy("gates: { ssh: { prots: [22] } }\n")?;
+    let reply = world.direct(2, &["accept", "192.0.2.10"]);
+    assert!(reply.stderr.contains("knockd.yaml:1:"), "{reply:?}");
+    let person = world.person(Family::V4, 10)?;
+    person.is_refused_within(AT_ONCE);
+    Ok(())
+}
+
+fn why_and_list_show_what_the_kernel_holds() -> Tried {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    for person in world.people(10)? {
+        person.knocks(DECOY);
+        world.await_member("ssh_banned", &person.address);
+    }
+    let before = world.json(&["list"]);
+    world.daemon.kill_9();
+    assert_eq!(world.direct_json(&["list"]), before, "word for word");
+    for person in world.people(10)? {
+        let why = world.direct_json(&["why", &person.address]);
+        let entry = &why["entries"][0];
+        assert_eq!(entry["chain"], "ssh_banned", "{entry}");
+        assert_eq!(entry["reason"], "decoy", "{entry}");
+        let doubts = entry["doubts"].as_array().expect("doubts");
+        assert_eq!(doubts.len(), 1, "only that nobody hears knocks: {entry}");
+    }
+    Ok(())
+}
