@@ -150,19 +150,17 @@ impl Daemon {
                 continue;
             };
             let before = doors.remove(&knock.name);
-            let door = match before.filter(|door| door.is_marking && door.file == *file) {
-                Some(door) => door,
-                None => {
-                    let mut door = Door {
-                        file: file.clone(),
-                        sequence: Vec::new(),
-                        is_marking: false,
-                        problems: Vec::new(),
-                    };
-                    door.take(knock, policy, sheets::open(file));
-                    door
-                }
-            };
+            let marking = before.filter(|door| door.is_marking && door.file == *file);
+            let door = marking.unwrap_or_else(|| {
+                let mut door = Door {
+                    file: file.clone(),
+                    sequence: Vec::new(),
+                    is_marking: false,
+                    problems: Vec::new(),
+                };
+                door.take(knock, policy, sheets::open(file));
+                door
+            });
             self.sheets.doors.insert(knock.name.clone(), door);
         }
         self.follow_sheets();
@@ -220,9 +218,10 @@ impl Daemon {
             door.is_marking = false;
             door.take(knock, policy, result);
         }
-        match left {
-            Some(left) => info!("{name}: {left} one-time sequences are left"),
-            None => info!("{source}: {name}: the knock does not count"),
+        if let Some(left) = left {
+            info!("{name}: {left} one-time sequences are left");
+        } else {
+            info!("{source}: {name}: the knock does not count");
         }
         self.follow_sheets();
         self.follow_interfaces();

@@ -129,9 +129,10 @@ fn setup_of_a_classic_file_installs_nothing_and_removes_what_was_there() -> Trie
 /// With `[TIME] ` where a line begins with its time.
 fn untimed(log: &str) -> String {
     let lines = log.lines().filter(|line| is_timed(line));
-    lines
-        .map(|line| format!("[TIME] {}\n", &line[19..]))
-        .collect()
+    let lines: Vec<String> = lines
+        .map(|line| format!("[TIME] {}", &line[19..]))
+        .collect();
+    lines.join("\n") + "\n"
 }
 
 /// `[2016-03-18 12:55] `.

@@ -100,14 +100,14 @@ fn a_classic_door_takes_its_sequences_from_a_file_over_ipv6_too() -> Tried {
     let sheet = Sheet::with(classic, " 7000,8000\n 7101,8101\n")?;
     let [four, six] = sheet.world.people(10)?;
     let notes = sheet.path.with_file_name("notes");
-    let noted = |text: &str| {
+    let await_notes = |text: &str| {
         await_some(&format!("{text:?} in the notes"), AT_ONCE, || {
             let found = fs::read_to_string(&notes).unwrap_or_default();
             Ok((found == text).then_some(()))
         })
     };
     six.knocks(&["7000", "8000"]);
-    noted("2001:db8::10\n")?;
+    await_notes("2001:db8::10\n")?;
     sheet.await_text("#7000,8000\n 7101,8101\n")?;
     sheet
         .world
@@ -115,7 +115,7 @@ fn a_classic_door_takes_its_sequences_from_a_file_over_ipv6_too() -> Tried {
         .await_log("door: 1 one-time sequences are left", 1)?;
     four.knocks(&["7000", "8000"]);
     four.knocks(&["7101", "8101"]);
-    noted("2001:db8::10\n192.0.2.10\n")?;
+    await_notes("2001:db8::10\n192.0.2.10\n")?;
     sheet
         .world
         .daemon

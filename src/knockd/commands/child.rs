@@ -114,13 +114,12 @@ pub(super) async fn run(job: &Job, shared: &Shared) -> Result<Ending, CommandErr
         }
     };
     let ended = tokio::time::timeout(job.timeout, ends).await;
-    let ending = match ended {
-        Ok(status) => ending(status.map_err(failed("wait for"))?),
-        Err(_) => {
-            group.kill();
-            group.child.wait().await.map_err(failed("wait for"))?;
-            Ending::Killed
-        }
+    let ending = if let Ok(status) = ended {
+        ending(status.map_err(failed("wait for"))?)
+    } else {
+        group.kill();
+        group.child.wait().await.map_err(failed("wait for"))?;
+        Ending::Killed
     };
     output.end(pipe, shared);
     Ok(ending)
