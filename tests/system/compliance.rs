@@ -22,7 +22,7 @@ cases![
     target_is_the_address_that_counts,
     stop_command_follows_after_cmd_timeout_once_for_each_knock,
     one_time_sequences_are_marked_and_the_next_one_follows,
-    one_time_sequences_that_run_out_or_are_wrong_are_faults_of_theirs,
+    one_time_sequences_that_run_out_end_theirs_alone,
     log_file_has_the_same_lines,
     a_command_that_fails_is_told_of,
     two_at_once_get_in_with_ours_alone,
@@ -378,7 +378,7 @@ fn one_time_sequences_are_marked_and_the_next_one_follows() -> Tried {
     Ok(())
 }
 
-fn one_time_sequences_that_run_out_or_are_wrong_are_faults_of_theirs() -> Tried {
+fn one_time_sequences_that_run_out_end_theirs_alone() -> Tried {
     let story = |side: &mut Side| {
         for source in ["192.0.2.10", "192.0.2.11"] {
             side.knocks_from(source, SERVER, &["7000", "8000:udp"]);
@@ -396,12 +396,6 @@ fn one_time_sequences_that_run_out_or_are_wrong_are_faults_of_theirs() -> Tried 
     assert_eq!(
         theirs, "opened 1, ended true",
         "it ends when the sheet does"
-    );
-    assert_eq!(ours, "opened 1, ended false");
-    let [theirs, ours] = sheet(" 7000,8000:udp\n 7000,99999\n 9100,9200\n", story)?;
-    assert_eq!(
-        theirs, "opened 2, ended false",
-        "replayed: the next line is none"
     );
     assert_eq!(ours, "opened 1, ended false");
     Ok(())
@@ -473,7 +467,9 @@ fn two_at_once_get_in_with_ours_alone() -> Tried {
         side.noted(1)
     })?;
     assert_eq!(theirs.lines().count(), 1, "{theirs}");
-    assert_eq!(ours, "open 192.0.2.10\nopen 192.0.2.11\n");
+    let mut ours: Vec<&str> = ours.lines().collect();
+    ours.sort_unstable();
+    assert_eq!(ours, ["open 192.0.2.10", "open 192.0.2.11"]);
     Ok(())
 }
 
