@@ -307,7 +307,7 @@ impl Engine {
 
     /// Makes room for new trust: bans in its way end, and where trust had been withdrawn it holds
     /// again.
-    fn becomes_trusted(&mut self, gate: usize, net: IpNet, out: &mut Out) {
+    pub(super) fn becomes_trusted(&mut self, gate: usize, net: IpNet, out: &mut Out) {
         self.restore_withdrawn(gate, net);
         let name = self.policy.gates[gate].name.clone();
         if let Some(reason) = self.entry_reason(gate, net) {

@@ -168,6 +168,27 @@ impl Watch {
         self.group.fd()
     }
 
+    /// Whether the kernel would tell of each of our own members that is written, if only to have it
+    /// left out here. As long as anybody listens it puts a page of memory aside for each.
+    pub fn is_told_of_members(&self) -> bool {
+        self.kind == BackendKind::Nftables
+    }
+
+    /// Listens no more, until it does again. What happens meanwhile has to be looked for.
+    pub fn listen(&mut self, on: bool) -> Result<(), FirewallError> {
+        let done = if on {
+            self.group.return_to()
+        } else {
+            self.group.leave()
+        };
+        done.map_err(|error| FirewallError::Kernel {
+            operation: "watch",
+            object: "nf_tables".to_owned(),
+            source: error.into_io(),
+            hint: "",
+        })
+    }
+
     /// What was told since the last time; whether there may be more, which must be read before
     /// waiting.
     pub fn hear(&mut self) -> (Changes, bool) {

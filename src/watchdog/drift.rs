@@ -64,6 +64,12 @@ impl Pace {
         let pause = (took * 10).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         self.next = now.after(pause);
     }
+
+    /// It is over, and something was repaired: whoever takes our rules out one by one has the next
+    /// one put back as soon. How often that may be is for [`Repairs`] to say.
+    pub fn end_with_repair(&mut self, now: Time) {
+        self.next = now.after(SHORTEST_PAUSE);
+    }
 }
 
 /// So many repairs within `WITHIN` are a fight.
@@ -207,6 +213,16 @@ mod tests {
         pace.hear(at(1_001));
         pace.end(at(1_002));
         assert_eq!(pace.due(), Some(at(1_022)), "ten times as long as it took");
+    }
+
+    #[test]
+    fn after_a_repair_the_next_look_is_not_put_off() {
+        let mut pace = Pace::new(ms(60), ms(300));
+        pace.hear(at(1_000));
+        pace.begin(at(1_060));
+        pace.hear(at(1_100));
+        pace.end_with_repair(at(1_200));
+        assert_eq!(pace.due(), Some(at(1_205)));
     }
 
     #[test]

@@ -16,6 +16,17 @@ impl Bench {
 }
 
 #[test]
+fn news_that_are_forgotten_are_not_told_later() {
+    let mut bench = Bench::appliance();
+    bench.knocked(A, "opencloseSSH");
+    bench.engine.forget_news();
+    assert_eq!(bench.engine.take_news(), News::default());
+    bench.knocked(B, "opencloseSSH");
+    let news = bench.engine.take_news();
+    assert_eq!((news.memos.len(), news.records.len()), (1, 1));
+}
+
+#[test]
 fn every_decision_is_recorded_with_its_reason() {
     let mut bench = Bench::appliance();
     let by = |why: &str| why.to_owned();
@@ -155,6 +166,7 @@ fn write(written: &mut Written, memos: Vec<Memo>) {
             }
             Memo::Forget(gate, chain, net) => drop(written.remove(&(gate, chain, net))),
             Memo::ForgetGate(gate) => written.retain(|(name, ..), _| *name != gate),
+            Memo::Owe(_) | Memo::Settled(_) => unreachable!("nothing is run here"),
         }
     }
 }

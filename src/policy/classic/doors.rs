@@ -32,6 +32,9 @@ pub(super) const KEYS: [KeyNames; 10] = [
 /// The manual page does not say so; the program does (knockd.c, `parseconfig`).
 const SEQ_TIMEOUT: u32 = 25;
 const CMD_TIMEOUT: u32 = 10;
+/// The classic daemon lets a command take as long as it likes, and published files have
+/// `…; sleep 60; …` in theirs.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// A year.
 const LONGEST: u32 = 31_536_000;
 
@@ -53,6 +56,7 @@ pub(super) fn read(reader: &mut Reader, door: &Section<'_>) -> Option<PlacedKnoc
     let run = Run {
         start: commands(reader, &keys, "Start_Command", "Start_Command_6"),
         stop: commands(reader, &keys, "Stop_Command", "Stop_Command_6"),
+        timeout: COMMAND_TIMEOUT,
     };
     let lifetime = stop_after(reader, &keys, &run);
     if run.start.is_empty() {
@@ -138,15 +142,7 @@ fn sequences(
             reader.error(door.at, found, format!("`Sequence = …` with {PORTS}"));
             (Vec::new(), None)
         }
-        (None, Some(entry)) => {
-            reader.warn(
-                entry.key_at,
-                "`One_Time_Sequences`",
-                "`Sequence`",
-                "this version does not read such files yet: the door stays shut",
-            );
-            (Vec::new(), file)
-        }
+        (None, Some(_)) => (Vec::new(), file),
         (Some(entry), None) => (ports(reader, keys, entry), None),
     }
 }
@@ -268,12 +264,10 @@ fn flags(reader: &mut Reader, value: &str, at: At) -> Option<TcpFlags> {
             None => (small.as_str(), false),
         };
         let Some((_, bit)) = NAMES.iter().find(|(known, _)| *known == name) else {
-            let squeezed: String = value.chars().filter(|c| !c.is_whitespace()).collect();
-            let help = if squeezed == value {
-                did_you_mean(name, NAMES.iter().map(|(name, _)| *name))
-            } else {
-                Some(format!("did you mean `{squeezed}`?"))
-            };
+            let known = NAMES.iter().map(|(name, _)| *name);
+            let help = without_spaces(value)
+                .map(|flags| format!("did you mean `{flags}`?"))
+                .or_else(|| did_you_mean(name, known));
             let found = if part.is_empty() {
                 format!("an empty flag in {}", quote(value))
             } else {
@@ -297,6 +291,17 @@ fn flags(reader: &mut Reader, value: &str, at: At) -> Option<TcpFlags> {
         return None;
     }
     Some(flags)
+}
+
+/// The flags without the spaces between them, if that is all that is wrong.
+fn without_spaces(value: &str) -> Option<String> {
+    let squeezed: String = value.chars().filter(|c| !c.is_whitespace()).collect();
+    let is_known = |part: &str| {
+        let name = part.strip_prefix('!').unwrap_or(part);
+        let mut known = NAMES.iter();
+        known.any(|(known, _)| known.eq_ignore_ascii_case(name))
+    };
+    squeezed.split(',').all(is_known).then_some(squeezed)
 }
 
 fn target(reader: &mut Reader, value: &str, at: At) -> Option<IpAddr> {
