@@ -4,11 +4,9 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
-use nix::errno::Errno;
-use nix::sys::signal::kill;
-use nix::unistd::{Pid, User, geteuid};
+use nix::unistd::{User, geteuid};
 
 use crate::control::{Asked, Request, Response, Verb};
 use crate::engine::{Action, Command, Engine, Event, Outcome, Record, Who};
@@ -384,31 +382,13 @@ fn difference(before: &[Member], after: &[Member]) -> Vec<Change> {
     put.chain(remove).collect()
 }
 
-/// Programs that a daemon had started hold its lock for a moment after its death.
-const MOMENT: Duration = Duration::from_secs(1);
-
 /// Takes the lock that a running daemon has.
 fn take_lock(places: &Places) -> Result<Lock, DirectError> {
     let pid_path = places.runtime_dir.join("knockd.pid");
-    let until = Instant::now() + MOMENT;
-    loop {
-        match Lock::take(&places.runtime_dir, &pid_path) {
-            Ok(lock) => return Ok(lock),
-            Err(LockError::Taken { pid: Some(pid), .. })
-                if Instant::now() < until && !is_alive(&pid) =>
-            {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            Err(taken @ LockError::Taken { .. }) => return Err(DirectError::Running(taken)),
-            Err(error) => return Err(StartError::from(error).into()),
-        }
-    }
-}
-
-/// Whether there is such a process; what cannot be told counts as alive.
-fn is_alive(pid: &str) -> bool {
-    let Ok(pid) = pid.parse() else { return true };
-    kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
+    Lock::take(&places.runtime_dir, &pid_path).map_err(|error| match error {
+        taken @ LockError::Taken { .. } => DirectError::Running(taken),
+        error => StartError::from(error).into(),
+    })
 }
 
 fn who() -> Who {
