@@ -7,11 +7,14 @@ use std::path::PathBuf;
 use portcullis::lab::await_some;
 
 use crate::scenarios;
-use crate::world::{AT_ONCE, Family, KNOCK, POLICY, TRUSTED, Tried, World, backend, long_policy};
+use crate::world::{
+    AT_ONCE, Family, KNOCK, POLICY, Person, TRUSTED, Tried, World, backend, long_policy,
+};
 
 scenarios![
     a_policy_is_applied_and_kept_and_rolled_back,
     a_trial_is_taken_back_by_itself,
+    a_whitelist_that_came_with_a_trial_is_taken_back_with_it,
     a_confirmed_trial_outlives_the_daemon,
     a_rollback_ends_a_trial_and_brings_back_what_a_gate_held,
     a_daemon_killed_during_a_trial_starts_with_the_policy_from_before,
@@ -143,6 +146,34 @@ fn a_trial_is_taken_back_by_itself() -> Tried {
     assert!(reply.stdout.contains("nothing waits"), "{reply:?}");
     world.expect(0, &["reload"]);
     assert!(change(&world, 0).is_null());
+    Ok(())
+}
+
+fn a_whitelist_that_came_with_a_trial_is_taken_back_with_it() -> Tried {
+    let world = World::with(&long_policy(), TRUSTED)?;
+    let file = candidate(&world, "other.yaml", &other_policy())?;
+    let (old, new) = (world.people(50)?, world.people(15)?);
+    world.daemon.write_trusted("# whoever was here is gone\n")?;
+    world.expect(0, &["apply", &file, "--confirm", "3s"]);
+    old.iter().for_each(Person::is_refused);
+    for person in &new {
+        world.expect(0, &["trust", &person.address]);
+    }
+    world.daemon.await_log("in time and is taken back", 1)?;
+    for person in old.iter().chain(&new) {
+        person.gets_in();
+    }
+    let status = world.expect(5, &["status"]).stdout;
+    assert!(
+        status.contains("knockd.trusted is not in force"),
+        "{status}"
+    );
+    world.expect(0, &["reload"]);
+    old.iter().for_each(Person::is_refused);
+    for person in &new {
+        person.gets_in();
+    }
+    world.expect(0, &["status"]);
     Ok(())
 }
 
