@@ -418,6 +418,25 @@ fn what_somebody_else_granted_is_not_taken_back() {
 }
 
 #[test]
+fn trust_that_a_command_gave_is_neither_shortened_nor_taken_back_by_a_knock() {
+    let mut policy = appliance();
+    policy
+        .knocks
+        .push(knock("friend", "3 4", KnockAction::Trust));
+    let mut bench = Bench::new(policy);
+    bench.command(Command::Trust {
+        nets: vec![net(A)],
+        gates: vec![gate("ssh").name],
+    });
+    let before = bench.engine.everything();
+    assert_eq!(before.trust.len(), 1);
+    bench.knocked(A, "friend");
+    assert_eq!(bench.engine.everything(), before, "it lasts until reboot");
+    undone(&mut bench, A, "friend");
+    assert!(bench.lets_in(A));
+}
+
+#[test]
 fn whoever_is_protected_does_not_use_up_the_bans_of_others() {
     let mut bench = Bench::appliance();
     bench.whitelist(&[B]);
