@@ -18,6 +18,7 @@ scenarios![
     a_confirmed_trial_outlives_the_daemon,
     a_rollback_ends_a_trial_and_brings_back_what_a_gate_held,
     a_daemon_killed_during_a_trial_starts_with_the_policy_from_before,
+    a_daemon_that_is_stopped_during_a_trial_takes_it_back,
     what_a_trial_removed_comes_back_after_a_crash_too,
     a_trial_of_the_policys_own_file_is_not_taken_up_by_a_start,
     a_bad_policy_is_not_applied_and_changes_nothing,
@@ -234,6 +235,24 @@ fn a_daemon_killed_during_a_trial_starts_with_the_policy_from_before() -> Tried 
     assert_eq!(change["state"], "reverted");
     assert_eq!(change["file"], file.as_str());
     assert!(change["expires_in_s"].is_null());
+    Ok(())
+}
+
+fn a_daemon_that_is_stopped_during_a_trial_takes_it_back() -> Tried {
+    let mut world = World::with_services(&long_policy(), TRUSTED, &[22, 8443])?;
+    let with_web = long_policy()
+        .replace("gates:\n", WEB)
+        .replace("action: accept", "action: accept, gate: ssh");
+    let file = candidate(&world, "more.yaml", &pinned(&with_web))?;
+    let stranger = world.person(Family::V4, 12)?;
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    stranger.is_refused_at(8443);
+    // There is nobody left who could do it in time.
+    world.daemon.terminate()?;
+    stranger.gets_in_at(8443);
+    stranger.is_refused();
+    world.daemon.start()?;
+    assert_eq!(change(&world, 0)["state"], "reverted");
     Ok(())
 }
 
