@@ -371,6 +371,23 @@ impl Daemon {
         });
     }
 
+    /// Takes back what nobody has confirmed before the daemon ends: while it is stopped, nobody
+    /// else would. The note stays, for the next start to say so.
+    pub(super) fn end_trial_with_daemon(&mut self) {
+        let Some(Trial {
+            source, by, before, ..
+        }) = self.trial.take()
+        else {
+            return;
+        };
+        let file = source.file.display();
+        let why = format!("{file}, applied by {by}, was not confirmed and is taken back");
+        warn!("{why}");
+        self.memory
+            .record(Record::new(What::RolledBack, &by).saying(why).by_hand());
+        self.go_back(before);
+    }
+
     /// What `status` says about a change that nobody has confirmed.
     pub(super) fn change_status(&self) -> Option<ChangeStatus> {
         let Some(trial) = &self.trial else {

@@ -410,6 +410,7 @@ impl Daemon {
     pub(super) fn stop(&mut self) {
         use crate::engine::{Command, Flush, Who};
         use crate::policy::OnStop;
+        self.end_trial_with_daemon();
         if self.engine.policy().firewall.on_stop == OnStop::Closed {
             let command = Command::Flush {
                 what: vec![Flush::Filter],

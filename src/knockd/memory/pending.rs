@@ -84,7 +84,6 @@ impl Pending {
         self.queue.gone = Vec::new();
         self.queue.members = HashMap::new();
         self.queue.owed = BTreeMap::new();
-        self.queue.trust = Vec::new();
         self.incomplete = true;
     }
 
@@ -96,10 +95,10 @@ impl Pending {
         }
     }
 
+    /// Also where all of it will be asked for: whoever asked is told when it is written, and it is
+    /// to be true then.
     pub(super) fn trust(&mut self, edit: TrustEdit) {
-        if !self.incomplete {
-            self.queue.trust.push(edit);
-        }
+        self.queue.trust.push(edit);
     }
 
     pub(super) fn name(&mut self, name: &str, addresses: &[IpAddr]) {
@@ -113,6 +112,7 @@ impl Pending {
     /// In place of all that waits about members.
     pub(super) fn everything(&mut self, everything: Everything) {
         self.forget_members();
+        self.queue.trust = Vec::new();
         self.queue.everything = Some(everything);
         self.incomplete = false;
     }
@@ -237,6 +237,23 @@ mod tests {
         assert_eq!(pending.left_out, 200_000 - MOST_HAPPENED as u64);
         pending.everything(Everything::default());
         assert!(!pending.incomplete);
+    }
+
+    #[test]
+    fn trust_that_is_promised_is_written_whatever_else_is_too_much() {
+        let edit = TrustEdit::Remove(None, std::net::IpAddr::from([192, 0, 2, 1]).into());
+        let mut pending = Pending::default();
+        pending.trust(edit.clone());
+        for number in 0..=50_000 {
+            pending.memo(kept(number, 1));
+        }
+        assert!(pending.incomplete);
+        pending.trust(edit.clone());
+        let (batch, _) = pending.take().into_batch();
+        assert_eq!(batch.trust, [edit.clone(), edit.clone()]);
+        pending.trust(edit);
+        pending.everything(Everything::default());
+        assert!(pending.queue.trust.is_empty(), "it is a part of everything");
     }
 
     #[test]
