@@ -333,10 +333,13 @@ impl Engine {
         if self.ledgers[gate].runtime.len() >= MOST_ACCEPTED {
             return;
         }
-        let runtime = Runtime {
+        // A knock never takes the place of what was given by hand, which lasts longer.
+        let given = self.ledgers[gate].runtime.get(host_net(source));
+        let runtime = given.filter(|given| given.stored).cloned();
+        let runtime = runtime.unwrap_or_else(|| Runtime {
             reason: name.to_string(),
             stored: false,
-        };
+        });
         self.trust_at_runtime(Some(&[gate]), host_net(source), &runtime, out);
         let trusted = Record::new(What::Trusted, name.as_str());
         let trusted = trusted.of(&self.policy.gates[gate].name, host_net(source));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 
 /// Programs and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 19] = [
+const PROGRAMS: [(&str, &str); 23] = [
     ("nft", "nftables"),
     ("knock", "knockd"),
     ("knockd", "knockd"),
@@ -26,6 +26,10 @@ const PROGRAMS: [(&str, &str); 19] = [
     ("telnet", "telnet"),
     ("curl", "curl"),
     ("python3", "python3"),
+    ("iptables-nft-restore", "iptables"),
+    ("fail2ban-regex", "fail2ban"),
+    ("fwknopd", "fwknop-server"),
+    ("fwknop", "fwknop-client"),
 ];
 
 /// Debian keeps some of them where not everybody looks.
