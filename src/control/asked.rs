@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::refusal::printable;
 use super::{PolicyText, Refusal, Request, Verb};
 use crate::engine::{Command, Flush};
 use crate::model::{
@@ -13,6 +14,9 @@ use crate::model::{
 
 /// Each address that `why` is asked about costs look-ups while packets wait.
 const MOST_ASKED: usize = 16;
+
+/// Each address that `history` is asked about is looked for in every entry.
+const MOST_IN_HISTORY: usize = 1000;
 
 /// The longest comment, in bytes.
 const MAX_COMMENT: usize = 200;
@@ -146,6 +150,7 @@ impl Request {
     pub fn asked(&self) -> Result<Asked, Refusal> {
         self.check_options()?;
         self.session()?;
+        self.check_number()?;
         let gates = self.gate_names()?;
         // What has to be altered to be shown is wrong before and after.
         let lifetime = self.lifetime.as_deref().map(printable);
@@ -172,12 +177,6 @@ impl Request {
                 gates,
             }),
             Verb::Trust | Verb::Untrust => self.whitelist_edit(gates)?,
-            Verb::Why if self.args.len() > MOST_ASKED => {
-                return Err(Refusal::TooMany {
-                    verb: self.verb,
-                    most: MOST_ASKED,
-                });
-            }
             Verb::Why => Asked::Why {
                 addresses: self.each("an address", |text| self.address(text))?,
                 gates,
@@ -212,6 +211,20 @@ impl Request {
                 }
             }
         })
+    }
+
+    /// Refuses more addresses than one answer may be about.
+    fn check_number(&self) -> Result<(), Refusal> {
+        let most = match self.verb {
+            Verb::Why => MOST_ASKED,
+            Verb::History => MOST_IN_HISTORY,
+            _ => return Ok(()),
+        };
+        if self.args.len() > most {
+            let verb = self.verb;
+            return Err(Refusal::TooMany { verb, most });
+        }
+        Ok(())
     }
 
     /// Refuses options that would be silently without effect.
@@ -479,19 +492,4 @@ fn comment(text: &str) -> Result<String, Refusal> {
         ));
     }
     Ok(text.to_owned())
-}
-
-/// What was typed, fit to be shown: without control characters, and not longer than a line.
-fn printable(text: &str) -> String {
-    printable_start(text, 80)
-}
-
-/// At most that many characters of it.
-pub(super) fn printable_start(text: &str, most: usize) -> String {
-    let start = text.chars().take(most);
-    let mut shown: String = start.flat_map(char::escape_debug).collect();
-    if text.chars().count() > most {
-        shown.push('…');
-    }
-    shown
 }

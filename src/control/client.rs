@@ -33,7 +33,7 @@ pub enum ClientError {
     /// Not for this user.
     #[error(
         "no permission to use the control socket at {}: root may, and members of the group \
-         knockd may use `status`, `list`, `why`, `history`, `ping` and `diff`",
+         knockd may use `status`, `list`, `why`, `history` and `ping`",
         .0.display()
     )]
     Denied(PathBuf),

@@ -115,11 +115,12 @@ impl Verb {
         }
     }
 
-    /// Whether it only looks. Everything else is for root.
+    /// Whether it only looks, and not at the policy: the knocks in it are secrets. Everything else
+    /// is for root.
     pub const fn only_reads(self) -> bool {
         matches!(
             self,
-            Verb::Status | Verb::List | Verb::Why | Verb::History | Verb::Ping | Verb::Diff
+            Verb::Status | Verb::List | Verb::Why | Verb::History | Verb::Ping
         )
     }
 }

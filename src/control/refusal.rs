@@ -1,7 +1,6 @@
 use crate::model::{DurationError, NameError, SshConnectionError};
 
 use super::Verb;
-use super::asked::printable_start;
 
 /// Why a request was not even tried.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -170,4 +169,19 @@ impl Refusal {
             _ => 2,
         }
     }
+}
+
+/// What was typed, fit to be shown: without control characters, and not longer than a line.
+pub(super) fn printable(text: &str) -> String {
+    printable_start(text, 80)
+}
+
+/// At most that many characters of it.
+fn printable_start(text: &str, most: usize) -> String {
+    let start = text.chars().take(most);
+    let mut shown: String = start.flat_map(char::escape_debug).collect();
+    if text.chars().count() > most {
+        shown.push('…');
+    }
+    shown
 }

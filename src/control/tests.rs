@@ -348,7 +348,6 @@ fn every_verb_reads_back_as_typed() {
         Verb::Why,
         Verb::History,
         Verb::Ping,
-        Verb::Diff,
     ];
     assert_eq!(readers, expected.each_ref());
 }

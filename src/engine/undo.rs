@@ -2,15 +2,15 @@
 
 use std::net::IpAddr;
 
-use super::Engine;
 use super::out::Out;
+use super::{Engine, Record, What};
 use crate::model::{KnockName, canonical, host_net, net_of_prefix};
 use crate::policy::KnockAction;
 
 impl Engine {
     /// Takes back what the knock granted to the source, unless something else has granted it since.
-    /// Flushes and closings stay: they let nobody in. So do a ban, and
-    /// what commands have done.
+    /// Flushes and closings stay: they let nobody in. So does a ban. What a command has done ends
+    /// with its stop command, now.
     pub(super) fn undone(&mut self, source: IpAddr, name: &KnockName, out: &mut Out) {
         let source = canonical(source);
         let mut rules = self.policy.knocks.iter();
@@ -18,6 +18,10 @@ impl Engine {
             return;
         };
         let action = knock.action.clone();
+        if matches!(action, KnockAction::Run(_)) {
+            self.undo_run(source, name, out);
+            return;
+        }
         let Ok(gates) = self.indexes(&knock.gates) else {
             return;
         };
@@ -25,11 +29,30 @@ impl Engine {
             if !self.take_back(gate, source, name, &action, out) {
                 continue;
             }
+            self.record_undone(gate, source, name, &action);
             self.log(out, |engine| {
                 let gate = &engine.policy.gates[gate].name;
                 format!("{source}: {name}: undone at {gate}: it was part of a sweep")
             });
         }
+    }
+
+    /// The history has what was granted; that it is gone belongs there too.
+    fn record_undone(
+        &mut self,
+        gate: usize,
+        source: IpAddr,
+        name: &KnockName,
+        action: &KnockAction,
+    ) {
+        let rules = &self.policy.gates[gate];
+        let (what, net) = match action {
+            KnockAction::Open => (What::Closed, host_net(source)),
+            KnockAction::Trust => (What::Untrusted, host_net(source)),
+            _ => (What::Withdrawn, net_of_prefix(source, rules.ipv6_prefix)),
+        };
+        let record = Record::new(what, name.as_str()).of(&rules.name, net);
+        self.record(record.saying("it was part of a sweep"));
     }
 
     /// Whether there was anything.
@@ -60,7 +83,6 @@ impl Engine {
                 held.is_some_and(|trust| !trust.stored && by_it(&trust.reason))
                     && self.untrust_at_runtime(Some(&[gate]), net, out)
             }
-            // A command that has run has run.
             KnockAction::Drop | KnockAction::Flush | KnockAction::Close | KnockAction::Run(_) => {
                 false
             }

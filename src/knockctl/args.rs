@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::policy::{self, FileProblem};
-use super::{handout, import, replay};
+use super::{handout, import, replay, sequences};
 use crate::control::{DEFAULT_SOCKET, Request, Verb};
 use crate::knockd::direct::{Places, RUNTIME_DIR, STATE_DIR};
 
@@ -14,7 +14,7 @@ use crate::knockd::direct::{Places, RUNTIME_DIR, STATE_DIR};
     version,
     after_help = "Exit status: 0 done, or nothing to do; 1 failed; 2 bad arguments; 3 knockd is not \
 running;\n4 refused by a safety rule (--force); 5 running, but degraded.\n\nRoot may do everything, \
-members of the group knockd may use status, list, why, history, ping and diff."
+members of the group knockd may use status, list, why, history and ping."
 )]
 pub(super) struct Arguments {
     /// The control socket of knockd
@@ -37,6 +37,7 @@ pub(super) enum Task {
     Replay(replay::Arguments),
     Import(import::Arguments),
     Handout(handout::Arguments),
+    Sequences(sequences::Arguments),
 }
 
 /// Without a daemon.

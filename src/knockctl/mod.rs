@@ -9,6 +9,7 @@ mod import;
 mod output;
 mod policy;
 mod replay;
+mod sequences;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,7 @@ mod why;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use serde_json::Value;
 
 use crate::control::client::{self, ClientError};
@@ -26,6 +27,11 @@ use crate::knockd::direct;
 use crate::operators;
 use args::{Arguments, Output, Task};
 
+/// The command line, for manual pages and completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
 /// The program `knockctl`.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -33,6 +39,7 @@ pub fn main() -> ExitCode {
         Task::Ask(command) => command.request(),
         Task::Replay(replay) => return ExitCode::from(replay::run(replay, arguments.output)),
         Task::Handout(handout) => return ExitCode::from(handout::run(handout)),
+        Task::Sequences(task) => return ExitCode::from(sequences::run(task)),
         Task::Import(import) => return ExitCode::from(import::run(import)),
     };
     let mut request = match asked {

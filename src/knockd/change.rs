@@ -336,7 +336,7 @@ impl Daemon {
     pub(super) fn add_what_a_trial_removed(&self, everything: &mut Everything) {
         let Some(trial) = &self.trial else { return };
         let gone = |gate: &GateName| self.engine.policy().gate(gate).is_none();
-        let Everything { members, trust } = trial.before.engine.everything();
+        let Everything { members, trust, .. } = trial.before.engine.everything();
         let members = members.into_iter().filter(|kept| gone(&kept.gate));
         everything.members.extend(members);
         let trust = trust
@@ -369,6 +369,23 @@ impl Daemon {
             by,
             expires_in_s: None,
         });
+    }
+
+    /// Takes back what nobody has confirmed before the daemon ends: while it is stopped, nobody
+    /// else would. The note stays, for the next start to say so.
+    pub(super) fn end_trial_with_daemon(&mut self) {
+        let Some(Trial {
+            source, by, before, ..
+        }) = self.trial.take()
+        else {
+            return;
+        };
+        let file = source.file.display();
+        let why = format!("{file}, applied by {by}, was not confirmed and is taken back");
+        warn!("{why}");
+        self.memory
+            .record(Record::new(What::RolledBack, &by).saying(why).by_hand());
+        self.go_back(before);
     }
 
     /// What `status` says about a change that nobody has confirmed.

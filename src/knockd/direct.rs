@@ -4,21 +4,19 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
-use nix::errno::Errno;
-use nix::sys::signal::kill;
-use nix::unistd::{Pid, User, geteuid};
+use nix::unistd::{User, geteuid};
 
 use crate::control::{Asked, Request, Response, Verb};
-use crate::engine::{Action, Command, Engine, Event, Outcome, Record, Who};
+use crate::engine::{Action, Command, Engine, Event, News, Outcome, Record, TrustEdit, Who};
 use crate::firewall::choose;
 use crate::firewall::{Backend, Change, FirewallError, Member};
 use crate::links::Links;
 use crate::model::{Chain, GateName, Time};
 use crate::operators;
 use crate::policy;
-use crate::store::{Readers, Store, StoreError};
+use crate::store::{Batch, Readers, Store, StoreError};
 
 use super::answers::{self, is_host};
 use super::cli;
@@ -26,7 +24,7 @@ use super::cut::Cutter;
 use super::daemon::now;
 use super::guard::{self, Operators};
 use super::lock::{Lock, LockError};
-use super::memory::BACKEND;
+use super::memory::{BACKEND, clocks, happened};
 use super::requests::{answer, nets};
 use super::roster::Roster;
 use super::start::{self, StartError};
@@ -107,10 +105,16 @@ struct Direct {
     /// Dropped at the end, which waits until sessions that are to end have ended.
     cutter: Cutter,
     store: Result<Store, StoreError>,
+    /// Whether it was written since the machine was booted. Where it was not, it says at the
+    /// daemon's start who comes back, and must not take over a part from here.
+    this_boot: bool,
+    /// What is to be remembered besides what the engine knows.
+    edits: Vec<TrustEdit>,
+    records: Vec<Record>,
     /// Why the kernel does not hold what was decided last.
     unwritten: Option<String>,
-    /// Why what was to last until reboot ends with the next start of the daemon.
-    unstored: Option<String>,
+    /// Why what was decided is not on the disk, and whether it was to last until reboot.
+    unstored: Option<(String, bool)>,
     /// Held until the end: no daemon starts meanwhile.
     _lock: Lock,
 }
@@ -134,6 +138,7 @@ impl Direct {
         let operators = Operators::look(operators::own());
         let refused = guard::guard(&direct.engine, &direct.roster, &asked, &who, &operators);
         let response = refused.unwrap_or_else(|| direct.answer(asked, &who));
+        direct.remember();
         Ok(direct.told(response))
     }
 
@@ -174,12 +179,18 @@ impl Direct {
             }
             trust = store.trust().unwrap_or_default();
         }
+        let noted = readable.and_then(|store| store.noted().ok()?);
+        let this_boot = readable.zip(noted);
+        let this_boot = this_boot.is_some_and(|(store, noted)| noted.boot_id == store.boot_id());
         let mut direct = Self {
             engine: Engine::new(policy),
             firewall,
             roster,
             cutter: Cutter::default(),
             store,
+            this_boot,
+            edits: Vec::new(),
+            records: Vec::new(),
             unwritten: None,
             unstored: None,
             _lock: lock,
@@ -201,6 +212,8 @@ impl Direct {
         for event in [Event::RuntimeTrust(unknown), Event::Adopt(held.members)] {
             drop(direct.engine.handle(event, now()));
         }
+        // Until here, nothing was new.
+        drop(direct.engine.take_news());
         Ok(direct)
     }
 
@@ -284,12 +297,55 @@ impl Direct {
         why::why(of, addresses, gates)
     }
 
+    /// Writes down what was decided: it is to outlive a reboot as what the daemon decides does, and
+    /// to be in the history. What the kernel did not take did not happen.
+    fn remember(&mut self) {
+        let mut news = self.engine.take_news();
+        let mut edits = std::mem::take(&mut self.edits);
+        if self.unwritten.is_some() {
+            news = News::default();
+            edits.clear();
+        }
+        let at = clocks("");
+        let records = self.records.drain(..).chain(news.records);
+        let batch = Batch {
+            memos: news.memos,
+            trust: edits,
+            happened: records.map(|record| happened(record, &at)).collect(),
+            ..Batch::default()
+        };
+        if batch.memos.is_empty() && batch.trust.is_empty() && batch.happened.is_empty() {
+            return;
+        }
+        let written = match &mut self.store {
+            Ok(store) if self.this_boot => {
+                let clocks = clocks(store.boot_id());
+                store.write(&batch, &clocks).map_err(|it| it.to_string())
+            }
+            Ok(store) => {
+                let mut edits = batch.trust.iter();
+                let edited = edits.try_for_each(|edit| store.edit_trust(edit));
+                edited.map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        let promised = !batch.trust.is_empty();
+        self.unstored = written.err().map(|why| (why, promised));
+    }
+
     /// Adds what went wrong on the way.
     fn told(&self, mut response: Response) -> Response {
-        if let Some(why) = &self.unstored {
-            response.code = 1;
-            let line = format!("in force, but only until knockd starts: {why}");
-            response.refused.push(line);
+        match &self.unstored {
+            Some((why, true)) => {
+                response.code = 1;
+                let line = format!("in force, but only until knockd starts: {why}");
+                response.refused.push(line);
+            }
+            Some((why, false)) if response.code == 0 => {
+                let line = format!("in force, but not written to the disk: {why}");
+                response.done.push(line);
+            }
+            _ => {}
         }
         response
     }
@@ -301,7 +357,9 @@ impl Direct {
             if written.is_ok() {
                 self.cutter.changed(&self.engine, changes);
             }
-            self.unwritten = written.err().map(|error| error.to_string());
+            // The first failure counts: what comes after it does not mend it.
+            let why = written.err().map(|error| error.to_string());
+            self.unwritten = self.unwritten.take().or(why);
         }
     }
 
@@ -324,12 +382,11 @@ impl Whitelisting for Direct {
         let mut changes: Vec<Change> = Vec::new();
         let mut install = false;
         let mut reply = None;
-        let mut edits = Vec::new();
         for action in actions {
             match action {
                 Action::Firewall(change) => changes.push(change),
                 Action::Install => install = true,
-                Action::Store(edit) => edits.push(edit),
+                Action::Store(edit) => self.edits.push(edit),
                 Action::Reply(outcome) => reply = Some(outcome),
                 Action::Log(_) => {}
             }
@@ -339,22 +396,14 @@ impl Whitelisting for Direct {
             changes = difference(&before, &self.members(at));
         }
         self.write(&changes);
-        if self.unwritten.is_none() {
-            for edit in edits {
-                let stored = match &mut self.store {
-                    Ok(store) => store.edit_trust(&edit).err().map(|error| error.to_string()),
-                    Err(error) => Some(error.to_string()),
-                };
-                self.unstored = self.unstored.take().or(stored);
-            }
-        }
         reply
     }
 
     fn whitelist_was_read(&mut self) {}
 
-    /// The history is the daemon's.
-    fn record(&self, _: Record) {}
+    fn record(&mut self, record: Record) {
+        self.records.push(record);
+    }
 
     fn follow_names(&mut self) {}
 
@@ -384,31 +433,13 @@ fn difference(before: &[Member], after: &[Member]) -> Vec<Change> {
     put.chain(remove).collect()
 }
 
-/// Programs that a daemon had started hold its lock for a moment after its death.
-const MOMENT: Duration = Duration::from_secs(1);
-
 /// Takes the lock that a running daemon has.
 fn take_lock(places: &Places) -> Result<Lock, DirectError> {
     let pid_path = places.runtime_dir.join("knockd.pid");
-    let until = Instant::now() + MOMENT;
-    loop {
-        match Lock::take(&places.runtime_dir, &pid_path) {
-            Ok(lock) => return Ok(lock),
-            Err(LockError::Taken { pid: Some(pid), .. })
-                if Instant::now() < until && !is_alive(&pid) =>
-            {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            Err(taken @ LockError::Taken { .. }) => return Err(DirectError::Running(taken)),
-            Err(error) => return Err(StartError::from(error).into()),
-        }
-    }
-}
-
-/// Whether there is such a process; what cannot be told counts as alive.
-fn is_alive(pid: &str) -> bool {
-    let Ok(pid) = pid.parse() else { return true };
-    kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
+    Lock::take(&places.runtime_dir, &pid_path).map_err(|error| match error {
+        taken @ LockError::Taken { .. } => DirectError::Running(taken),
+        error => StartError::from(error).into(),
+    })
 }
 
 fn who() -> Who {

@@ -5,9 +5,16 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
+/// How long the lock may still be held although no daemon runs: a program that a killed daemon was
+/// about to start has it until it is started, and `knockctl --direct` while it works.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// Why the runtime directory is not ours.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +61,8 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Takes the runtime directory, making it where it is missing.
+    /// Takes the runtime directory, making it where it is missing. Unless the pid file names a
+    /// process that lives, it waits a moment for whoever still has it.
     pub(super) fn take(runtime_dir: &Path, pid_path: &Path) -> Result<Self, LockError> {
         fs::DirBuilder::new()
             .recursive(true)
@@ -69,20 +77,7 @@ impl Lock {
             .mode(0o600)
             .open(&path)
             .map_err(failed("open", &path))?;
-        let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => lock,
-            Err((_, Errno::EWOULDBLOCK)) => {
-                let pid = fs::read_to_string(pid_path).ok();
-                let pid = pid.map(|text| text.trim().to_owned());
-                let pid =
-                    pid.filter(|pid| !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit()));
-                return Err(LockError::Taken {
-                    pid,
-                    dir: runtime_dir.to_owned(),
-                });
-            }
-            Err((_, errno)) => return Err(failed("lock", &path)(errno.into())),
-        };
+        let lock = lock_soon(file, runtime_dir, &path, pid_path)?;
         Ok(Self {
             _lock: lock,
             pid_path: None,
@@ -107,6 +102,40 @@ impl Lock {
     pub(super) fn leave_pid_file(&mut self) {
         self.pid_path = None;
     }
+}
+
+fn lock_soon(
+    mut file: File,
+    dir: &Path,
+    path: &Path,
+    pid_path: &Path,
+) -> Result<Flock<File>, LockError> {
+    let until = Instant::now() + MOMENT;
+    loop {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((file, Errno::EWOULDBLOCK)) => file,
+            Err((_, errno)) => return Err(failed("lock", path)(errno.into())),
+        };
+        let pid = recorded(pid_path);
+        if pid.as_deref().is_some_and(is_alive) || Instant::now() >= until {
+            let dir = dir.to_owned();
+            return Err(LockError::Taken { pid, dir });
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The process that the pid file names.
+fn recorded(pid_path: &Path) -> Option<String> {
+    let pid = fs::read_to_string(pid_path).ok()?.trim().to_owned();
+    (!pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit())).then_some(pid)
+}
+
+/// Whether there is such a process; what cannot be told counts as alive.
+fn is_alive(pid: &str) -> bool {
+    let Ok(pid) = pid.parse() else { return true };
+    kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
 }
 
 impl Drop for Lock {
@@ -136,6 +165,41 @@ mod tests {
         drop(first);
         assert!(!pid.exists());
         Lock::take(&run, &pid).unwrap();
+    }
+
+    /// More than any kernel numbers its processes (PID_MAX_LIMIT in linux/threads.h).
+    const NOBODY: &str = "4194305\n";
+
+    #[test]
+    fn what_a_dead_daemon_leaves_running_for_a_moment_is_waited_for() {
+        for text in [Some(NOBODY), None] {
+            let dir = tempfile::tempdir().unwrap();
+            let pid = dir.path().join("pid");
+            if let Some(text) = text {
+                fs::write(&pid, text).unwrap();
+            }
+            let left = Lock::take(dir.path(), &pid).unwrap();
+            let ends = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(100));
+                drop(left);
+            });
+            let taken = Lock::take(dir.path(), &pid);
+            assert!(taken.is_ok(), "{text:?}: {taken:?}");
+            ends.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_does_not_end_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid = dir.path().join("pid");
+        fs::write(&pid, NOBODY).unwrap();
+        let _held = Lock::take(dir.path(), &pid).unwrap();
+        let refused = Lock::take(dir.path(), &pid);
+        assert!(
+            matches!(refused, Err(LockError::Taken { .. })),
+            "{refused:?}"
+        );
     }
 
     #[test]

@@ -233,7 +233,8 @@ pub(super) fn clocks(boot_id: &str) -> Clocks {
     }
 }
 
-fn happened(record: Record, now: &Clocks) -> Happened {
+/// When it happened, and until when it holds, by the wall clock.
+pub(super) fn happened(record: Record, now: &Clocks) -> Happened {
     let until_ms = match record.until {
         Some(Deadline::At(end)) => {
             let left = i64::try_from(end.since(now.boot).as_millis()).unwrap_or(i64::MAX);

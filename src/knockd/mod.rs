@@ -5,6 +5,7 @@ mod alarm;
 mod answers;
 mod change;
 mod cli;
+mod commands;
 mod cut;
 mod daemon;
 pub mod direct;
@@ -23,10 +24,13 @@ mod pace;
 mod policies;
 mod problems;
 mod pulse;
+#[cfg(test)]
+mod random_tests;
 mod recall;
 mod requests;
 mod roster;
 mod run;
+mod sheets;
 mod start;
 mod supervisor;
 mod switch;
@@ -38,12 +42,17 @@ mod why;
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use cli::{Cli, Options, Role, Task};
 use lock::Lock;
 use logging::Log;
 use start::StartError;
+
+/// The command line, for manual pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
 
 /// The program.
 pub fn main() -> ExitCode {

@@ -1,6 +1,6 @@
 //! The whitelist as it stands: what the file says, with the addresses that its names have now.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -94,6 +94,32 @@ impl Roster {
         }
         roster.entries = parsed.entries;
         Ok(roster)
+    }
+
+    /// The list from before one that was `applied` and is `now` taken back: as it was, with what
+    /// commands have changed meanwhile in the file of both, and with the latest addresses.
+    pub(super) fn taken_back(mut self, applied: &Self, now: &Self) -> Self {
+        self.addresses.clone_from(&now.addresses);
+        if self.file == now.file {
+            let [old, read, known] = [&self, applied, now].map(Self::keys);
+            self.entries
+                .retain(|entry| known.contains(&key(entry)) || !read.contains(&key(entry)));
+            let new = now.entries.iter().filter(|entry| {
+                let key = key(entry);
+                !read.contains(&key) && !old.contains(&key)
+            });
+            self.entries.extend(new.cloned());
+        }
+        self
+    }
+
+    /// Whether both trust the same, by the same names.
+    pub(super) fn lists_the_same(&self, other: &Self) -> bool {
+        self.keys() == other.keys()
+    }
+
+    fn keys(&self) -> HashSet<String> {
+        self.entries.iter().map(key).collect()
     }
 
     /// Whether somebody is on the list.
@@ -220,6 +246,14 @@ impl Roster {
     }
 }
 
+/// The same for entries that mean the same.
+fn key(entry: &Entry) -> String {
+    match &entry.host {
+        Host::Net(net) => net.to_string(),
+        Host::Name(name) => name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase(),
+    }
+}
+
 fn complaints(parsed: &Parsed) -> Vec<String> {
     let mut lines: Vec<String> = parsed.bad.iter().map(ToString::to_string).collect();
     if parsed.more_bad > 0 {
@@ -328,6 +362,31 @@ mod tests {
             (host("192.0.2.9"), String::new()),
         ]);
         assert_eq!(change.add.len(), 1);
+    }
+
+    #[test]
+    fn what_is_taken_back_is_the_list_from_before_with_what_commands_have_changed_since() {
+        let (_dir, path) = file("192.0.2.1\n192.0.2.2\ngw.example.org\n");
+        let (before, ..) = Roster::at_start(Some(&path));
+        std::fs::write(&path, "192.0.2.2\n192.0.2.3\n192.0.2.4\nGW.example.org\n").unwrap();
+        let applied = before.reloaded(Some(&path)).unwrap();
+        let mut now = applied.clone();
+        let host = |text: &str| text.parse::<Host>().unwrap();
+        now.add(vec![(host("192.0.2.5"), "by command".into())]);
+        now.remove(&[host("192.0.2.2"), host("192.0.2.4")]);
+        now.resolved("gw.example.org", vec!["192.0.2.9".parse().unwrap()]);
+        let back = before.clone().taken_back(&applied, &now);
+        let expected = ["192.0.2.1/32", "192.0.2.9/32", "192.0.2.5/32"];
+        assert_eq!(nets(&back), expected);
+        assert!(!back.lists_the_same(&now) && back.lists_the_same(&back.clone()));
+        // Another list was tried: what commands have changed is in that one's file.
+        let mut elsewhere = now;
+        elsewhere.file = None;
+        let back = before.clone().taken_back(&applied, &elsewhere);
+        assert_eq!(
+            nets(&back),
+            ["192.0.2.1/32", "192.0.2.2/32", "192.0.2.9/32"]
+        );
     }
 
     #[test]

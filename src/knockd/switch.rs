@@ -1,6 +1,6 @@
 //! From one policy to another: put into force whole, or not at all, and taken back whole.
 
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::engine::{Action, Engine, Event};
 use crate::firewall::{FirewallError, choose};
@@ -18,6 +18,8 @@ use super::start::remove_all;
 pub(super) struct Before {
     pub(super) engine: Box<Engine>,
     roster: Roster,
+    /// The whitelist that came with the change.
+    applied: Roster,
 }
 
 impl Daemon {
@@ -29,6 +31,7 @@ impl Daemon {
     ) -> Result<Before, FirewallError> {
         let before = Before {
             engine: Box::new(self.engine.clone()),
+            applied: roster.clone(),
             roster: std::mem::replace(&mut self.roster, roster),
         };
         if let Err(error) = self.put_into_force(policy, None) {
@@ -45,24 +48,34 @@ impl Daemon {
         Ok(before)
     }
 
-    /// Goes back to the policy from before. What was decided since about gates that stayed, stays.
-    /// If the kernel does not take it, it is tried again and again.
+    /// Goes back to the policy from before, and to the whitelist: a change that is taken back is
+    /// taken back whole. What was decided since about gates that stayed, stays. If the kernel does
+    /// not take it, it is tried again and again.
     pub(super) fn go_back(&mut self, before: Before) {
-        let policy = before.engine.policy().clone();
-        // The same list may have been edited meanwhile.
-        if self.engine.policy().trusted != policy.trusted {
-            let again = self.roster.reloaded(policy.trusted.as_deref());
-            self.roster = again.unwrap_or_else(|error| {
-                warn!("{error}; the whitelist is as it was before");
-                before.roster
-            });
-        }
-        match self.put_into_force(policy.clone(), Some(&before.engine)) {
+        let Before {
+            engine,
+            roster,
+            applied,
+        } = before;
+        let policy = engine.policy().clone();
+        let same_file = applied.file() == roster.file();
+        let edited = same_file && !applied.lists_the_same(&roster);
+        self.roster = roster.taken_back(&applied, &self.roster);
+        let file = self.roster.file().filter(|_| edited);
+        let problem = file.map(|file| {
+            format!(
+                "{} is not in force as it was edited, since the change of the policy that came \
+                 with it was taken back; `knockctl reload` puts it into force",
+                file.display()
+            )
+        });
+        self.problems.set(WHITELIST, problem);
+        match self.put_into_force(policy.clone(), Some(&engine)) {
             Ok(()) => self.problems.set(FIREWALL, None),
             Err(error) => {
                 error!("{error}");
                 if *self.engine.policy() != policy {
-                    self.decide(policy, Some(&before.engine));
+                    self.decide(policy, Some(&engine));
                 }
                 self.perform(vec![Action::Install]);
             }
@@ -72,7 +85,7 @@ impl Daemon {
 
     /// What else depends on the policy.
     fn follow_policy(&mut self) {
-        self.matcher.reload(self.engine.policy());
+        self.read_sheets();
         self.look_for_listeners();
         self.follow_interfaces();
         self.follow_names();

@@ -51,12 +51,14 @@ impl Daemon {
             )),
             Ok(None) => match &self.served {
                 None => Untracked::None("it is not known which ports are listened on".to_owned()),
-                Some(served) => {
-                    Untracked::Ports(ports(self.engine.policy(), served, &client_ports()))
-                }
+                Some(served) => Untracked::Ports(ports(&self.heard, served, &client_ports())),
             },
         };
         let (ports, _) = now.parts();
+        if ports != self.untracked.parts().0 {
+            // A look that is under way would take what it reads for somebody else's work.
+            self.drift.begin_install();
+        }
         let now = match self.firewall.untrack(ports) {
             Ok(()) => now,
             Err(error) => Untracked::None(error.to_string()),

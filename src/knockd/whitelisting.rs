@@ -26,7 +26,7 @@ impl Whitelisting for Daemon {
         self.problems.set(WHITELIST, None);
     }
 
-    fn record(&self, record: Record) {
+    fn record(&mut self, record: Record) {
         self.memory.record(record);
     }
 
@@ -54,7 +54,7 @@ pub(super) trait Whitelisting {
     fn whitelist_was_read(&mut self);
 
     /// Remembers what happened.
-    fn record(&self, record: Record);
+    fn record(&mut self, record: Record);
 
     /// Names have come or gone.
     fn follow_names(&mut self);
@@ -178,7 +178,7 @@ pub(super) trait Whitelisting {
         self.told(who, done, refused)
     }
 
-    fn recall(&self, what: What, entry: &Entry, who: &Who) {
+    fn recall(&mut self, what: What, entry: &Entry, who: &Who) {
         let record = Record::new(what, &who.0).by_hand();
         self.record(match entry {
             Entry::Net(net) => record.to(*net),

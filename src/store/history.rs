@@ -1,5 +1,6 @@
 //! What happened: every decision and every command, for as long as the policy says.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -194,18 +195,22 @@ fn select(database: &Connection, query: &Query) -> rusqlite::Result<Vec<Entry>> 
          FROM history WHERE 1",
     );
     let mut values: Vec<rusqlite::types::Value> = Vec::new();
-    let any = |clauses: Vec<&str>| format!(" AND ({})", clauses.join(" OR "));
     if !query.nets.is_empty() {
-        sql += &any(vec!["(first <= ? AND last >= ?)"; query.nets.len()]);
+        // A list and not a chain of OR, which has an end (SQLITE_MAX_EXPR_DEPTH, sqlite.org/limits).
+        let asked = vec!["(?, ?)"; query.nets.len()].join(", ");
+        let _ = write!(
+            sql,
+            " AND EXISTS (WITH asked(last_asked, first_asked) AS (VALUES {asked})
+               SELECT 1 FROM asked WHERE first <= last_asked AND last >= first_asked)"
+        );
         for net in &query.nets {
             let (first, last) = bounds(*net);
             values.extend([last.to_vec().into(), first.to_vec().into()]);
         }
     }
     if !query.gates.is_empty() {
-        let mut clauses = vec!["gate = ?"; query.gates.len()];
-        clauses.push("gate IS NULL");
-        sql += &any(clauses);
+        let named = vec!["?"; query.gates.len()].join(", ");
+        let _ = write!(sql, " AND (gate IS NULL OR gate IN ({named}))");
         values.extend(query.gates.iter().cloned().map(Into::into));
     }
     sql += " ORDER BY id DESC LIMIT ?";

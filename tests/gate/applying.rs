@@ -7,14 +7,18 @@ use std::path::PathBuf;
 use portcullis::lab::await_some;
 
 use crate::scenarios;
-use crate::world::{AT_ONCE, Family, KNOCK, POLICY, TRUSTED, Tried, World, backend, long_policy};
+use crate::world::{
+    AT_ONCE, Family, KNOCK, POLICY, Person, TRUSTED, Tried, World, backend, long_policy,
+};
 
 scenarios![
     a_policy_is_applied_and_kept_and_rolled_back,
     a_trial_is_taken_back_by_itself,
+    a_whitelist_that_came_with_a_trial_is_taken_back_with_it,
     a_confirmed_trial_outlives_the_daemon,
     a_rollback_ends_a_trial_and_brings_back_what_a_gate_held,
     a_daemon_killed_during_a_trial_starts_with_the_policy_from_before,
+    a_daemon_that_is_stopped_during_a_trial_takes_it_back,
     what_a_trial_removed_comes_back_after_a_crash_too,
     a_trial_of_the_policys_own_file_is_not_taken_up_by_a_start,
     a_bad_policy_is_not_applied_and_changes_nothing,
@@ -146,6 +150,34 @@ fn a_trial_is_taken_back_by_itself() -> Tried {
     Ok(())
 }
 
+fn a_whitelist_that_came_with_a_trial_is_taken_back_with_it() -> Tried {
+    let world = World::with(&long_policy(), TRUSTED)?;
+    let file = candidate(&world, "other.yaml", &other_policy())?;
+    let (old, new) = (world.people(50)?, world.people(15)?);
+    world.daemon.write_trusted("# whoever was here is gone\n")?;
+    world.expect(0, &["apply", &file, "--confirm", "3s"]);
+    old.iter().for_each(Person::is_refused);
+    for person in &new {
+        world.expect(0, &["trust", &person.address]);
+    }
+    world.daemon.await_log("in time and is taken back", 1)?;
+    for person in old.iter().chain(&new) {
+        person.gets_in();
+    }
+    let status = world.expect(5, &["status"]).stdout;
+    assert!(
+        status.contains("knockd.trusted is not in force"),
+        "{status}"
+    );
+    world.expect(0, &["reload"]);
+    old.iter().for_each(Person::is_refused);
+    for person in &new {
+        person.gets_in();
+    }
+    world.expect(0, &["status"]);
+    Ok(())
+}
+
 fn a_confirmed_trial_outlives_the_daemon() -> Tried {
     let mut world = World::with(&long_policy(), TRUSTED)?;
     let file = candidate(&world, "other.yaml", &other_policy())?;
@@ -203,6 +235,24 @@ fn a_daemon_killed_during_a_trial_starts_with_the_policy_from_before() -> Tried 
     assert_eq!(change["state"], "reverted");
     assert_eq!(change["file"], file.as_str());
     assert!(change["expires_in_s"].is_null());
+    Ok(())
+}
+
+fn a_daemon_that_is_stopped_during_a_trial_takes_it_back() -> Tried {
+    let mut world = World::with_services(&long_policy(), TRUSTED, &[22, 8443])?;
+    let with_web = long_policy()
+        .replace("gates:\n", WEB)
+        .replace("action: accept", "action: accept, gate: ssh");
+    let file = candidate(&world, "more.yaml", &pinned(&with_web))?;
+    let stranger = world.person(Family::V4, 12)?;
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    stranger.is_refused_at(8443);
+    // There is nobody left who could do it in time.
+    world.daemon.terminate()?;
+    stranger.gets_in_at(8443);
+    stranger.is_refused();
+    world.daemon.start()?;
+    assert_eq!(change(&world, 0)["state"], "reverted");
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use crate::world::{DECOY, Family, TRUSTED, Tried, World, long_policy};
 scenarios![
     members_come_back_with_their_reasons_and_what_is_left,
     trust_until_reboot_is_over_and_the_whitelist_rules,
+    what_was_decided_without_a_daemon_outlives_the_boot,
     an_open_gate_stays_open_for_the_rest_of_its_time,
     a_wall_clock_that_was_wrong_prolongs_nothing,
     a_hundred_thousand_bans_come_back,
@@ -156,6 +157,52 @@ fn trust_until_reboot_is_over_and_the_whitelist_rules() -> Tried {
     Ok(())
 }
 
+fn what_was_decided_without_a_daemon_outlives_the_boot() -> Tried {
+    let mut old = World::with(&long_policy(), TRUSTED)?;
+    old.expect(0, &["accept", "192.0.2.12", "--for", "never"]);
+    old.expect(0, &["drop", "198.51.100.7", "198.51.100.8"]);
+    old.daemon.kill_9();
+    for arguments in [
+        &["flush", "192.0.2.12"][..],
+        &["unban", "198.51.100.7"],
+        &["drop", "198.51.100.9", "--for", "1h"],
+        &["accept", "192.0.2.13", "--for", "1h"],
+        &["trust", "198.51.100.20"],
+        &["trust", "198.51.100.21", "--runtime"],
+    ] {
+        let reply = old.daemon.ctl_direct(arguments)?;
+        assert_eq!(reply.code, Some(0), "{arguments:?}: {reply:?}");
+    }
+
+    let mut new = with_the_disk_of(&old, &long_policy())?;
+    let _boot = Boot::another(new.lab.dir())?;
+    new.daemon.start()?;
+    let accepted: Vec<String> = members(&new, "ssh_filter").into_keys().collect();
+    assert_eq!(accepted, ["192.0.2.13"]);
+    let banned = members(&new, "ssh_banned");
+    let left = banned
+        .iter()
+        .map(|(who, (left, _))| (who.as_str(), left.is_some()));
+    let left: Vec<_> = left.collect();
+    assert_eq!(left, [("198.51.100.8", false), ("198.51.100.9", true)]);
+    for (address, what) in [
+        ("192.0.2.12", "withdrawn"),
+        ("192.0.2.13", "accepted"),
+        ("198.51.100.7", "unbanned"),
+        ("198.51.100.9", "banned"),
+        ("198.51.100.20", "trusted"),
+        ("198.51.100.21", "trusted"),
+    ] {
+        let told = new.json(&["history", address]);
+        let entries = told["entries"].as_array().ok_or("entries")?;
+        let last = entries.last().ok_or(format!("{address} has no history"))?;
+        assert_eq!(last["what"], what, "{entries:?}");
+        let why = last["reason"].as_str().ok_or("why")?;
+        assert!(why.starts_with("knockctl --direct by "), "{last}");
+    }
+    Ok(())
+}
+
 fn an_open_gate_stays_open_for_the_rest_of_its_time() -> Tried {
     let mut old = World::with(&long_policy(), TRUSTED)?;
     old.expect(0, &["open", "--for", "2h"]);
@@ -190,7 +237,7 @@ fn a_wall_clock_that_was_wrong_prolongs_nothing() -> Tried {
     let mut batch = Batch {
         everything: Some(Everything {
             members,
-            trust: vec![],
+            ..Everything::default()
         }),
         ..Batch::default()
     };
@@ -241,7 +288,7 @@ fn a_hundred_thousand_bans_come_back() -> Tried {
     let batch = Batch {
         everything: Some(Everything {
             members: members.collect(),
-            trust: vec![],
+            ..Everything::default()
         }),
         ..Batch::default()
     };

@@ -4,11 +4,14 @@
 #![cfg(target_os = "linux")]
 
 mod clients;
+mod compliance;
 mod damage;
+mod handout;
 mod input;
 mod knocking;
 mod length;
 mod lockout;
+mod migrating;
 mod owner;
 mod programs;
 mod repair;
@@ -64,6 +67,9 @@ fn main() -> ExitCode {
         ("unit", unit::CASES),
         ("replaying", replaying::CASES),
         ("clients", clients::CASES),
+        ("handout", handout::CASES),
+        ("migrating", migrating::CASES),
+        ("compliance", compliance::CASES),
     ];
     let mut trials: Vec<Trial> = topics
         .into_iter()

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 
 /// Programs and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 18] = [
+const PROGRAMS: [(&str, &str); 23] = [
     ("nft", "nftables"),
     ("knock", "knockd"),
+    ("knockd", "knockd"),
     ("nc", "netcat-openbsd"),
     ("sshd", "openssh-server"),
     ("ssh", "openssh-client"),
@@ -25,6 +26,10 @@ const PROGRAMS: [(&str, &str); 18] = [
     ("telnet", "telnet"),
     ("curl", "curl"),
     ("python3", "python3"),
+    ("iptables-nft-restore", "iptables"),
+    ("fail2ban-regex", "fail2ban"),
+    ("fwknopd", "fwknop-server"),
+    ("fwknop", "fwknop-client"),
 ];
 
 /// Debian keeps some of them where not everybody looks.

@@ -8,7 +8,7 @@ use tracing::debug;
 
 use super::{Call, Peer, Shared};
 use crate::control::protocol::{MAX_REQUEST, MAX_RESPONSE};
-use crate::control::{Asked, Data, Refusal, Request, Response};
+use crate::control::{Asked, Data, Refusal, Request, Response, Verb};
 use crate::model::SshConnection;
 
 /// More members than this are turned into JSON away from the event loop, where packets wait.
@@ -90,7 +90,10 @@ async fn answer(
     shared: &Shared,
 ) -> io::Result<()> {
     if !peer.may(request.verb) {
-        let denied = "permission denied: only root may change the firewall";
+        let denied = match request.verb {
+            Verb::Diff => "permission denied: only root may see what the policy says",
+            _ => "permission denied: only root may change the firewall",
+        };
         return send(stream, Response::refused(1, denied), shared).await;
     }
     let judged = request

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use tokio::sync::oneshot;
 
-use crate::engine::{Everything, Memo, TrustEdit};
+use crate::engine::{Everything, Memo, Owed, TrustEdit};
 use crate::model::{Chain, GateName};
 use crate::store::{Batch, Happened, Retention};
 
@@ -26,6 +26,8 @@ pub(super) struct Queue {
     everything: Option<Everything>,
     gone: Vec<GateName>,
     members: HashMap<(GateName, Chain, IpNet), Memo>,
+    /// Stop commands by their number.
+    owed: BTreeMap<u64, Memo>,
     trust: Vec<TrustEdit>,
     names: BTreeMap<String, Vec<IpAddr>>,
     settings: BTreeMap<String, String>,
@@ -52,6 +54,12 @@ pub(super) struct Pending {
 impl Pending {
     pub(super) fn memo(&mut self, memo: Memo) {
         let key = match &memo {
+            Memo::Owe(Owed { id, .. }) | Memo::Settled(id) => {
+                if !self.incomplete {
+                    self.queue.owed.insert(*id, memo);
+                }
+                return;
+            }
             Memo::ForgetGate(name) => {
                 self.queue.members.retain(|(gate, ..), _| gate != name);
                 self.queue.gone.push(name.clone());
@@ -75,7 +83,7 @@ impl Pending {
         self.queue.everything = None;
         self.queue.gone = Vec::new();
         self.queue.members = HashMap::new();
-        self.queue.trust = Vec::new();
+        self.queue.owed = BTreeMap::new();
         self.incomplete = true;
     }
 
@@ -87,10 +95,10 @@ impl Pending {
         }
     }
 
+    /// Also where all of it will be asked for: whoever asked is told when it is written, and it is
+    /// to be true then.
     pub(super) fn trust(&mut self, edit: TrustEdit) {
-        if !self.incomplete {
-            self.queue.trust.push(edit);
-        }
+        self.queue.trust.push(edit);
     }
 
     pub(super) fn name(&mut self, name: &str, addresses: &[IpAddr]) {
@@ -104,6 +112,7 @@ impl Pending {
     /// In place of all that waits about members.
     pub(super) fn everything(&mut self, everything: Everything) {
         self.forget_members();
+        self.queue.trust = Vec::new();
         self.queue.everything = Some(everything);
         self.incomplete = false;
     }
@@ -114,6 +123,7 @@ impl Pending {
         queue.everything.is_none()
             && queue.gone.is_empty()
             && queue.members.is_empty()
+            && queue.owed.is_empty()
             && queue.trust.is_empty()
             && queue.names.is_empty()
             && queue.settings.is_empty()
@@ -153,7 +163,10 @@ impl Queue {
         let gone = self.gone.into_iter().map(Memo::ForgetGate);
         let batch = Batch {
             everything: self.everything,
-            memos: gone.chain(self.members.into_values()).collect(),
+            memos: gone
+                .chain(self.members.into_values())
+                .chain(self.owed.into_values())
+                .collect(),
             trust: self.trust,
             names: self.names.into_iter().collect(),
             settings: self.settings.into_iter().collect(),
@@ -224,6 +237,23 @@ mod tests {
         assert_eq!(pending.left_out, 200_000 - MOST_HAPPENED as u64);
         pending.everything(Everything::default());
         assert!(!pending.incomplete);
+    }
+
+    #[test]
+    fn trust_that_is_promised_is_written_whatever_else_is_too_much() {
+        let edit = TrustEdit::Remove(None, std::net::IpAddr::from([192, 0, 2, 1]).into());
+        let mut pending = Pending::default();
+        pending.trust(edit.clone());
+        for number in 0..=50_000 {
+            pending.memo(kept(number, 1));
+        }
+        assert!(pending.incomplete);
+        pending.trust(edit.clone());
+        let (batch, _) = pending.take().into_batch();
+        assert_eq!(batch.trust, [edit.clone(), edit.clone()]);
+        pending.trust(edit);
+        pending.everything(Everything::default());
+        assert!(pending.queue.trust.is_empty(), "it is a part of everything");
     }
 
     #[test]
