@@ -7,6 +7,10 @@ SBINDIR ?= $(PREFIX)/sbin
 BINDIR ?= $(PREFIX)/bin
 SYSCONFDIR ?= /etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
+MANDIR ?= $(PREFIX)/share/man
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
+FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 CARGO ?= cargo
 # Where cargo builds, if not here.
 BUILT = $(or $(CARGO_TARGET_DIR),target)/release
@@ -21,8 +25,8 @@ PROGRAMS = nft=nftables knock=knockd nc=netcat-openbsd sshd=openssh-server ssh=o
 	telnet=telnet curl=curl python3=python3 \
 	iptables-restore=iptables ip6tables-restore=iptables iptables-legacy=iptables ipset=ipset \
 	ufw=ufw fail2ban-server=fail2ban fail2ban-client=fail2ban dash=dash shellcheck=shellcheck \
-	faketime=faketime
-SYSTEM_TESTS = --test system --test state --test nft_binary --test init --test conformance --test coexistence \
+	faketime=faketime strace=strace fwknopd=fwknop-server fwknop=fwknop-client
+SYSTEM_TESTS = --test system --test state --test nft_binary --test init --test conformance --test coexistence --test faults \
 	--test sweeps
 
 # The system tests are root's: sshd cannot change to a user otherwise.
@@ -30,7 +34,7 @@ ifneq ($(shell id -u),0)
 AS_ROOT = --config "target.'cfg(all())'.runner = ['sudo', '-E']"
 endif
 
-.PHONY: all build demo test programs lint deny docs unit system test-long bench built \
+.PHONY: all build demo test programs lint deny docs manuals unit system test-long bench built \
 	install install-sysv install-openrc uninstall clean
 
 all: build
@@ -71,6 +75,10 @@ deny:
 docs:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
+# The manual pages and completions, after a change of a command line; `unit` finds them out of date.
+manuals:
+	MANUALS=write $(CARGO) test --locked --test documents
+
 # What needs nothing but the kernel.
 unit:
 	$(CARGO) test --locked
@@ -85,6 +93,7 @@ test-long: test
 	.ci/programs chromium=chromium chromedriver=chromium-driver openssl=openssl \
 		ip=iproute2
 	$(CARGO) test --locked --features browser-tests --test browser $(AS_ROOT)
+	FAULTS=all $(CARGO) test --locked --features system-tests --test faults $(AS_ROOT)
 	PROPTEST_CASES=20000 $(CARGO) test --locked --release --lib
 	for round in 1 2 3 4 5 6 7 8 9 10; do \
 		echo "round $$round"; $(CARGO) test --locked --test gate || exit 1; \
@@ -125,6 +134,9 @@ install: built
 	for file in knockd.yaml knockd.trusted; do \
 		if [ -e $(DESTDIR)$(SYSCONFDIR)/knockd/$$file ]; then \
 			echo "$(SYSCONFDIR)/knockd/$$file is there and stays as it is"; \
+		elif [ $$file = knockd.yaml ] && [ -e $(DESTDIR)$(SYSCONFDIR)/knockd.conf ]; then \
+			echo "$(SYSCONFDIR)/knockd.conf is there and will be what runs: no knockd.yaml is" \
+				"installed, which would come first (see docs/migrating.md)"; \
 		else \
 			install -m 0640 policy/$$file $(DESTDIR)$(SYSCONFDIR)/knockd/$$file || exit 1; \
 		fi; \
@@ -132,6 +144,15 @@ install: built
 	for unit in knockd.service knockd-early.service; do \
 		sed 's|/usr/sbin/|$(SBINDIR)/|' init/$$unit > $(DESTDIR)$(UNITDIR)/$$unit && \
 		chmod 0644 $(DESTDIR)$(UNITDIR)/$$unit || exit 1; \
+	done
+	install -d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man8
+	install -m 0644 docs/man/knock.1 $(DESTDIR)$(MANDIR)/man1
+	install -m 0644 docs/man/knockd.8 docs/man/knockctl.8 $(DESTDIR)$(MANDIR)/man8
+	install -d $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
+	for program in knockd knockctl knock; do \
+		install -m 0644 docs/completions/$$program.bash $(DESTDIR)$(BASHDIR)/$$program && \
+		install -m 0644 docs/completions/$$program.zsh $(DESTDIR)$(ZSHDIR)/_$$program && \
+		install -m 0644 docs/completions/$$program.fish $(DESTDIR)$(FISHDIR)/$$program.fish || exit 1; \
 	done
 
 # For machines without systemd: the script of the original, its settings and its cron job.
@@ -164,6 +185,12 @@ uninstall:
 	rm -f $(DESTDIR)$(UNITDIR)/knockd.service $(DESTDIR)$(UNITDIR)/knockd-early.service
 	rm -f $(DESTDIR)$(SYSCONFDIR)/init.d/knockd $(DESTDIR)$(SYSCONFDIR)/cron.d/knockd
 	rm -f $(DESTDIR)$(SYSCONFDIR)/periodic/1min/knockd
+	rm -f $(DESTDIR)$(MANDIR)/man1/knock.1
+	rm -f $(DESTDIR)$(MANDIR)/man8/knockd.8 $(DESTDIR)$(MANDIR)/man8/knockctl.8
+	for program in knockd knockctl knock; do \
+		rm -f $(DESTDIR)$(BASHDIR)/$$program $(DESTDIR)$(ZSHDIR)/_$$program; \
+		rm -f $(DESTDIR)$(FISHDIR)/$$program.fish; \
+	done
 
 clean:
 	$(CARGO) clean

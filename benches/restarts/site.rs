@@ -13,7 +13,7 @@ use super::stream::{Count, Stream};
 pub(crate) const EACH: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(10);
 
-const POLICY: &str = "
+pub(crate) const POLICY: &str = "
 interface: any
 trusted: knockd.trusted
 gates:

@@ -3,12 +3,16 @@
 //! in `corpus/`.
 #![forbid(unsafe_code)]
 
+mod capture;
+mod classic;
 mod control;
 mod matcher;
 mod packet;
 mod policy;
 mod whitelist;
 
+pub use capture::capture;
+pub use classic::classic;
 pub use control::control;
 pub use matcher::matcher;
 pub use packet::packet;
@@ -19,12 +23,14 @@ pub use whitelist::whitelist;
 pub type Check = fn(&[u8]);
 
 /// Every way in, by the name of its target and of its corpus.
-pub const TARGETS: [(&str, Check); 5] = [
+pub const TARGETS: [(&str, Check); 7] = [
     ("packet", packet),
     ("matcher", matcher),
     ("policy", policy),
     ("whitelist", whitelist),
     ("control", control),
+    ("capture", capture),
+    ("classic", classic),
 ];
 
 /// Whether a terminal or a log can be given it as a line.

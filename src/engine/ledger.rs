@@ -188,6 +188,11 @@ impl Ledger {
         for net in wider {
             if let Some(old) = self.lift(net) {
                 for rest in without(net, hole) {
+                    // Banned by itself as well, and for longer.
+                    let held = self.banned.get(rest);
+                    if held.is_some_and(|ban| ban.grant.deadline >= old.grant.deadline) {
+                        continue;
+                    }
                     lifted.extend(self.ban(rest, old.grant.clone(), old.order.is_some()));
                     put.push((rest, old.grant.clone()));
                 }

@@ -243,6 +243,13 @@ impl Journal {
     pub(super) fn gate_is_gone(&mut self, gate: GateName) {
         self.gone.push(gate);
     }
+
+    /// All but how fast it may go on.
+    fn forget(&mut self) {
+        self.records.clear();
+        self.gone.clear();
+        self.unrecorded = 0;
+    }
 }
 
 impl Engine {
@@ -281,6 +288,15 @@ impl Engine {
             records: std::mem::take(&mut self.journal.records),
             unrecorded: std::mem::take(&mut self.journal.unrecorded),
         }
+    }
+
+    /// Whatever is new so far is nothing to be remembered by itself: all of it is, or it was
+    /// remembered before.
+    pub fn forget_news(&mut self) {
+        for ledger in &mut self.ledgers {
+            drop(ledger.take_changed());
+        }
+        self.journal.forget();
     }
 
     /// All that is to be remembered now.

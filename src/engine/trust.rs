@@ -258,17 +258,21 @@ impl Engine {
     ) -> bool {
         let before = self.withheld_members();
         let mut found = false;
-        if gates.is_none() && self.runtime.remove(net).is_some() {
-            out.store(TrustEdit::Remove(None, net));
+        if gates.is_none()
+            && let Some(removed) = self.runtime.remove(net)
+        {
+            if removed.stored {
+                out.store(TrustEdit::Remove(None, net));
+            }
             found = true;
         }
         let every: Vec<usize> = (0..self.ledgers.len()).collect();
         for &gate in gates.unwrap_or(&every) {
-            if self.ledgers[gate].runtime.remove(net).is_some() {
-                out.store(TrustEdit::Remove(
-                    Some(self.policy.gates[gate].name.clone()),
-                    net,
-                ));
+            if let Some(removed) = self.ledgers[gate].runtime.remove(net) {
+                if removed.stored {
+                    let name = self.policy.gates[gate].name.clone();
+                    out.store(TrustEdit::Remove(Some(name), net));
+                }
                 found = true;
             }
             self.forget_if_untrusted(gate, net, out);
@@ -303,7 +307,7 @@ impl Engine {
 
     /// Makes room for new trust: bans in its way end, and where trust had been withdrawn it holds
     /// again.
-    fn becomes_trusted(&mut self, gate: usize, net: IpNet, out: &mut Out) {
+    pub(super) fn becomes_trusted(&mut self, gate: usize, net: IpNet, out: &mut Out) {
         self.restore_withdrawn(gate, net);
         let name = self.policy.gates[gate].name.clone();
         if let Some(reason) = self.entry_reason(gate, net) {

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::Engine;
 use super::out::Out;
+use super::{Engine, Record, What};
 use crate::model::{KnockName, canonical, host_net, net_of_prefix};
 use crate::policy::KnockAction;
 
@@ -25,11 +25,30 @@ impl Engine {
             if !self.take_back(gate, source, name, &action, out) {
                 continue;
             }
+            self.record_undone(gate, source, name, &action);
             self.log(out, |engine| {
                 let gate = &engine.policy.gates[gate].name;
                 format!("{source}: {name}: undone at {gate}: it was part of a sweep")
             });
         }
+    }
+
+    /// The history has what was granted; that it is gone belongs there too.
+    fn record_undone(
+        &mut self,
+        gate: usize,
+        source: IpAddr,
+        name: &KnockName,
+        action: &KnockAction,
+    ) {
+        let rules = &self.policy.gates[gate];
+        let (what, net) = match action {
+            KnockAction::Open => (What::Closed, host_net(source)),
+            KnockAction::Trust => (What::Untrusted, host_net(source)),
+            _ => (What::Withdrawn, net_of_prefix(source, rules.ipv6_prefix)),
+        };
+        let record = Record::new(what, name.as_str()).of(&rules.name, net);
+        self.record(record.saying("it was part of a sweep"));
     }
 
     /// Whether there was anything.

@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::BorrowedFd;
+use std::sync::LazyLock;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
@@ -60,6 +61,16 @@ impl Changes {
             members: true,
             removed: Removed::new(),
         }
+    }
+
+    /// Who is to be looked for: everybody, unless it is known who was taken out, or these, or one
+    /// after the other. Where there are many, not all of everybody are looked at, but all of these.
+    pub fn suspects(&self) -> impl Iterator<Item = &Removed> {
+        static EVERYBODY: LazyLock<Removed> = LazyLock::new(Removed::new);
+        let all = self.rules || self.removed.is_empty();
+        let everybody = all.then(|| &*EVERYBODY);
+        let these = (!self.removed.is_empty()).then_some(&self.removed);
+        everybody.into_iter().chain(these)
     }
 
     /// Adds what happened later.
@@ -155,6 +166,27 @@ impl Watch {
     /// Readable when there is something to hear.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.group.fd()
+    }
+
+    /// Whether the kernel would tell of each of our own members that is written, if only to have it
+    /// left out here. As long as anybody listens it puts a page of memory aside for each.
+    pub fn is_told_of_members(&self) -> bool {
+        self.kind == BackendKind::Nftables
+    }
+
+    /// Listens no more, until it does again. What happens meanwhile has to be looked for.
+    pub fn listen(&mut self, on: bool) -> Result<(), FirewallError> {
+        let done = if on {
+            self.group.return_to()
+        } else {
+            self.group.leave()
+        };
+        done.map_err(|error| FirewallError::Kernel {
+            operation: "watch",
+            object: "nf_tables".to_owned(),
+            source: error.into_io(),
+            hint: "",
+        })
     }
 
     /// What was told since the last time; whether there may be more, which must be read before
@@ -257,5 +289,25 @@ mod tests {
         assert_eq!(changes.removed["ssh_banned4"].len(), 3_000);
         changes.and(some(3_000));
         assert_eq!(changes, Changes::all());
+    }
+
+    #[test]
+    fn whoever_was_taken_out_is_looked_for_whatever_else_has_changed() {
+        let suspects =
+            |changes: &Changes| -> Vec<Removed> { changes.suspects().cloned().collect() };
+        let some = HashMap::from([(
+            "ssh_banned4".to_owned(),
+            HashSet::from([vec![192, 0, 2, 1]]),
+        )]);
+        let mut changes = Changes {
+            members: true,
+            removed: some.clone(),
+            ..Changes::default()
+        };
+        assert_eq!(suspects(&changes), vec![some.clone()]);
+        // In the same breath rules were altered, or everything was to be looked at anyway.
+        changes.and(Changes::all());
+        assert_eq!(suspects(&changes), [Removed::new(), some]);
+        assert_eq!(suspects(&Changes::all()), [Removed::new()]);
     }
 }

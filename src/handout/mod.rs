@@ -19,12 +19,13 @@ use crate::model::{KnockPort, Lifetime, Proto};
 use crate::policy::browsers_block;
 
 pub use words::Language;
+use words::Words;
 
 const SCRIPT: &str = include_str!("page.js");
 const STYLE: &str = include_str!("page.css");
 /// SHA-256 of the two in base64, for the page's policy; a test knows better.
-const SCRIPT_HASH: &str = "MaKfA1rfRngO5FcTRNUFy7ayZnmxwBn8xrZBLNWLyCE=";
-const STYLE_HASH: &str = "r56xmAh3p8wgEy/I+BuMQmCvbirURPfEbAzH/cTUvQ8=";
+const SCRIPT_HASH: &str = "zQxxLhMxnNJcLTpTC+a2Tw8M4xQvnzhYIKWBcPLMNPM=";
+const STYLE_HASH: &str = "elLFlmjzxCZwNphqZ2EPsGhwf64qafq6PLCY5mEQMO0=";
 
 /// A try of a port is given up after this: by then its SYN is long sent.
 const LONGEST_TRY: Duration = Duration::from_millis(800);
@@ -40,8 +41,12 @@ pub struct Handout {
     pub service: u16,
     /// How long it stays open.
     pub accept: Lifetime,
+    /// Whether the first connection uses that up.
+    pub once: bool,
     /// From the first knock to the last.
     pub seq_timeout: Duration,
+    /// How long a scanner has to be quiet until its knocks count again.
+    pub quiet: Duration,
     /// Of the page.
     pub language: Language,
 }
@@ -73,7 +78,10 @@ impl Handout {
     }
 
     /// What stands for `{host}` and so on.
-    fn values(&self) -> [(&'static str, String); 3] {
+    fn values(&self) -> [(&'static str, String); 4] {
+        // Whole minutes are easier to wait for.
+        let quiet = self.quiet.as_secs().div_ceil(60).max(1) * 60;
+        let quiet = Lifetime::For(Duration::from_secs(quiet));
         let ports = self.ports.iter().map(|port| match port.proto {
             Proto::Tcp => port.port.to_string(),
             Proto::Udp => format!("{} (UDP)", port.port),
@@ -82,6 +90,7 @@ impl Handout {
             ("host", self.host.clone()),
             ("ports", ports.collect::<Vec<_>>().join(", ")),
             ("time", self.language.time(self.accept).unwrap_or_default()),
+            ("quiet", self.language.time(quiet).unwrap_or_default()),
         ]
     }
 
@@ -121,32 +130,22 @@ pub fn page(handout: &Handout) -> String {
     let text = |template: &str| escape(&handout.language.set(&fill(template, &values)));
     let mut out = String::with_capacity(24 * 1024);
     head(&mut out, handout, &text(words.title));
-    let lasts = match handout.accept {
-        Lifetime::For(_) => words.lasts,
-        Lifetime::Never => words.lasts_for_good,
-    };
     // Writing to a string cannot fail.
-    let _ = write!(
-        out,
-        "<h1>{}</h1>\n<p>{}</p>\n<p>{}</p>\n",
-        text(words.title),
-        text(words.lead),
-        text(lasts)
-    );
-    card(&mut out, handout);
+    let _ = writeln!(out, "<h1>{}</h1>", text(words.title));
+    lead(&mut out, handout, &text);
+    card(&mut out, handout, &text);
     let _ = write!(
         out,
         "<h2>{}</h2>\n<p>{}</p>\n",
         text(words.others),
         text(words.others_lead)
     );
-    for recipe in recipes::recipes(handout) {
-        let _ = writeln!(out, "<h3>{}</h3>", escape(&recipe.name));
-        if let Some(text) = &recipe.text {
-            let _ = writeln!(out, "<p>{}</p>", escape(&handout.language.set(text)));
+    for recipe in recipes::recipes(handout, words) {
+        let _ = writeln!(out, "<h3>{}</h3>", escape(recipe.name));
+        if let Some(about) = recipe.text {
+            let _ = writeln!(out, "<p>{}</p>", text(about));
         }
-        let command = escape(&recipe.command);
-        let _ = writeln!(out, "<pre><code translate=\"no\">{command}</code></pre>");
+        code(&mut out, &recipe.command);
     }
     let _ = write!(
         out,
@@ -165,6 +164,41 @@ pub fn page(handout: &Handout) -> String {
     out
 }
 
+/// A command; the script puts a button beside it that copies.
+fn code(out: &mut String, command: &str) {
+    let command = escape(command);
+    let _ = writeln!(
+        out,
+        "<div class=\"code\"><pre tabindex=\"0\"><code translate=\"no\">{command}</code></pre></div>"
+    );
+}
+
+/// What has to be knocked on, and what that is good for.
+fn lead(out: &mut String, handout: &Handout, text: &dyn Fn(&str) -> String) {
+    let words = handout.language.words();
+    let lead = match handout.ports.len() {
+        1 => words.lead_one,
+        _ => words.lead,
+    };
+    let _ = write!(out, "<p>{}</p>\n<ol class=\"ports\">\n", text(lead));
+    for port in &handout.ports {
+        let proto = match port.proto {
+            Proto::Tcp => "",
+            Proto::Udp => " UDP",
+        };
+        let _ = writeln!(out, "<li><code>{}</code>{proto}</li>", port.port);
+    }
+    let lasts = match handout.accept {
+        Lifetime::For(_) => words.lasts,
+        Lifetime::Never => words.lasts_for_good,
+    };
+    let _ = write!(out, "</ol>\n<p>{}", text(lasts));
+    if handout.once {
+        let _ = write!(out, " {}", text(words.once));
+    }
+    out.push_str("</p>\n");
+}
+
 fn head(out: &mut String, handout: &Handout, title: &str) {
     let policy = format!(
         "default-src 'none'; script-src 'sha256-{SCRIPT_HASH}'; style-src 'sha256-{STYLE_HASH}'; \
@@ -172,6 +206,7 @@ fn head(out: &mut String, handout: &Handout, title: &str) {
         handout.sources()
     );
     let ports = handout.ports.iter().map(|port| port.port.to_string());
+    let words = handout.language.words();
     let _ = write!(
         out,
         "<!DOCTYPE html>\n<html lang=\"{}\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -180,7 +215,8 @@ fn head(out: &mut String, handout: &Handout, title: &str) {
          <meta name=\"referrer\" content=\"no-referrer\">\n\
          <meta name=\"robots\" content=\"noindex\">\n\
          <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
-         <main data-host=\"{}\" data-ports=\"{}\" data-wait=\"{}\" data-accept=\"{}\">\n",
+         <main data-host=\"{}\" data-ports=\"{}\" data-wait=\"{}\" data-accept=\"{}\" \
+         data-copy=\"{}\" data-copied=\"{}\">\n",
         handout.language.tag(),
         escape(&policy),
         escape(&handout.url_host()),
@@ -191,39 +227,17 @@ fn head(out: &mut String, handout: &Handout, title: &str) {
             .as_secs()
             .map(|s| s.to_string())
             .unwrap_or_default(),
+        escape(words.copy),
+        escape(words.copied),
     );
 }
 
 /// The button and what it says, or why there is none.
-fn card(out: &mut String, handout: &Handout) {
+fn card(out: &mut String, handout: &Handout, text: &dyn Fn(&str) -> String) {
     let words = handout.language.words();
-    let values = handout.values();
-    let text = |template: &str| escape(&handout.language.set(&fill(template, &values)));
     out.push_str("<div class=\"card\">\n");
     match handout.no_button() {
-        None => {
-            let _ = write!(
-                out,
-                "<button id=\"knock\" type=\"button\">{}</button>\n\
-                 <noscript><p>{}</p></noscript>\n\
-                 <p id=\"status\" role=\"status\" aria-live=\"polite\" data-knocking=\"{}\" \
-                 data-done=\"{}\" data-over=\"{}\"></p>\n\
-                 <div id=\"then\" hidden>\n<pre><code translate=\"no\">{}</code></pre>\n",
-                text(words.button),
-                text(words.no_script),
-                // Filled in by the script.
-                escape(words.knocking),
-                text(words.done),
-                text(words.over),
-                escape(&recipes::connect(handout)),
-            );
-            let clock = "<span id=\"clock\" role=\"timer\" aria-live=\"off\"></span>";
-            match handout.accept {
-                Lifetime::For(_) => drop(writeln!(out, "<p>{} {clock}</p>", text(words.left))),
-                Lifetime::Never => drop(writeln!(out, "<p hidden>{clock}</p>")),
-            }
-            let _ = write!(out, "</div>\n<p class=\"soft\">{}</p>\n", text(words.blind));
-        }
+        None => button(out, handout, text),
         Some(NoButton::Udp) => drop(writeln!(out, "<p>{}</p>", text(words.no_udp))),
         Some(NoButton::Blocked(ports)) => {
             let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
@@ -232,6 +246,34 @@ fn card(out: &mut String, handout: &Handout) {
         }
     }
     out.push_str("</div>\n");
+}
+
+fn button(out: &mut String, handout: &Handout, text: &dyn Fn(&str) -> String) {
+    let words = handout.language.words();
+    let _ = write!(
+        out,
+        "<button id=\"knock\" type=\"button\">{}</button>\n<noscript><p>{}</p></noscript>\n\
+         <p id=\"status\" role=\"status\" aria-live=\"polite\" data-knocking=\"{}\" \
+         data-done=\"{}\" data-over=\"{}\" data-offline=\"{}\"></p>\n<div id=\"then\" hidden>\n",
+        text(words.button),
+        text(words.no_script),
+        // Filled in by the script.
+        escape(words.knocking),
+        text(words.done),
+        text(words.over),
+        text(words.offline),
+    );
+    code(out, &recipes::connect(handout));
+    let clock = "<span id=\"clock\" role=\"timer\" aria-live=\"off\"></span>";
+    if let Some(seconds) = handout.accept.as_secs() {
+        let _ = write!(
+            out,
+            "<p class=\"left\">{} {clock}</p>\n\
+             <progress id=\"left\" max=\"{seconds}\" aria-hidden=\"true\"></progress>\n",
+            text(words.left)
+        );
+    }
+    let _ = write!(out, "</div>\n<p class=\"soft\">{}</p>\n", text(words.blind));
 }
 
 /// Puts values for `{name}`, once: what is in a value is not looked at again.

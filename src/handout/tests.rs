@@ -8,7 +8,9 @@ fn handout(ports: &str, language: Language) -> Handout {
         ports: ports.split(' ').map(|port| port.parse().unwrap()).collect(),
         service: 22,
         accept: Lifetime::For(Duration::from_secs(300)),
+        once: false,
         seq_timeout: Duration::from_secs(15),
+        quiet: Duration::from_secs(75),
         language,
     }
 }
@@ -134,7 +136,10 @@ fn every_language_says_everything_and_nothing_is_left_to_be_filled_in() {
             let body = body.replace("{port} ({n}", "x");
             assert!(!body.contains(template), "{template} in {}", language.tag());
         }
-        assert!(body.contains("1228, 1227") && body.contains("ssh.maths.univ.fr"));
+        assert!(
+            body.contains("<li><code>1228</code></li>\n<li><code>1227</code></li>")
+                && body.contains("ssh.maths.univ.fr")
+        );
         assert!(body.contains("role=\"status\" aria-live=\"polite\""));
         // What the script fills in is what it knows.
         for value in ["{port}", "{n}", "{count}"] {
@@ -143,31 +148,116 @@ fn every_language_says_everything_and_nothing_is_left_to_be_filled_in() {
     }
 }
 
+/// The commands on the page, as they are pasted.
+fn commands(handout: &Handout) -> Vec<String> {
+    let page = page(handout);
+    let commands = page.split("<code translate=\"no\">").skip(1).map(|rest| {
+        let command = rest.split("</code>").next().unwrap();
+        let plain = command.replace("&lt;", "<").replace("&quot;", "\"");
+        plain.replace("&#39;", "'").replace("&amp;", "&")
+    });
+    commands.collect()
+}
+
 #[test]
 fn every_recipe_is_there_and_says_the_ports_in_order() {
-    let page = page(&handout("1228 1227", Language::Fr));
-    for command in [
-        "ssh -o ConnectTimeout=1 -p 1228 ssh.maths.univ.fr; ssh -o ConnectTimeout=1 -p 1227 ssh.maths.univ.fr; ssh ssh.maths.univ.fr",
-        "knock ssh.maths.univ.fr 1228 1227 &amp;&amp; ssh ssh.maths.univ.fr",
-        "nc -z -w 1 ssh.maths.univ.fr 1228; nc -z -w 1 ssh.maths.univ.fr 1227; ssh",
-        "nmap -n -Pn -sT --max-retries 0 -p 1228 ssh.maths.univ.fr; nmap",
-        "timeout 1 telnet ssh.maths.univ.fr 1228; timeout 1 telnet ssh.maths.univ.fr 1227",
-        "1228, 1227 | % { $c = [Net.Sockets.TcpClient]::new(); $null = $c.ConnectAsync(&#39;ssh.maths.univ.fr&#39;, $_).Wait(500)",
-        "plink -batch -P 1228 ssh.maths.univ.fr &amp; plink -batch -P 1227 ssh.maths.univ.fr &amp; putty ssh.maths.univ.fr",
-        "Match host ssh.maths.univ.fr exec &quot;knock %h 1228 1227&quot;",
+    let handout = handout("1228 1227", Language::Fr);
+    let host = "ssh.maths.univ.fr";
+    assert_eq!(
+        commands(&handout),
+        [
+            format!("ssh {host}"),
+            format!(
+                "for p in 1228 1227; do ssh -o ConnectTimeout=1 -p $p {host}; done; ssh {host}"
+            ),
+            format!("knock {host} 1228 1227 && ssh {host}"),
+            format!("Match host {host} exec \"knock %h 1228 1227\""),
+            format!("for p in 1228 1227; do nc -z -w 1 {host} $p; done; ssh {host}"),
+            format!(
+                "for p in 1228 1227; do nmap -n -Pn -sT --max-retries 0 -p $p {host}; done; ssh {host}"
+            ),
+            format!(
+                "for p in 1228 1227; do timeout 1 telnet {host} $p < /dev/null; done; ssh {host}"
+            ),
+            format!(
+                "1228, 1227 | % {{ $c = [Net.Sockets.TcpClient]::new(); try {{ $null = \
+                 $c.ConnectAsync('{host}', $_).Wait(500) }} catch {{}}; $c.Dispose() }}; ssh {host}"
+            ),
+            format!(
+                "(for %p in (1228 1227) do @curl -s -m 1 --noproxy \"*\" http://{host}:%p) & putty {host}"
+            ),
+        ]
+    );
+    assert!(page(&handout).contains("Port Knocker sous Android"));
+}
+
+#[test]
+fn one_port_is_spoken_of_as_one_and_needs_no_loop() {
+    let one = handout("1228", Language::En);
+    let text = page(&one);
+    assert!(text.contains("has to contact this port first:"));
+    assert!(text.contains("<ol class=\"ports\">\n<li><code>1228</code></li>\n</ol>"));
+    let commands = commands(&one);
+    assert_eq!(
+        commands[1],
+        "ssh -o ConnectTimeout=1 -p 1228 ssh.maths.univ.fr; ssh ssh.maths.univ.fr"
+    );
+    assert!(commands.iter().all(|command| !command.contains("$p")));
+}
+
+#[test]
+fn an_ipv6_address_is_named_as_each_program_wants_it() {
+    let mut six = handout("1228 1227", Language::En);
+    six.host = "2001:db8::1".into();
+    let commands = commands(&six).join("\n");
+    for part in [
+        "do nmap -6 -n -Pn -sT",
+        "[Net.Sockets.TcpClient]::new('InterNetworkV6')",
+        "http://[2001:db8::1]:%p",
+        "Match host 2001:db8::1 exec",
+        "nc -z -w 1 2001:db8::1 $p",
     ] {
-        assert!(page.contains(command), "{command}");
+        assert!(commands.contains(part), "{part} in {commands}");
     }
-    assert!(page.contains("Port Knocker sous Android"));
 }
 
 #[test]
 fn another_port_than_22_is_connected_to() {
     let mut other = handout("1228 1227", Language::En);
     other.service = 2222;
-    let page = page(&other);
-    assert!(page.contains("ssh -p 2222 ssh.maths.univ.fr</code>"));
-    assert!(page.contains("putty -P 2222 ssh.maths.univ.fr"));
+    let commands = commands(&other);
+    assert_eq!(commands[0], "ssh -p 2222 ssh.maths.univ.fr");
+    let config = "Match host ssh.maths.univ.fr exec \"knock %h 1228 1227\"\n    Port 2222";
+    assert_eq!(commands[3], config);
+    for (at, command) in commands.iter().enumerate().filter(|(at, _)| *at != 3) {
+        let ends = ["; ", " && ", " & ", ""].map(|before| {
+            let program = if before == " & " {
+                "putty -P"
+            } else {
+                "ssh -p"
+            };
+            format!("{before}{program} 2222 ssh.maths.univ.fr")
+        });
+        assert!(
+            ends.iter().any(|end| command.ends_with(end)),
+            "{at}: {command}"
+        );
+    }
+}
+
+#[test]
+fn the_page_says_how_long_to_wait_and_what_one_knock_is_good_for() {
+    let mut plain = handout("1228 1227", Language::En);
+    let text = page(&plain);
+    assert!(
+        text.contains("wait 2\u{a0}minutes"),
+        "75 s are more than one"
+    );
+    assert!(!text.contains("good for one connection"));
+    plain.quiet = Duration::from_secs(3600);
+    plain.once = true;
+    let text = page(&plain);
+    assert!(text.contains("wait 1\u{a0}hour") && text.contains("good for one connection"));
 }
 
 #[test]
@@ -177,8 +267,11 @@ fn where_browsers_cannot_knock_the_page_says_so_and_has_no_button() {
     let text = page(&udp);
     assert!(!text.contains("<button") && text.contains("UDP packets are part of the sequence"));
     assert!(text.contains("connect-src &#39;none&#39;"));
-    assert!(text.contains("knock ssh.maths.univ.fr 1228 1227:udp"));
-    assert!(text.contains("echo | nc -u -w 1 ssh.maths.univ.fr 1227"));
+    assert!(text.contains("<li><code>1227</code> UDP</li>"));
+    let commands = commands(&udp).join("\n");
+    assert!(commands.contains("knock ssh.maths.univ.fr 1228 1227:udp"));
+    assert!(commands.contains("1228; echo | nc -u -w 1 ssh.maths.univ.fr 1227; ssh"));
+    assert!(commands.contains("sudo nmap -n -Pn -sU --max-retries 0 -p 1227"));
     assert!(!text.contains("telnet") && !text.contains("ConnectTimeout"));
 
     let blocked = handout("6667 1227 22", Language::It);
@@ -207,7 +300,7 @@ fn no_line_of_french_ends_before_its_punctuation() {
     let body = page.split("<script>").next().unwrap();
     for space in [" :", " ;", " !", " ?", " »", "« "] {
         let body = body.split("<main").nth(1).unwrap();
-        let text: String = body.split("<pre>").collect();
+        let text: String = body.split("<pre").collect();
         assert!(!text.contains(space), "{space}");
     }
     assert!(page.contains("«\u{a0}frappé à la porte\u{a0}»\u{a0}:"));
@@ -226,6 +319,7 @@ fn times_are_told_in_the_largest_unit_that_is_whole() {
     for_good.accept = Lifetime::Never;
     let page = page(&for_good);
     assert!(page.contains("data-accept=\"\"") && !page.contains("Time left"));
+    assert!(!page.contains("<progress") && !page.contains("id=\"clock\""));
 }
 
 proptest! {

@@ -17,12 +17,17 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use args::{Arguments, Plan, Task};
 use connect::Reached;
 use error::{KnockError, times};
 use profiles::Profiles;
+
+/// The command line, for manual pages and completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
 
 /// The program `knock`.
 pub fn main() -> ExitCode {

@@ -45,6 +45,9 @@ impl From<Lang> for Language {
     }
 }
 
+/// Where ssh goes if it is not told.
+const SSH: u16 = 22;
+
 /// Why there is no page.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -93,7 +96,9 @@ fn try_run(arguments: &Arguments) -> Result<(), Failure> {
         ports: knock.sequence.clone(),
         service,
         accept: knock.lifetime.unwrap_or(gate.accept_timeout),
+        once: gate.once,
         seq_timeout: knock.seq_timeout,
+        quiet: policy.scan_guard.within,
         language: arguments.lang.into(),
     };
     print(&handout::page(&handout)).map_err(Failure::Write)?;
@@ -122,13 +127,17 @@ fn choose<'p>(policy: &'p Policy, name: Option<&str>) -> Result<&'p Knock, Failu
     }
 }
 
-/// The gate that the knock opens, and the port to connect to.
+/// The gate that the knock opens, and the port to connect to: 22 where it is among several.
 fn service<'p>(policy: &'p Policy, knock: &Knock) -> Result<(&'p Gate, u16), Failure> {
-    let mut gates = knock.gates.iter().filter_map(|name| policy.gate(name));
-    let found = gates.find_map(|gate| {
-        let tcp = gate.ports.iter().find(|range| range.proto == Proto::Tcp)?;
-        Some((gate, tcp.first))
+    let gates = knock.gates.iter().filter_map(|name| policy.gate(name));
+    let tcp = gates.flat_map(|gate| {
+        let ranges = gate.ports.iter().filter(|range| range.proto == Proto::Tcp);
+        ranges.map(move |range| match range.first..=range.last {
+            range if range.contains(&SSH) => (gate, SSH),
+            range => (gate, *range.start()),
+        })
     });
+    let found = tcp.min_by_key(|(_, port)| *port != SSH);
     found.ok_or_else(|| Failure::NoPort(knock.name.clone()))
 }
 
@@ -159,5 +168,65 @@ fn remark(handout: &Handout, knock: &Knock) {
             "the knock asks for other flags than SYN: neither the button nor most of the commands \
              send these",
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const POLICY: &str = "
+interface: any
+gates:
+  web: { ports: [443], accept_timeout: 60s }
+  ssh: { ports: [60000/udp, 20-30] }
+  many: { ports: [8000-8010, 2222] }
+  dns: { ports: [53/udp] }
+knocks:
+  both: { sequence: [1228, 1227], action: accept, gate: [web, ssh] }
+  range: { sequence: [1328, 1327], action: accept, gate: many }
+  names: { sequence: [1428, 1427], action: accept, gate: dns }
+  decoy: { sequence: [1220, 1221], action: drop }
+";
+
+    fn policy(text: &str) -> Policy {
+        policy::parse(text, Path::new("p.yaml")).unwrap().policy
+    }
+
+    #[test]
+    fn a_decoy_is_never_told_of() {
+        let policy = policy(POLICY);
+        for name in ["decoy", "nobody"] {
+            let refused = choose(&policy, Some(name)).unwrap_err().to_string();
+            let said =
+                format!("no knock `{name}` that lets the sender in; it has both, range, names");
+            assert!(refused.contains(&said), "{refused}");
+        }
+        let several = choose(&policy, None).unwrap_err().to_string();
+        assert!(
+            several.ends_with("--knock: both, range, names"),
+            "{several}"
+        );
+        assert_eq!(
+            choose(&policy, Some("range")).unwrap().name.as_str(),
+            "range"
+        );
+    }
+
+    #[test]
+    fn ssh_is_what_the_page_is_about_where_the_knock_opens_it() {
+        let policy = policy(POLICY);
+        let service = |name| service(&policy, choose(&policy, Some(name)).unwrap());
+        let (gate, port) = service("both").unwrap();
+        assert_eq!(
+            (gate.name.as_str(), port),
+            ("ssh", 22),
+            "in a range of the second gate"
+        );
+        assert_eq!(service("range").unwrap().1, 8000, "the first there is");
+        let refused = service("names").unwrap_err().to_string();
+        assert!(refused.contains("opens no TCP port"), "{refused}");
     }
 }

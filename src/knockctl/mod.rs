@@ -17,7 +17,7 @@ mod why;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use serde_json::Value;
 
 use crate::control::client::{self, ClientError};
@@ -25,6 +25,11 @@ use crate::control::{Data, Response, Verb};
 use crate::knockd::direct;
 use crate::operators;
 use args::{Arguments, Output, Task};
+
+/// The command line, for manual pages and completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
 
 /// The program `knockctl`.
 pub fn main() -> ExitCode {

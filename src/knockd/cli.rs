@@ -119,7 +119,12 @@ impl Options {
     /// else: where the log goes, how it looks, and the pid file. What is wrong with the policy is
     /// said when it is read to be put in force.
     pub(super) fn completed(mut self) -> Self {
-        let Ok(checked) = policy::load(&self.policy_path()) else {
+        let path = self.policy_path();
+        // What comes through a pipe comes once, and whoever writes into it may be slow.
+        if !path.is_file() {
+            return self;
+        }
+        let Ok(checked) = policy::load(&path) else {
             return self;
         };
         let Policy { log, pid_file, .. } = checked.policy;

@@ -243,7 +243,13 @@ impl Daemon {
         }
         for action in rest {
             match action {
-                Action::Store(edit) => self.unwritten.push(self.memory.trust(edit)),
+                Action::Store(edit) => {
+                    let written = self.memory.trust(edit);
+                    // Who else would wait for it?
+                    if reply.is_some() {
+                        self.unwritten.push(written);
+                    }
+                }
                 action => log(&action),
             }
         }
@@ -256,13 +262,18 @@ impl Daemon {
         }
         match problem {
             Some(why) => {
-                self.retry = Some(self.next_retry());
+                // What fails while an installation is due must not put that off, or whoever knocks
+                // again and again would do so for ever.
+                if install || self.retry.is_none() {
+                    self.retry = Some(self.next_retry());
+                }
                 self.problems.set(FIREWALL, Some(why));
             }
             // What is missing from before is made up for by an installation only.
             None if install => {
                 self.retry = None;
                 self.problems.set(FIREWALL, None);
+                self.mended();
             }
             None => {}
         }

@@ -8,7 +8,7 @@ use std::io;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::control::Call;
 use crate::control::protocol::RepairStatus;
@@ -22,7 +22,7 @@ use crate::watchdog::{Leave, Pace, Repairs};
 
 use super::daemon::{Daemon, now};
 use super::guard::Prepared;
-use super::problems::{COMPLAINTS, FIGHT, FIREWALL, RULES};
+use super::problems::{COMPLAINTS, FIGHT, LISTENERS, RULES};
 
 /// Between two glances, where the kernel tells nobody of changes.
 const GLANCE: Duration = Duration::from_secs(1);
@@ -34,6 +34,9 @@ const MOST: Duration = Duration::from_millis(300);
 const STUCK: Duration = Duration::from_secs(10);
 /// With more members than that not all of them are compared without a reason.
 const FEW: usize = 1_000;
+/// While more members than that are put back nobody listens: the kernel would tell us of each of
+/// them, which takes several times as long as writing it, and 4 KiB.
+const MANY: usize = 10_000;
 
 /// What is known about the changes of others.
 pub(super) struct Drift {
@@ -45,6 +48,8 @@ pub(super) struct Drift {
     pace: Pace,
     glance: Option<Time>,
     pub(super) repairs: Repairs,
+    /// A repair that did not succeed yet: when it was begun, and what is missing.
+    owed: Option<(Time, String)>,
     /// Since when a look is under way on another thread.
     looking: Option<Time>,
     /// Counts installations: a look that began before one has seen the rules of then.
@@ -114,6 +119,7 @@ impl Drift {
             pace: pace(firewall.kind()),
             glance: None,
             repairs: Repairs::default(),
+            owed: None,
             looking: None,
             installed: 0,
             again: false,
@@ -187,6 +193,24 @@ impl Drift {
         }
     }
 
+    /// Whether nobody listens from now on.
+    fn stop_listening(&mut self) -> bool {
+        let watch = self.watch.as_mut().map(|(watch, _)| watch);
+        let watch = watch.filter(|watch| watch.is_told_of_members());
+        watch.is_some_and(|watch| watch.listen(false).is_ok())
+    }
+
+    /// Listens again, and looks for what may have happened meanwhile.
+    fn listen_again(&mut self) {
+        if let Some((watch, _)) = &mut self.watch
+            && let Err(error) = watch.listen(true)
+        {
+            // The rules are looked at now and then all the same.
+            warn!("{error}");
+        }
+        self.hear(Changes::all());
+    }
+
     /// Where other threads say what they have found.
     pub(super) fn seen(&self) -> mpsc::Sender<Seen> {
         self.seen.clone()
@@ -250,12 +274,11 @@ impl Daemon {
                 self.drift.hear(Changes::all());
             }
         }
-        let again = self.drift.repairs.stands() && self.drift.repairs.held_back(now).is_none();
-        if again {
+        if self.drift.repairs.may_go_on(now) {
             self.drift.hear(Changes::all());
         }
         let is_due = self.drift.pace.due().is_some_and(|at| at <= now);
-        if self.drift.looking.is_none() && (is_due || again) {
+        if self.drift.looking.is_none() && is_due {
             self.look();
         }
     }
@@ -264,11 +287,7 @@ impl Daemon {
     /// Whether the look before that is over.
     pub(super) fn keep_rules(&mut self) -> bool {
         let now = now();
-        let gates = self.engine.gates(now);
-        let members: usize = gates
-            .iter()
-            .map(|g| g.accepted + g.banned + g.trusted)
-            .sum();
+        let members = self.members();
         self.drift.heard.and(Changes {
             rules: true,
             members: members <= FEW,
@@ -308,12 +327,14 @@ impl Daemon {
     /// A look is over: puts back what is missing.
     fn looked(&mut self, faults: Result<Vec<String>, FirewallError>, changes: &Changes) {
         self.drift.looking = None;
+        let mut repaired = false;
         match faults.and_then(|faults| self.or_members(faults, changes)) {
             Ok(faults) if faults.is_empty() => {
+                self.drift.owed = None;
                 self.drift.repairs.fine();
                 self.problems.set(RULES, None);
             }
-            Ok(faults) => self.mend(&faults),
+            Ok(faults) => repaired = self.mend(&faults),
             Err(error) => {
                 self.problems.set(RULES, Some(error.to_string()));
                 if self.retry.is_none() {
@@ -323,7 +344,11 @@ impl Daemon {
         }
         let complaints = self.firewall.complaints();
         self.problems.set_all(COMPLAINTS, complaints);
-        self.drift.pace.end(now());
+        if repaired {
+            self.drift.pace.end_with_repair(now());
+        } else {
+            self.drift.pace.end(now());
+        }
     }
 
     /// Where the rules are as they should be, the members may not be.
@@ -335,26 +360,44 @@ impl Daemon {
         if !faults.is_empty() || !changes.members {
             return Ok(faults);
         }
-        let everybody = Removed::new();
-        let removed = if changes.rules {
-            &everybody
-        } else {
-            &changes.removed
-        };
-        self.firewall.lacking(&self.engine.desired(now()), removed)
+        let desired = self.engine.desired(now());
+        for removed in changes.suspects() {
+            let missing = self.firewall.lacking(&desired, removed)?;
+            if !missing.is_empty() {
+                return Ok(missing);
+            }
+        }
+        Ok(Vec::new())
     }
 
-    /// Puts back what somebody else has removed or altered, unless that has become a fight.
-    fn mend(&mut self, faults: &[String]) {
+    /// Puts back what somebody else has removed or altered, unless that has become a fight; whether
+    /// that is done.
+    fn mend(&mut self, faults: &[String]) -> bool {
         let began = now();
         let what = faults.join(", ");
         let problem = format!("somebody else has changed what is ours: {what}");
         self.problems.set(RULES, Some(problem));
         if let Leave::NotBefore(_) = self.drift.repairs.damaged(began) {
-            return;
+            return false;
         }
+        let since = self.drift.owed.take().map_or(began, |(since, _)| since);
+        self.drift.owed = Some((since, what));
+        let deaf = self.members() > MANY && self.drift.stop_listening();
         self.perform(vec![Action::Install]);
-        if self.problems.get(FIREWALL).is_none() {
+        if deaf {
+            self.drift.listen_again();
+        }
+        self.drift.owed.is_none()
+    }
+
+    fn members(&self) -> usize {
+        let gates = self.engine.gates(now()).into_iter();
+        gates.map(|g| g.accepted + g.banned + g.trusted).sum()
+    }
+
+    /// All that holds was written: if that was a repair, at whatever attempt, it is one now.
+    pub(super) fn mended(&mut self) {
+        if let Some((began, what)) = self.drift.owed.take() {
             info!("put back, in {} ms", now().since(began).as_millis());
             self.repaired(what);
         }
@@ -399,6 +442,10 @@ impl Daemon {
             self.look();
         }
         self.look_around();
+        if self.problems.get(LISTENERS).is_some() {
+            // Not only after the next minute.
+            self.look_for_listeners();
+        }
         self.answer_calls();
     }
 

@@ -10,6 +10,7 @@ use crate::resolver;
 use crate::sessions;
 
 use super::daemon::Daemon;
+use super::problems::LISTENERS;
 use super::wants::{gate_addresses, names, spec};
 
 impl Daemon {
@@ -65,7 +66,7 @@ impl Daemon {
                 let tcp = ports.iter().filter(|port| port.proto == Proto::Tcp);
                 let tcp: Vec<u16> = tcp.map(|port| port.port).collect();
                 self.served = Some(ports);
-                self.problems.set("listeners", None);
+                self.problems.set(LISTENERS, None);
                 if tcp != self.listening {
                     debug!("listening: {tcp:?}");
                     self.listening = tcp;
@@ -74,7 +75,7 @@ impl Daemon {
             }
             Err(error) => {
                 self.served = None;
-                self.problems.set("listeners", Some(error.to_string()));
+                self.problems.set(LISTENERS, Some(error.to_string()));
             }
         }
         self.follow_untracked();

@@ -6,7 +6,7 @@ use tracing::warn;
 
 use crate::engine::{Engine, Event};
 use crate::firewall::{Backend, Desired, FirewallError};
-use crate::model::{GateName, PortRange};
+use crate::model::{GateName, PortRange, Time};
 use crate::sessions;
 
 use super::daemon::{log, now};
@@ -20,6 +20,15 @@ const ADOPTIONS: usize = 10;
 pub(super) fn put_in_force(
     firewall: &mut dyn Backend,
     engine: &mut Engine,
+) -> Result<Desired, FirewallError> {
+    put_in_force_at(firewall, engine, now)
+}
+
+/// The same by another clock.
+pub(super) fn put_in_force_at(
+    firewall: &mut dyn Backend,
+    engine: &mut Engine,
+    now: impl Fn() -> Time,
 ) -> Result<Desired, FirewallError> {
     firewall.own(engine.policy().firewall.owner);
     let mut desired = engine.desired(now());

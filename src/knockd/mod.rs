@@ -23,6 +23,8 @@ mod pace;
 mod policies;
 mod problems;
 mod pulse;
+#[cfg(test)]
+mod random_tests;
 mod recall;
 mod requests;
 mod roster;
@@ -38,12 +40,17 @@ mod why;
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use cli::{Cli, Options, Role, Task};
 use lock::Lock;
 use logging::Log;
 use start::StartError;
+
+/// The command line, for manual pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
 
 /// The program.
 pub fn main() -> ExitCode {

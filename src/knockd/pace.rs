@@ -2,8 +2,10 @@
 //!
 //! Whoever has knocked waits for this thread to get a CPU, and nothing else takes as long. So it
 //! comes before all ordinary threads, as a real-time one where that may be had, and else with the
-//! best nice value. It gives the CPU back by itself: packets may take half of one in the long run,
-//! whatever a flood brings, and what is not about packets is done as an ordinary thread.
+//! best nice value. It gives the CPU back by itself: after each turn it pauses once it has had more
+//! than half of one, and what is not about packets is done as an ordinary thread. Plain packets
+//! thus take half of a CPU in the long run. A flood of complete decoys, a turn of which costs more
+//! than a pause pays for, takes two thirds: longer pauses would lose the knocks among them.
 
 use std::time::Duration;
 

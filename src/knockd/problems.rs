@@ -27,6 +27,9 @@ pub(super) const KEPT: &str = "kept policies";
 /// The topic of problems with writing to the kernel.
 pub(super) const FIREWALL: &str = "firewall";
 
+/// The topic of a look at the ports that are listened on.
+pub(super) const LISTENERS: &str = "listeners";
+
 /// What is not as it should be, by topic; `status` shows it.
 #[derive(Debug, Default)]
 pub(super) struct Problems(BTreeMap<&'static str, Vec<String>>);

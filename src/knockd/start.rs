@@ -2,6 +2,7 @@
 //! files say, put together and installed in one transaction.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,9 +17,9 @@ use crate::firewall::choose::{self, Chosen, Former};
 use crate::firewall::{Backend, FirewallError, Observed};
 use crate::links::{Links, LinksError};
 use crate::matcher::{Matcher, Scope};
-use crate::model::{Bucket, Chain, GateName};
+use crate::model::{Bucket, Chain, GateName, Time};
 use crate::policy::{Checked, LoadError, Policy};
-use crate::resolver::{self, Known, Resolver};
+use crate::resolver::{self, Resolver};
 use crate::store::{KnownName, Readers};
 
 use super::cli::Options;
@@ -30,7 +31,7 @@ use super::guard;
 use super::lock::LockError;
 use super::logging::LogError;
 use super::memory::Memory;
-use super::merge::{Held, Merged, merge};
+use super::merge::{Held, Merged, Remembered, merge};
 use super::pace::Scheduling;
 use super::policies::{self, Policies};
 use super::problems::{FORMER, KEPT, POLICY, Problems, WHITELIST};
@@ -186,19 +187,15 @@ pub(super) fn install(
         found.members.extend(held.members);
     }
     let in_kernel = found.members.len();
-    let once = |name: &GateName| engine.policy().gate(name).is_some_and(|gate| gate.once);
-    let Merged { restore, adopt } = merge(found, remembered, once, now());
-    for event in [
-        Event::OwnAddresses(links.own_addresses().iter().copied().collect()),
-        Event::GateAddresses(gates),
-        Event::Whitelist(roster.trusted()),
-        Event::RuntimeTrust(trust),
-        Event::Restore(restore),
-        Event::Adopt(adopt),
-    ] {
-        // One installation follows, so that only what the engine believes matters.
-        drop(engine.handle(event, now()));
-    }
+    let found = Known {
+        own: links.own_addresses().iter().copied().collect(),
+        gates,
+        whitelist: roster.trusted(),
+        trust,
+        found,
+        remembered,
+    };
+    take_over(&mut engine, found, now());
     if first {
         guard::accept_installers(&mut engine);
     }
@@ -210,7 +207,7 @@ pub(super) fn install(
         format!("found {in_kernel} acceptances and bans")
     };
     // Until it was in force, nothing was new.
-    drop(engine.take_news());
+    engine.forget_news();
     memory.everything(engine.everything());
     let members = desired.members.len();
     let how = format!("{how}; {members} members hold");
@@ -226,6 +223,39 @@ pub(super) fn install(
         known,
         problems,
     })
+}
+
+/// All that is known at a start.
+pub(super) struct Known {
+    /// The addresses of this host.
+    pub(super) own: Vec<IpAddr>,
+    /// What the names of gates stand for.
+    pub(super) gates: Vec<(GateName, Vec<IpAddr>)>,
+    /// What the file says.
+    pub(super) whitelist: Vec<(IpNet, String)>,
+    /// Trust until reboot.
+    pub(super) trust: Vec<Trust>,
+    /// What the kernel holds.
+    pub(super) found: Held,
+    /// What the store remembers.
+    pub(super) remembered: Remembered,
+}
+
+/// Tells an engine that has decided nothing yet. An installation is to follow, so that only what
+/// it believes then matters.
+pub(super) fn take_over(engine: &mut Engine, known: Known, now: Time) {
+    let once = |name: &GateName| engine.policy().gate(name).is_some_and(|gate| gate.once);
+    let Merged { restore, adopt } = merge(known.found, known.remembered, once, now);
+    for event in [
+        Event::OwnAddresses(known.own),
+        Event::GateAddresses(known.gates),
+        Event::Whitelist(known.whitelist),
+        Event::RuntimeTrust(known.trust),
+        Event::Restore(restore),
+        Event::Adopt(adopt),
+    ] {
+        drop(engine.handle(event, now));
+    }
 }
 
 /// Removes what other backends hold, now that the new one is in force; what could not be removed
@@ -291,7 +321,7 @@ pub(super) fn listen(
                  name,
                  addresses,
                  age,
-             }| Known {
+             }| resolver::Known {
                 name,
                 addresses,
                 age,

@@ -57,6 +57,10 @@ impl Daemon {
             },
         };
         let (ports, _) = now.parts();
+        if ports != self.untracked.parts().0 {
+            // A look that is under way would take what it reads for somebody else's work.
+            self.drift.begin_install();
+        }
         let now = match self.firewall.untrack(ports) {
             Ok(()) => now,
             Err(error) => Untracked::None(error.to_string()),

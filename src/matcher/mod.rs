@@ -14,10 +14,12 @@
 //! its sequences brought about is to be undone.
 #![forbid(unsafe_code)]
 
+mod index;
 mod ports;
 mod progress;
 #[cfg(test)]
 mod property_tests;
+mod record;
 mod scope;
 mod sequences;
 #[cfg(test)]
@@ -33,11 +35,12 @@ use crate::policy::{Policy, TcpFlags};
 
 use ports::Ports;
 pub use progress::Progress;
+use record::{Attempt, DONE};
 pub use scope::Scope;
 pub use sequences::SequenceId;
 use sequences::{Arrival, PortId, Sequences};
 use sweeps::Guard;
-use table::{Attempt, DONE, Key, Table};
+use table::{Key, Table};
 
 /// The attempts of all sources.
 #[derive(Debug)]

@@ -2,7 +2,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Matcher;
-use super::table::Attempt;
+use super::record::Attempt;
 use crate::model::{KnockName, Time};
 
 /// An attempt under way.

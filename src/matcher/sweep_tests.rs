@@ -354,3 +354,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn ports_that_come_a_moment_out_of_order_count_all_the_same() {
+    let mut bench = Bench::new(&appliance());
+    for (port, at) in [(1, 20), (2, 20), (3, 20), (4, 10), (5, 20)] {
+        assert_eq!(bench.knock(A, &port.to_string(), at), NONE);
+    }
+    assert_eq!(sweep(&mut bench, A, 100, 10, &[1228, 1227]), NONE);
+}

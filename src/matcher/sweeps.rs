@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::table::{FOREIGN, Key, PRINTS, Record, Table};
+use super::record::{FOREIGN, PRINTS, Record};
+use super::table::{Key, Table};
 use crate::model::Time;
 
 /// What makes a scanner: touching that many strange ports within that time.
@@ -40,7 +41,10 @@ impl Guard {
 
     /// In ticks.
     fn age(&self, print: u32, now: Time) -> u64 {
-        self.tick(now).wrapping_sub(low_bits(print)).into()
+        let age = self.tick(now).wrapping_sub(low_bits(print)).into();
+        // Two windows at most pass until a print is forgotten. What seems older is younger than
+        // this packet: several CPUs write them, and a moment out of order.
+        if age > 3 * Self::TICKS { 0 } else { age }
     }
 }
 
@@ -50,10 +54,10 @@ impl Table {
     pub(super) fn is_scanner(&self, key: Key, guard: &Guard, now: Time) -> bool {
         let mut at = self.first(key);
         while let Some(record) = self.records.get(at as usize) {
-            if key.is_of(record) && record.sequence == FOREIGN && record.stage > 0 {
+            if record.sequence == FOREIGN && record.stage > 0 {
                 return now.since(record.started) <= guard.within;
             }
-            at = record.next_in_bucket;
+            at = self.older(at);
         }
         false
     }
@@ -71,8 +75,7 @@ impl Table {
         let within = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX) / guard.tick_length() + 1;
         let mut at = self.first(key);
         while let Some(record) = self.records.get(at as usize) {
-            if key.is_of(record)
-                && record.sequence == FOREIGN
+            if record.sequence == FOREIGN
                 && now.since(record.started) <= guard.within
                 && record
                     .prints()
@@ -81,7 +84,7 @@ impl Table {
             {
                 return true;
             }
-            at = record.next_in_bucket;
+            at = self.older(at);
         }
         false
     }
@@ -118,7 +121,7 @@ impl Table {
         });
         // One of them outlives whatever is started before the next touch, and says enough.
         if let Some(at) = newest {
-            self.make_newest(at);
+            self.make_newest(key, at);
         }
         is_scanner && !was_scanner
     }
@@ -126,10 +129,10 @@ impl Table {
     fn for_each_foreign(&mut self, key: Key, mut f: impl FnMut(u32, &mut Record)) {
         let mut at = self.first(key);
         while let Some(record) = self.records.get_mut(at as usize) {
-            if key.is_of(record) && record.sequence == FOREIGN {
+            if record.sequence == FOREIGN {
                 f(at, record);
             }
-            at = record.next_in_bucket;
+            at = self.older(at);
         }
     }
 

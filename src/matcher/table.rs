@@ -1,123 +1,70 @@
 use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
+use std::hash::BuildHasher;
 use std::mem::size_of;
 use std::net::IpAddr;
 
+use super::index::Index;
+use super::record::{Attempt, FOREIGN, LEFT, PRINTS, Record, Source, WITNESS};
 use super::sequences::SequenceId;
 use crate::model::{Proto, Time};
 use crate::packet::Knock;
 
-/// How many fingerprints a record holds.
-pub(super) const PRINTS: usize = 4;
 /// How many records a source may have for fingerprints alone.
 const WITNESSES: usize = 3;
 /// No record.
 const NIL: u32 = u32::MAX;
+/// One place in that many is given for [`Table::young`].
+const YOUNG: usize = 32;
 
 /// Records of what sources have knocked, in a fixed amount of memory that is touched only as it
-/// fills. Each record is in two lists: the sources that share a bucket, and all records in the
-/// order in which they were started. When there is no room the oldest record goes.
+/// fills. They lie in a ring, in the order in which they were started; each source's are a list,
+/// from the newest to the oldest. When there is no room the oldest record goes, which is the next
+/// in the ring: that, and the source that is looked up, are all the memory that a packet of a
+/// stranger touches.
 ///
-/// Guarantee: a packet makes at most a record for each sequence that its port starts, and one
-/// that only witnesses or counts. With R packets a second, each starting one sequence, a record
+/// Guarantee: a packet takes at most a place for each sequence that its port starts, and one for
+/// what it only witnesses or counts. With R packets a second, each starting one sequence, a record
 /// lives at least `capacity() / R` seconds.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) records: Vec<Record>,
-    /// Index of the bucket's first record plus one, so that untouched memory means empty.
-    buckets: Vec<u32>,
-    capacity: usize,
+    index: Index,
+    /// The size of the ring.
+    places: u32,
+    /// A record that is started anew moves to the front of the ring, unless that many places at
+    /// most were taken since: so a single source cannot fill the ring by starting over and over.
+    young: u32,
     newest: u32,
-    oldest: u32,
     evicted: u64,
-    /// Keyed at random, so that nobody can aim at a bucket.
-    hasher: RandomState,
+    /// Random, so that nobody can aim at a place in the index.
+    keys: [u64; 4],
     /// Odd, and as random: multiplying by it keeps fingerprints apart (Dietzfelbinger et al., "A
     /// reliable randomized algorithm for the closest-pair problem", 1997), in a nanosecond.
     multiplier: u64,
 }
 
-/// A source with its bucket, so that it is hashed once for each packet.
+/// A source with its hash, so that it is hashed once for each packet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key {
     source: Source,
-    bucket: u32,
-}
-
-/// An attempt of one source at one sequence, or (stages 0 and `DONE`) what is left of one.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Attempt {
-    /// When the first port was knocked on; for one that is complete, the last.
-    pub(super) started: Time,
-    pub(super) sequence: SequenceId,
-    /// How many ports are matched; 0 is no attempt.
-    pub(super) stage: u8,
-}
-
-/// The stage of an attempt that was completed; no sequence is that long.
-pub(super) const DONE: u8 = u8::MAX;
-
-impl Attempt {
-    pub(super) fn is_done(&self) -> bool {
-        self.stage == DONE
-    }
-
-    pub(super) fn void(&mut self) {
-        self.stage = 0;
-    }
-}
-
-/// 56 bytes, so that 32 MiB hold more than half a million.
-#[derive(Debug)]
-pub(super) struct Record {
-    source: Source,
-    pub(super) started: Time,
-    pub(super) prints: [u32; PRINTS],
-    pub(super) next_in_bucket: u32,
-    older: u32,
-    newer: u32,
-    pub(super) sequence: u16,
-    pub(super) stage: u8,
-    pub(super) print_count: u8,
-}
-
-/// The sequence number of a record that only witnesses what was seen.
-const WITNESS: u16 = u16::MAX;
-/// The sequence number of a record of foreign ports. Its `started` is the last time one was
-/// touched, its `stage` 1 if the source is a scanner, and each of its prints a port and a time.
-pub(super) const FOREIGN: u16 = u16::MAX - 1;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Source([u64; 2]);
-
-impl From<IpAddr> for Source {
-    fn from(address: IpAddr) -> Self {
-        let bytes = match address {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-            IpAddr::V6(v6) => v6,
-        };
-        let bits = u128::from(bytes);
-        #[allow(clippy::cast_possible_truncation)] // the halves of 128 bits
-        Self([(bits >> 64) as u64, bits as u64])
-    }
+    hash: u32,
 }
 
 impl Table {
     pub(super) fn new(memory: usize) -> Self {
-        // At least as many buckets as records, nearly: whoever has no record is found to have none
-        // in a bucket that is empty more often than not.
-        let buckets = (memory / size_of::<Record>()).max(2).next_power_of_two();
-        let left = memory.saturating_sub(buckets * size_of::<u32>());
-        let capacity = (left / size_of::<Record>()).clamp(1, NIL as usize - 1);
+        let left = memory.saturating_sub(Index::MORE_BYTES);
+        let places = left / (size_of::<Record>() + Index::BYTES_PER_PLACE);
+        let places = places.clamp(1, NIL as usize - 1);
+        let random = RandomState::new();
         Self {
-            records: Vec::with_capacity(capacity),
-            buckets: vec![0; buckets],
-            capacity,
+            records: Vec::with_capacity(places),
+            index: Index::new(places),
+            places: index(places),
+            young: index(places / YOUNG),
             newest: NIL,
-            oldest: NIL,
             evicted: 0,
-            multiplier: RandomState::new().hash_one(0) | 1,
-            hasher: RandomState::new(),
+            multiplier: random.hash_one(0) | 1,
+            keys: [1, 2, 3, 4].map(|number| random.hash_one(number)),
         }
     }
 
@@ -126,20 +73,24 @@ impl Table {
         self.key_of(source.into())
     }
 
+    /// Products of 128 bits, folded: a nanosecond (Wang Yi, "wyhash"). Nobody sees what comes out, and
+    /// without the keys nobody can tell.
+    #[inline]
     fn key_of(&self, source: Source) -> Key {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write_u64(source.0[0]);
-        hasher.write_u64(source.0[1]);
-        let bucket = low_half(hasher.finish()) & (index(self.buckets.len()) - 1);
-        Key { source, bucket }
+        let [high, low] = source.0;
+        let [a, b, c, d] = self.keys;
+        let hash = low_half(folded(folded(high ^ a, low ^ b) ^ c, d));
+        Key { source, hash }
     }
 
+    /// How many records are in use, those that a source has left included.
     pub(super) fn len(&self) -> usize {
-        self.records.len()
+        self.records.len().min(self.capacity())
     }
 
+    /// How many records are in use before one has to go that is still of use.
     pub(super) fn capacity(&self) -> usize {
-        self.capacity
+        (self.places - self.young) as usize
     }
 
     pub(super) fn evicted(&self) -> u64 {
@@ -159,13 +110,10 @@ impl Table {
     pub(super) fn has_seen(&self, key: Key, print: u32) -> bool {
         let mut at = self.first(key);
         while let Some(record) = self.records.get(at as usize) {
-            if record.source == key.source
-                && record.sequence != FOREIGN
-                && record.prints().contains(&print)
-            {
+            if record.sequence != FOREIGN && record.prints().contains(&print) {
                 return true;
             }
-            at = record.next_in_bucket;
+            at = self.older(at);
         }
         false
     }
@@ -175,7 +123,7 @@ impl Table {
         let (mut witnesses, mut oldest) = (0, None::<(Time, u32)>);
         let mut at = self.first(key);
         while let Some(record) = self.records.get_mut(at as usize) {
-            if record.source == key.source && record.sequence != FOREIGN {
+            if record.sequence != FOREIGN {
                 if record.push_print(print) {
                     return;
                 }
@@ -186,13 +134,10 @@ impl Table {
                     }
                 }
             }
-            at = record.next_in_bucket;
+            at = self.older(at);
         }
         let at = match oldest {
-            Some((_, at)) if witnesses >= WITNESSES => {
-                self.make_newest(at);
-                at
-            }
+            Some((_, at)) if witnesses >= WITNESSES => self.make_newest(key, at),
             _ => self.add(key),
         };
         let record = &mut self.records[at as usize];
@@ -206,7 +151,7 @@ impl Table {
     pub(super) fn for_each_attempt(&mut self, key: Key, mut f: impl FnMut(&mut Attempt)) {
         let mut at = self.first(key);
         while let Some(record) = self.records.get_mut(at as usize) {
-            if record.source == key.source && record.stage > 0 && record.sequence != FOREIGN {
+            if record.stage > 0 && record.sequence != FOREIGN {
                 let sequence = SequenceId(record.sequence);
                 let mut attempt = Attempt {
                     started: record.started,
@@ -216,7 +161,7 @@ impl Table {
                 f(&mut attempt);
                 (record.started, record.stage) = (attempt.started, attempt.stage);
             }
-            at = record.next_in_bucket;
+            at = self.older(at);
         }
     }
 
@@ -225,14 +170,14 @@ impl Table {
         let mut found = Vec::new();
         let mut at = self.first(key);
         while let Some(record) = self.records.get(at as usize) {
-            if record.source == key.source && record.stage > 0 && record.sequence != FOREIGN {
+            if record.stage > 0 && record.sequence != FOREIGN {
                 found.push(Attempt {
                     started: record.started,
                     sequence: SequenceId(record.sequence),
                     stage: record.stage,
                 });
             }
-            at = record.next_in_bucket;
+            at = self.older(at);
         }
         found
     }
@@ -242,16 +187,16 @@ impl Table {
     pub(super) fn start(&mut self, key: Key, sequence: SequenceId, stage: u8, now: Time) {
         let mut at = self.first(key);
         while let Some(record) = self.records.get(at as usize) {
-            if record.source == key.source && record.sequence == sequence.0 {
+            if record.sequence == sequence.0 {
                 break;
             }
-            at = record.next_in_bucket;
+            at = self.older(at);
         }
-        if at == NIL {
-            at = self.add(key);
+        at = if at == NIL {
+            self.add(key)
         } else {
-            self.make_newest(at);
-        }
+            self.make_newest(key, at)
+        };
         let record = &mut self.records[at as usize];
         record.sequence = sequence.0;
         record.started = now;
@@ -263,7 +208,7 @@ impl Table {
         for record in self
             .records
             .iter_mut()
-            .filter(|record| record.sequence != FOREIGN)
+            .filter(|record| ![FOREIGN, LEFT].contains(&record.sequence))
         {
             let id = renumbered
                 .get(usize::from(record.sequence))
@@ -279,20 +224,17 @@ impl Table {
     /// Moves into another amount of memory; the newest records are kept.
     pub(super) fn resize(&mut self, memory: usize) {
         let mut new = Self::new(memory);
-        if new.capacity == self.capacity {
+        if new.places == self.places {
             return;
         }
         new.evicted = self.evicted;
         // The fingerprints were made with the old key.
         new.multiplier = self.multiplier;
-        let mut at = self.oldest;
-        while let Some(record) = self.records.get(at as usize) {
-            let place = new.add(new.key_of(record.source));
-            let copy = &mut new.records[place as usize];
-            (copy.started, copy.sequence, copy.stage) =
-                (record.started, record.sequence, record.stage);
-            (copy.prints, copy.print_count) = (record.prints, record.print_count);
-            at = record.newer;
+        let (newer, older) = self.records.split_at(self.oldest() as usize);
+        for record in older.iter().chain(newer) {
+            if record.sequence != LEFT {
+                new.put(new.key_of(record.source), *record);
+            }
         }
         *self = new;
     }
@@ -303,111 +245,119 @@ impl Table {
             source: key.source,
             started: Time::default(),
             prints: [0; PRINTS],
-            next_in_bucket: self.first(key),
             older: NIL,
-            newer: NIL,
             sequence: WITNESS,
             stage: 0,
             print_count: 0,
         };
-        let at = if self.records.len() < self.capacity {
-            self.records.push(record);
-            index(self.records.len() - 1)
+        self.put(key, record)
+    }
+
+    /// Lets a record be the last to go from now on, or nearly; its new place.
+    pub(super) fn make_newest(&mut self, key: Key, at: u32) -> u32 {
+        if self.age(at) < self.young {
+            return at;
+        }
+        self.unlink(key, at);
+        let left = &mut self.records[at as usize];
+        let record = *left;
+        left.sequence = LEFT;
+        self.put(key, record)
+    }
+
+    /// Makes a record the source's newest, in place of the oldest of all if there is no room.
+    fn put(&mut self, key: Key, record: Record) -> u32 {
+        let at = self.oldest();
+        if at as usize == self.records.len() {
+            let older = self.first(key);
+            self.records.push(Record { older, ..record });
         } else {
-            let at = self.oldest;
-            self.evicted += 1;
-            self.unlink_age(at);
-            self.unlink_bucket(at);
-            // The record that went may have been the first of this very bucket.
-            let next_in_bucket = self.first(key);
-            self.records[at as usize] = Record {
-                next_in_bucket,
-                ..record
-            };
-            at
-        };
-        self.buckets[key.bucket as usize] = at + 1;
-        self.link_newest(at);
+            self.evict(at);
+            // The record that went may have been this very source's.
+            let older = self.first(key);
+            self.records[at as usize] = Record { older, ..record };
+        }
+        self.newest = at;
+        match self.records[at as usize].older {
+            NIL => self.index.insert(key.hash, at),
+            older => self.index.replace(key.hash, older, at),
+        }
         at
     }
 
-    /// The first record of the source's bucket, or `NIL`.
-    pub(super) fn first(&self, key: Key) -> u32 {
-        self.buckets[key.bucket as usize].wrapping_sub(1)
+    /// The place that is taken next: an unused one, or that of the oldest record.
+    fn oldest(&self) -> u32 {
+        let next = self.newest.wrapping_add(1);
+        if next == self.places { 0 } else { next }
     }
 
-    /// The last to go from now on.
-    pub(super) fn make_newest(&mut self, at: u32) {
-        self.unlink_age(at);
-        self.link_newest(at);
-    }
-
-    fn unlink_bucket(&mut self, at: u32) {
-        let (source, next) = {
-            let record = &self.records[at as usize];
-            (record.source, record.next_in_bucket)
-        };
-        let key = self.key_of(source);
-        let mut walk = self.first(key);
-        if walk == at {
-            self.buckets[key.bucket as usize] = next.wrapping_add(1);
+    /// Forgets the oldest record. If its source has newer ones, their list ends where the place
+    /// is younger than it ought to be.
+    fn evict(&mut self, at: u32) {
+        let record = &self.records[at as usize];
+        if record.sequence == LEFT {
             return;
         }
-        while let Some(record) = self.records.get_mut(walk as usize) {
-            if record.next_in_bucket == at {
-                record.next_in_bucket = next;
-                return;
+        let key = self.key_of(record.source);
+        self.index.remove(key.hash, at);
+        self.evicted += 1;
+    }
+
+    /// Takes a record out of its source's list.
+    fn unlink(&mut self, key: Key, at: u32) {
+        let older = self.older(at);
+        let mut newer = self.first(key);
+        if newer == at {
+            match older {
+                NIL => self.index.remove(key.hash, at),
+                older => self.index.replace(key.hash, at, older),
             }
-            walk = record.next_in_bucket;
+            return;
+        }
+        while newer != NIL {
+            let next = self.older(newer);
+            if next == at {
+                self.records[newer as usize].older = older;
+            }
+            newer = next;
         }
     }
 
-    fn unlink_age(&mut self, at: u32) {
-        let (older, newer) = {
-            let record = &self.records[at as usize];
-            (record.older, record.newer)
-        };
-        match self.records.get_mut(older as usize) {
-            Some(record) => record.newer = newer,
-            None => self.oldest = newer,
-        }
-        match self.records.get_mut(newer as usize) {
-            Some(record) => record.older = older,
-            None => self.newest = older,
+    /// The source's newest record, or `NIL`.
+    #[inline]
+    pub(super) fn first(&self, key: Key) -> u32 {
+        let is_it = |at| self.records[at as usize].source == key.source;
+        self.index.find(key.hash, is_it).unwrap_or(NIL)
+    }
+
+    /// The next older record of the same source, or `NIL`.
+    #[inline]
+    pub(super) fn older(&self, at: u32) -> u32 {
+        let older = self.records[at as usize].older;
+        // A place that is younger has been taken by somebody else.
+        if older != NIL && self.age(older) > self.age(at) {
+            older
+        } else {
+            NIL
         }
     }
 
-    fn link_newest(&mut self, at: u32) {
-        let newest = std::mem::replace(&mut self.newest, at);
-        match self.records.get_mut(newest as usize) {
-            Some(record) => record.newer = at,
-            None => self.oldest = at,
+    /// How many places were taken after this one.
+    #[inline]
+    fn age(&self, at: u32) -> u32 {
+        if at <= self.newest {
+            self.newest - at
+        } else {
+            self.places - at + self.newest
         }
-        let record = &mut self.records[at as usize];
-        (record.older, record.newer) = (newest, NIL);
     }
 }
 
-impl Key {
-    pub(super) fn is_of(self, record: &Record) -> bool {
-        record.source == self.source
-    }
-}
-
-impl Record {
-    pub(super) fn prints(&self) -> &[u32] {
-        &self.prints[..usize::from(self.print_count)]
-    }
-
-    /// Whether there was room.
-    pub(super) fn push_print(&mut self, print: u32) -> bool {
-        let Some(place) = self.prints.get_mut(usize::from(self.print_count)) else {
-            return false;
-        };
-        *place = print;
-        self.print_count += 1;
-        true
-    }
+#[inline]
+#[allow(clippy::cast_possible_truncation)] // both halves are wanted
+fn folded(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    (product >> 64) as u64 ^ product as u64
 }
 
 #[allow(clippy::cast_possible_truncation)] // half of a hash is a hash
@@ -415,7 +365,7 @@ fn low_half(hash: u64) -> u32 {
     hash as u32
 }
 
-#[allow(clippy::cast_possible_truncation)] // the capacity is less than NIL
+#[allow(clippy::cast_possible_truncation)] // there are less places than NIL
 fn index(place: usize) -> u32 {
     place as u32
 }

@@ -1,16 +1,21 @@
+use proptest::prelude::*;
+
+use super::super::sweeps::Guard;
 use super::*;
 
 #[test]
 fn a_record_is_small() {
-    assert_eq!(size_of::<Record>(), 56);
-    assert!(Table::new(32 << 20).capacity() > 500_000);
+    assert_eq!(size_of::<Record>(), 48);
+    // What the README says.
+    assert_eq!(Table::new(32 << 20).capacity(), 524_288);
 }
 
 #[test]
 fn memory_never_exceeds_its_bound() {
     for memory in [1, 1 << 10, 64 << 10, 1 << 20, 32 << 20] {
         let table = Table::new(memory);
-        let used = table.capacity * size_of::<Record>() + table.buckets.len() * 4;
+        let used = table.records.capacity() * size_of::<Record>() + table.index.bytes();
+        assert!(table.records.capacity() >= table.places as usize);
         assert!(used <= memory.max(64), "{used} of {memory}");
     }
 }
@@ -19,16 +24,17 @@ fn memory_never_exceeds_its_bound() {
 fn when_it_is_full_the_oldest_goes_first() {
     let mut table = Table::new(64 << 10);
     let address = |i: usize| IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + index(i)));
-    let capacity = table.capacity();
-    for i in 0..3 * capacity {
+    let (capacity, places) = (table.capacity(), table.places as usize);
+    for i in 0..3 * places {
         table.start(table.key(address(i)), SequenceId(0), 1, Time(i as u64));
         assert!(table.len() <= capacity);
     }
-    for i in 0..3 * capacity {
+    for i in 0..3 * places {
         let mut alive = false;
         table.for_each_attempt(table.key(address(i)), |_| alive = true);
-        assert_eq!(alive, i >= 2 * capacity, "{i} of {capacity}");
+        assert_eq!(alive, i >= 2 * places, "{i} of {places}");
     }
+    assert_eq!(table.evicted(), 2 * places as u64);
 }
 
 /// What the README promises of a flood, in time rather than in places.
@@ -62,16 +68,13 @@ fn an_attempt_lives_at_least_capacity_over_rate() {
 fn starting_anew_makes_an_attempt_young_again() {
     let mut table = Table::new(64 << 10);
     let address = |i: usize| IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + index(i)));
-    for i in 0..table.capacity() {
+    let places = table.places as usize;
+    for i in 0..places {
         table.start(table.key(address(i)), SequenceId(0), 1, Time(0));
     }
     table.start(table.key(address(0)), SequenceId(0), 1, Time(1));
-    table.start(
-        table.key(address(table.capacity())),
-        SequenceId(0),
-        1,
-        Time(2),
-    );
+    // The first took its own old place.
+    table.start(table.key(address(places)), SequenceId(0), 1, Time(2));
     let mut alive = [false; 2];
     table.for_each_attempt(table.key(address(0)), |_| alive[0] = true);
     table.for_each_attempt(table.key(address(1)), |_| alive[1] = true);
@@ -88,9 +91,118 @@ fn another_amount_of_memory_keeps_the_newest() {
     }
     table.resize(64 << 10);
     assert!(table.capacity() < count && table.len() == table.capacity());
+    assert_eq!(table.evicted(), (count - table.places as usize) as u64);
     let mut alive = Vec::new();
     for i in [0, count - 1] {
         table.for_each_attempt(table.key(address(i)), |attempt| alive.push(attempt.started));
     }
     assert_eq!(alive, [Time(count as u64 - 1)]);
+}
+
+/// A flood need not be forged.
+#[test]
+fn one_source_that_starts_over_and_over_pushes_nobody_out() {
+    let mut table = Table::new(64 << 10);
+    let key = |table: &Table, last| table.key(IpAddr::from([192, 0, 2, last]));
+    table.start(key(&table, 10), SequenceId(0), 1, Time(0));
+    for i in 0..10 * u64::from(table.places) {
+        let flooding = key(&table, 66);
+        for id in 0..5 {
+            table.start(flooding, SequenceId(id), 1, Time(i));
+        }
+        table.remember(flooding, low_half(i), Time(i));
+        table.touch(flooding, 9, &GUARD, Time(i));
+    }
+    assert_eq!(table.evicted(), 0);
+    let mut alive = false;
+    table.for_each_attempt(key(&table, 10), |_| alive = true);
+    assert!(alive);
+}
+
+/// Whoever has begun and begins anew gets the whole time again, whatever comes between.
+#[test]
+fn an_attempt_that_is_begun_anew_lives_as_long_as_a_new_one() {
+    for before in [0, 1, 2, 16, 100, 500, 990, 991, 992] {
+        let mut table = Table::new(64 << 10);
+        let ours = table.key(IpAddr::from([192, 0, 2, 10]));
+        let address = |i: usize| IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + index(i)));
+        let capacity = table.capacity();
+        assert!(before <= capacity, "it is to be begun anew");
+        table.start(ours, SequenceId(0), 1, Time(0));
+        for i in 0..before {
+            table.start(table.key(address(i)), SequenceId(0), 1, Time(1));
+        }
+        table.start(ours, SequenceId(0), 1, Time(2));
+        for i in before..before + capacity - 1 {
+            table.start(table.key(address(i)), SequenceId(0), 1, Time(3));
+        }
+        let mut alive = Vec::new();
+        table.for_each_attempt(ours, |attempt| alive.push(attempt.started));
+        assert_eq!(alive, [Time(2)], "after {before}");
+    }
+}
+
+const GUARD: Guard = Guard {
+    ports: 5,
+    within: std::time::Duration::from_secs(75),
+    nearby: 5,
+};
+
+/// The records of each source as a list, the newest first, and of all in the order of a ring.
+#[derive(Debug, Default)]
+struct Plain {
+    /// Source, sequence, what makes it recognisable, and when it took its place.
+    records: Vec<(u8, u16, u64, u64)>,
+    taken: u64,
+}
+
+impl Plain {
+    fn start(&mut self, table: &Table, source: u8, sequence: u16, tag: u64) {
+        let known = |r: &&mut (u8, u16, u64, u64)| (r.0, r.1) == (source, sequence);
+        if let Some(record) = self.records.iter_mut().find(known) {
+            record.2 = tag;
+            if self.taken - record.3 < u64::from(table.young) {
+                return;
+            }
+            self.records.retain(|r| (r.0, r.1) != (source, sequence));
+        }
+        self.taken += 1;
+        let gone = self.taken.saturating_sub(u64::from(table.places));
+        self.records.retain(|r| r.3 > gone);
+        self.records.push((source, sequence, tag, self.taken));
+    }
+}
+
+proptest! {
+    /// From one place on, which is no ring, up to some hundred.
+    #[test]
+    fn each_source_has_the_records_that_a_plain_list_would_have(
+        memory in prop_oneof![Just(1_usize), Just(200), Just(700), Just(6 << 10), Just(20 << 10)],
+        steps in prop::collection::vec((0_u8..40, 0_u16..3), 0..900),
+        later in prop::option::of(Just(2_000_usize)),
+    ) {
+        let mut table = Table::new(memory);
+        let mut plain = Plain::default();
+        let key = |table: &Table, source: u8| table.key(IpAddr::from([192, 0, 2, source]));
+        for (tag, &(source, sequence)) in steps.iter().enumerate() {
+            let tag = tag as u64;
+            table.start(key(&table, source), SequenceId(sequence), 1, Time(tag));
+            plain.start(&table, source, sequence, tag);
+        }
+        if let Some(later) = later {
+            table.resize(later);
+            let excess = plain.records.len().saturating_sub(table.places as usize);
+            plain.records.drain(..excess);
+        }
+        for source in 0..40 {
+            let mut found = Vec::new();
+            table.for_each_attempt(key(&table, source), |attempt| {
+                found.push((attempt.sequence.0, attempt.started.0));
+            });
+            found.reverse();
+            let of_it = plain.records.iter().filter(|record| record.0 == source);
+            let of_it: Vec<_> = of_it.map(|record| (record.1, record.2)).collect();
+            prop_assert_eq!(found, of_it);
+        }
+    }
 }

@@ -24,6 +24,7 @@ const RETURN: u16 = 0x06;
 #[derive(Debug)]
 pub struct Group {
     socket: Socket,
+    number: u32,
     buffer: Vec<u8>,
     ignored: Option<u32>,
 }
@@ -51,8 +52,27 @@ impl Group {
         socket.set_non_blocking(true).map_err(failed("set up"))?;
         Ok(Self {
             socket,
+            number: group,
             buffer: vec![0; LONGEST],
             ignored: None,
+        })
+    }
+
+    /// Leaves the group. What was told before can still be heard.
+    pub fn leave(&mut self) -> Result<(), NetlinkError> {
+        let left = self.socket.drop_membership(self.number);
+        left.map_err(|source| NetlinkError::Socket {
+            operation: "stop listening to changes on",
+            source,
+        })
+    }
+
+    /// Joins it again.
+    pub fn return_to(&mut self) -> Result<(), NetlinkError> {
+        let joined = self.socket.add_membership(self.number);
+        joined.map_err(|source| NetlinkError::Socket {
+            operation: "subscribe to changes on",
+            source,
         })
     }
 

@@ -1,14 +1,13 @@
 //! How gates and knocks get along with one another.
 
-use std::collections::HashMap;
-
 use ipnet::IpNet;
 
-use crate::model::{KnockPort, Proto};
+use crate::model::Proto;
 
 use super::gates::PlacedGate;
 use super::knocks::PlacedKnock;
 use super::reader::Reader;
+use super::sequences;
 use super::{Gate, GateAddress, Knock, KnockAction};
 
 /// The first port that kernels hand out to clients by themselves (Linux's
@@ -37,7 +36,7 @@ pub(super) fn check(reader: &mut Reader, gates: &[PlacedGate], knocks: &[PlacedK
         }
     }
     let whole: Vec<&PlacedKnock> = knocks.iter().filter(|k| !k.ports_at.is_empty()).collect();
-    sequences(reader, &whole);
+    sequences::check(reader, &whole);
     for knock in &whole {
         ports(reader, knock, gates);
     }
@@ -118,64 +117,6 @@ fn gates_overlap(reader: &mut Reader, earlier: &PlacedGate, gate: &PlacedGate) {
         } else {
             let help = "a packet that fits both gates meets the first of the file only";
             reader.warn(*at, found, "gates that have no traffic in common", help);
-        }
-    }
-}
-
-/// Equal sequences and prefixes are errors, whatever their flags; other containment is a warning.
-///
-/// Every part of every sequence is looked up among the whole sequences, so a thousand knocks cost
-/// half a million look-ups rather than a million comparisons of comparisons.
-fn sequences(reader: &mut Reader, knocks: &[&PlacedKnock]) {
-    let mut whole: HashMap<&[KnockPort], &PlacedKnock> = HashMap::new();
-    for knock in knocks {
-        if let Some(earlier) = whole.get(knock.knock.sequence.as_slice()) {
-            let found = format!(
-                "the sequence of `{}` a second time (line {})",
-                earlier.knock.name, earlier.sequence_at.line
-            );
-            reader.error(
-                knock.sequence_at,
-                found,
-                "a sequence of its own for each knock",
-            );
-        } else {
-            whole.insert(&knock.knock.sequence, knock);
-        }
-    }
-    for knock in knocks {
-        let sequence = knock.knock.sequence.as_slice();
-        let mut warned: Vec<*const PlacedKnock> = Vec::new();
-        for start in 0..sequence.len() {
-            for end in start + 1..=sequence.len() {
-                if end - start == sequence.len() {
-                    continue;
-                }
-                let Some(part) = whole.get(&sequence[start..end]) else {
-                    continue;
-                };
-                let (name, line) = (&part.knock.name, part.sequence_at.line);
-                if start == 0 {
-                    let found = format!(
-                        "a sequence that begins with that of `{name}` (line {line}), which always fires first"
-                    );
-                    reader.error(
-                        knock.sequence_at,
-                        found,
-                        "no sequence to begin with another",
-                    );
-                } else if !warned.contains(&std::ptr::from_ref(*part)) {
-                    warned.push(*part);
-                    let found = format!("a sequence that contains that of `{name}` (line {line})");
-                    let help = format!("`{name}` fires on the way");
-                    reader.warn(
-                        knock.sequence_at,
-                        found,
-                        "sequences that do not contain another",
-                        help,
-                    );
-                }
-            }
         }
     }
 }

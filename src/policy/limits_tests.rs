@@ -117,3 +117,32 @@ fn limits_are_limits() {
         ]
     );
 }
+
+/// As many knocks as there may be, as long as they may be: random ones, and such that are part of
+/// one another wherever one looks.
+#[test]
+fn a_policy_at_its_limits_is_checked_quickly() {
+    let policy = |ports: &dyn Fn(usize, usize) -> usize, length: &dyn Fn(usize) -> usize| {
+        let knock = |k: usize| {
+            let ports: Vec<_> = (0..length(k)).map(|p| ports(k, p).to_string()).collect();
+            let ports = ports.join(", ");
+            format!("  k{k}: {{ sequence: [{ports}], action: drop }}\n")
+        };
+        format!("{GATE}knocks:\n{}", joined(1024, knock))
+    };
+    let scattered = |k: usize, p: usize| 1000 + (k * 7919 + p * 104_729) % 30_000;
+    let alike = |k: usize, p: usize| 1000 + usize::from(p == 31) * k;
+    let texts = [
+        ("random", policy(&scattered, &|_| 32), 0),
+        ("alike but for the last port", policy(&alike, &|_| 32), 0),
+        ("one port", policy(&|_, _| 5000, &|k| 1 + k % 32), 1),
+    ];
+    for (what, text, errors) in texts {
+        let start = Instant::now();
+        let told = problems(&text);
+        assert_eq!(told.is_empty(), errors == 0, "{what}: {told:?}");
+        // Unoptimised and beside other tests; a few milliseconds otherwise.
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(10), "{what}: {took:?}");
+    }
+}

@@ -22,6 +22,7 @@ mod node;
 mod problem;
 mod reader;
 mod run;
+mod sequences;
 mod settings;
 mod syntax;
 mod types;

@@ -163,12 +163,41 @@ pub fn run(
     let policy = policy::load(&path)?.policy;
     let mut warnings = Vec::new();
     let trusted = trusted(&policy, &mut warnings);
-    let (capture, survey) = open(order, &policy)?;
-    let mut host = Host {
-        trusted,
-        only_ipv4: order.only_ipv4,
-        ..survey
-    };
+    let (capture, host) = open(order, &policy)?;
+    let host = Host { trusted, ..host };
+    let summary = tell_of(order, policy, host, capture, warnings, tell)?;
+    Ok(Summary {
+        policy: path,
+        ..summary
+    })
+}
+
+/// Runs through a capture that is at hand, with a policy that is: no file is opened, and what the
+/// order says of files is only for messages. Nobody is trusted.
+pub fn run_on(
+    capture: &[u8],
+    policy: Policy,
+    order: &Order,
+    tell: &mut dyn FnMut(&Decision) -> io::Result<()>,
+) -> Result<Summary, ReplayError> {
+    let mut host = told(order, &policy);
+    let open = || reader_of(order, capture);
+    if is_untold(order) {
+        look_for(order, &policy, open()?, &mut host)?;
+    }
+    tell_of(order, policy, host, open()?, Vec::new(), tell)
+}
+
+/// Takes the host through the capture.
+fn tell_of<R: Read>(
+    order: &Order,
+    policy: Policy,
+    mut host: Host,
+    mut reader: Reader<R>,
+    mut warnings: Vec<String>,
+    tell: &mut dyn FnMut(&Decision) -> io::Result<()>,
+) -> Result<Summary, ReplayError> {
+    host.only_ipv4 = order.only_ipv4;
     host.addresses.sort_unstable();
     host.addresses.dedup();
     if host.addresses.is_empty() {
@@ -180,7 +209,6 @@ pub fn run(
     }
     let (addresses, listening) = (host.addresses.clone(), host.listening.clone());
     let mut story = Story::new(policy, host);
-    let mut reader = capture;
     let read = |source| read_error(order, source);
     let ending = loop {
         match reader.next().map_err(read)? {
@@ -201,7 +229,6 @@ pub fn run(
         ));
     }
     let mut summary = Summary::new(story, ending, warnings);
-    summary.policy = path;
     summary.addresses = addresses;
     summary.listening = listening;
     Ok(summary)
@@ -209,6 +236,23 @@ pub fn run(
 
 /// Opens the capture, and reads it once before if it has to tell about the host.
 fn open(order: &Order, policy: &Policy) -> Result<(Reader<Box<dyn Read>>, Host), ReplayError> {
+    let mut host = told(order, policy);
+    let file = open_file(order)?;
+    let Some(file) = file else {
+        if host.addresses.is_empty() {
+            return Err(ReplayError::NoAddress(order.capture.clone()));
+        }
+        return Ok((reader(order, once(order)?)?, host));
+    };
+    if is_untold(order) {
+        look_for(order, policy, reader(order, Box::new(file))?, &mut host)?;
+        return Ok((reader(order, once(order)?)?, host));
+    }
+    Ok((reader(order, Box::new(file))?, host))
+}
+
+/// What order and policy tell of the host.
+fn told(order: &Order, policy: &Policy) -> Host {
     let mut host = Host {
         addresses: order.addresses.iter().copied().map(canonical).collect(),
         listening: order.listening.clone().unwrap_or_default(),
@@ -222,30 +266,34 @@ fn open(order: &Order, policy: &Policy) -> Result<(Reader<Box<dyn Read>>, Host),
     if host.addresses.is_empty() {
         host.addresses.extend(of_gates);
     }
-    let file = open_file(order)?;
-    let Some(file) = file else {
-        if host.addresses.is_empty() {
-            return Err(ReplayError::NoAddress(order.capture.clone()));
+    host
+}
+
+/// Whether the capture has to tell something.
+fn is_untold(order: &Order) -> bool {
+    order.addresses.is_empty() || order.listening.is_none()
+}
+
+/// Looks in the capture for what the order does not tell of the host.
+fn look_for<R: Read>(
+    order: &Order,
+    policy: &Policy,
+    mut reader: Reader<R>,
+    host: &mut Host,
+) -> Result<(), ReplayError> {
+    let mut survey = Survey::new(policy);
+    while let Ok((record, bytes)) = reader.next().map_err(|e| read_error(order, e))? {
+        if let Some(Below::Ip(ip)) = record.link.map(|link| link.strip(bytes)) {
+            survey.look_at(ip)?;
         }
-        return Ok((reader(order, once(order)?)?, host));
-    };
-    if order.addresses.is_empty() || order.listening.is_none() {
-        let mut survey = Survey::new(policy);
-        let mut first = reader(order, Box::new(file))?;
-        while let Ok((record, bytes)) = first.next().map_err(|e| read_error(order, e))? {
-            if let Some(Below::Ip(ip)) = record.link.map(|link| link.strip(bytes)) {
-                survey.look_at(ip)?;
-            }
-        }
-        if order.addresses.is_empty() {
-            host.addresses.extend(survey.addresses());
-        }
-        if order.listening.is_none() {
-            host.listening = survey.listening(&host.addresses);
-        }
-        return Ok((reader(order, once(order)?)?, host));
     }
-    Ok((reader(order, Box::new(file))?, host))
+    if order.addresses.is_empty() {
+        host.addresses.extend(survey.addresses());
+    }
+    if order.listening.is_none() {
+        host.listening = survey.listening(&host.addresses);
+    }
+    Ok(())
 }
 
 /// The capture, if it can be read as often as one likes.
@@ -274,7 +322,10 @@ fn once(order: &Order) -> Result<Box<dyn Read>, ReplayError> {
 }
 
 fn reader(order: &Order, from: Box<dyn Read>) -> Result<Reader<Box<dyn Read>>, ReplayError> {
-    let from: Box<dyn Read> = Box::new(BufReader::with_capacity(1 << 16, from));
+    reader_of(order, Box::new(BufReader::with_capacity(1 << 16, from)))
+}
+
+fn reader_of<R: Read>(order: &Order, from: R) -> Result<Reader<R>, ReplayError> {
     Reader::open(from).map_err(|error| match error {
         OpenError::Format(error) => format_error(order, error),
         OpenError::Io(source) => read_error(order, source),

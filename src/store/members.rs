@@ -1,9 +1,9 @@
 //! Acceptances and bans, each with its deadline in three ways (see `clock`).
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use ipnet::IpNet;
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, Row, Transaction, params};
 
 use super::clock::{Clocks, Written};
 use crate::engine::{Everything, Kept, Memo};
@@ -90,39 +90,64 @@ pub(super) fn apply(
     Ok(())
 }
 
-/// Makes the table hold exactly these. Rows that say the same already are not written again.
+/// Makes the table hold exactly these. Rows that say the same already are left alone: after a
+/// reboot a hundred thousand bans for good are read, and not written.
 pub(super) fn replace(
     change: &Transaction<'_>,
     everything: &Everything,
     now: &Clocks,
 ) -> rusqlite::Result<()> {
-    let wanted: HashSet<(&str, &str, IpNet)> = everything
-        .members
-        .iter()
-        .map(|kept| (kept.gate.as_str(), kept.chain.suffix(), kept.net))
-        .collect();
+    let mut wanted: HashMap<&str, HashMap<(Chain, IpNet), &Kept>> = HashMap::new();
+    for kept in &everything.members {
+        let of_gate = wanted.entry(kept.gate.as_str()).or_default();
+        of_gate.insert((kept.chain, kept.net), kept);
+    }
     let mut gone: Vec<(String, String, String)> = Vec::new();
-    {
-        let mut select = change.prepare("SELECT gate, chain, net FROM members")?;
-        let mut rows = select.query([])?;
-        while let Some(row) = rows.next()? {
-            let (gate, chain, text): (String, String, String) =
-                (row.get(0)?, row.get(1)?, row.get(2)?);
-            let net = text.parse::<IpNet>().ok();
-            let stays = net.is_some_and(|net| wanted.contains(&(&gate, &chain, net)));
-            if !stays {
-                gone.push((gate, chain, text));
+    let mut select = change
+        .prepare("SELECT gate, chain, net, reason, by_knock, boot_id, ends_boot FROM members")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let (gate, chain) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
+        let text = row.get_ref(2)?.as_str()?;
+        let key = chain_of(chain).zip(text.parse::<IpNet>().ok());
+        match (key, wanted.get_mut(gate)) {
+            (Some(key), Some(of_gate)) if of_gate.contains_key(&key) => {
+                if says(row, of_gate[&key], now)? {
+                    of_gate.remove(&key);
+                }
             }
+            _ => gone.push((gate.to_owned(), chain.to_owned(), text.to_owned())),
         }
     }
+    drop(rows);
     for (gate, chain, net) in gone {
         let key = params![gate, chain, net];
         change.prepare_cached(DELETE)?.execute(key)?;
     }
+    // In their order, which is about that of the table.
     for kept in &everything.members {
-        put(change, kept, now)?;
+        let of_gate = wanted.get(kept.gate.as_str());
+        if of_gate.is_some_and(|rest| rest.contains_key(&(kept.chain, kept.net))) {
+            put(change, kept, now)?;
+        }
     }
     Ok(())
+}
+
+/// Whether the row, from its reason on, is what `put` would write. What never ends does so in
+/// every boot.
+fn says(row: &Row<'_>, kept: &Kept, now: &Clocks) -> rusqlite::Result<bool> {
+    let order = kept.by_knock.map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+    let ends = Written::new(kept.deadline, now).ends_boot.map(stored);
+    Ok(row.get_ref(3)?.as_str()? == kept.reason
+        && row.get::<_, Option<i64>>(4)? == order
+        && row.get::<_, Option<i64>>(6)? == ends
+        && (ends.is_none() || row.get_ref(5)?.as_str()? == now.boot_id))
+}
+
+fn chain_of(suffix: &str) -> Option<Chain> {
+    let members = [Chain::Banned, Chain::Filter];
+    members.into_iter().find(|chain| chain.suffix() == suffix)
 }
 
 /// Notes both clocks.
@@ -164,11 +189,7 @@ pub(super) fn read(database: &Connection, now: &Clocks) -> rusqlite::Result<Vec<
     let mut members = Vec::new();
     while let Some(row) = rows.next()? {
         let gate = GateName::new(row.get_ref(0)?.as_str()?);
-        let chain = match row.get_ref(1)?.as_str()? {
-            "banned" => Some(Chain::Banned),
-            "filter" => Some(Chain::Filter),
-            _ => None,
-        };
+        let chain = chain_of(row.get_ref(1)?.as_str()?);
         let net = row.get_ref(2)?.as_str()?.parse::<IpNet>();
         let (Ok(gate), Some(chain), Ok(net)) = (gate, chain, net) else {
             continue;

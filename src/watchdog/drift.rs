@@ -64,6 +64,12 @@ impl Pace {
         let pause = (took * 10).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         self.next = now.after(pause);
     }
+
+    /// It is over, and something was repaired: whoever takes our rules out one by one has the next
+    /// one put back as soon. How often that may be is for [`Repairs`] to say.
+    pub fn end_with_repair(&mut self, now: Time) {
+        self.next = now.after(SHORTEST_PAUSE);
+    }
 }
 
 /// So many repairs within `WITHIN` are a fight.
@@ -134,6 +140,17 @@ impl Repairs {
         }
     }
 
+    /// Whether damage that was left alone may be repaired by now, and has to be looked at once
+    /// more. Said once: whoever then fails tries again at a pace of their own.
+    pub fn may_go_on(&mut self, now: Time) -> bool {
+        let may = self.stands && self.held_back(now).is_none();
+        if may {
+            self.stands = false;
+            self.fight = self.fight.and(Some(now));
+        }
+        may
+    }
+
     /// Nothing is missing.
     pub fn fine(&mut self) {
         self.stands = false;
@@ -154,11 +171,6 @@ impl Repairs {
         let quiet = self.fight?.after(WITHIN);
         let again = self.recent.back().map(|last| last.after(WITHIN));
         Some(again.filter(|_| self.stands).unwrap_or(quiet))
-    }
-
-    /// Whether there is damage that waits to be repaired.
-    pub fn stands(&self) -> bool {
-        self.stands
     }
 
     /// Whether somebody undoes what is repaired.
@@ -201,6 +213,16 @@ mod tests {
         pace.hear(at(1_001));
         pace.end(at(1_002));
         assert_eq!(pace.due(), Some(at(1_022)), "ten times as long as it took");
+    }
+
+    #[test]
+    fn after_a_repair_the_next_look_is_not_put_off() {
+        let mut pace = Pace::new(ms(60), ms(300));
+        pace.hear(at(1_000));
+        pace.begin(at(1_060));
+        pace.hear(at(1_100));
+        pace.end_with_repair(at(1_200));
+        assert_eq!(pace.due(), Some(at(1_205)));
     }
 
     #[test]
@@ -295,11 +317,28 @@ mod tests {
             repairs.done(String::new(), at(second));
         }
         assert_eq!(repairs.damaged(at(10_000)), Leave::NotBefore(at(60_002)));
-        assert!(repairs.stands());
         assert_eq!(repairs.due(), Some(at(60_002)));
         assert!(!repairs.pass(at(60_002)), "it has to be repaired first");
         repairs.fine();
         assert_eq!(repairs.due(), Some(at(70_000)));
         assert!(repairs.pass(at(70_000)));
+    }
+
+    #[test]
+    fn what_stood_is_looked_at_once_more_and_not_again_and_again_where_repairing_it_fails() {
+        let mut repairs = Repairs::default();
+        for second in 0..3 {
+            assert_eq!(repairs.damaged(at(second)), Leave::Now);
+            repairs.done(String::new(), at(second));
+        }
+        assert_eq!(repairs.damaged(at(10_000)), Leave::NotBefore(at(60_002)));
+        assert!(!repairs.may_go_on(at(60_001)));
+        assert!(repairs.may_go_on(at(60_002)));
+        // Neither before the look, nor while it lasts, nor after it has failed.
+        assert!(!repairs.may_go_on(at(60_002)));
+        assert_eq!(repairs.due(), Some(at(120_002)));
+        assert_eq!(repairs.damaged(at(60_100)), Leave::Now);
+        assert!(!repairs.may_go_on(at(60_200)));
+        assert_eq!(repairs.due(), Some(at(120_100)), "it is still a fight");
     }
 }

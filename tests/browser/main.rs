@@ -60,6 +60,18 @@ const SCENARIOS: &[Scenario] = &[
         knocks_where_they_are_dropped,
     ),
     (
+        "a_command_is_copied_from_a_page_over_http_and_from_a_file",
+        commands_are_copied,
+    ),
+    (
+        "without_a_network_the_page_says_so_and_promises_nothing",
+        says_when_it_is_offline,
+    ),
+    (
+        "hours_are_counted_as_hours_and_for_ever_not_at_all",
+        other_times_are_told,
+    ),
+    (
         "the_page_fits_a_phone_and_a_desk_in_every_language",
         fits_every_screen,
     ),
@@ -112,6 +124,10 @@ struct World {
 
 impl World {
     fn new() -> Result<Self, Error> {
+        Self::with(POLICY)
+    }
+
+    fn with(policy: &str) -> Result<Self, Error> {
         let lab = Lab::new()?;
         let [server, reader, web] = ["server", "reader", "web"].map(|name| lab.host(name));
         let (server, reader, web) = (server?, reader?, web?);
@@ -136,7 +152,7 @@ impl World {
             knockctl: Some(Program::at(env!("CARGO_BIN_EXE_knockctl"))),
         };
         let sshd = Service::start(&server, 22)?;
-        let daemon = Daemon::launch(&lab, &server, &programs, POLICY, "# nobody\n")?;
+        let daemon = Daemon::launch(&lab, &server, &programs, policy, "# nobody\n")?;
         let site = Site::start(&lab, &web)?;
         let browser = Browser::start(&lab, &reader, (NAME, SERVER))?;
         Ok(Self {
@@ -270,6 +286,70 @@ fn knocks_where_they_are_dropped() -> Tried {
     world.await_open("after the knock")
 }
 
+/// Pastes into a field of the page what the button has put on the clipboard.
+fn commands_are_copied() -> Tried {
+    let world = World::new()?;
+    for from in [From::Https, From::Http, From::File] {
+        world.browser.open(&world.address(from)?)?;
+        let field = "const field = document.createElement('textarea'); field.id = 'field';
+                     document.querySelector('h1').after(field)";
+        world.browser.run(field)?;
+        // The first is hidden until somebody has knocked.
+        let block = "h2 ~ .code";
+        world.browser.click(&format!("{block} .copy"))?;
+        await_some("the word that it is copied", BEFORE_LONG, || {
+            let says = world.browser.text(&format!("{block} .copy"));
+            Ok(says.is_ok_and(|says| says == "Copied").then_some(()))
+        })?;
+        world.browser.paste("#field")?;
+        let pasted = world
+            .browser
+            .run("return document.getElementById('field').value")?;
+        let command = world.browser.text(&format!("{block} code"))?;
+        assert!(command.contains("-p $p"), "{command}");
+        assert_eq!(pasted, command, "{from:?}");
+    }
+    Ok(())
+}
+
+fn says_when_it_is_offline() -> Tried {
+    let world = World::new()?;
+    world.browser.open(&world.address(From::File)?)?;
+    world.browser.set_online(false)?;
+    world.browser.click("#knock")?;
+    assert_eq!(
+        world.browser.text("#status")?,
+        "This device seems to be offline. Nothing was sent."
+    );
+    let hidden = world
+        .browser
+        .run("return document.getElementById('then').hidden")?;
+    assert_eq!(hidden, true);
+    world.browser.set_online(true)?;
+    world.browser.click("#knock")?;
+    world.await_open("after a second try")
+}
+
+fn other_times_are_told() -> Tried {
+    for (time, wanted) in [("2h", Some("1:59:")), ("never", None)] {
+        let world = World::with(&POLICY.replace("300s", time))?;
+        world.browser.open(&world.address(From::File)?)?;
+        world.knock()?;
+        let clock = "return document.querySelector('#clock')?.textContent ?? null";
+        let clock = world.browser.run(clock)?;
+        match wanted {
+            Some(wanted) => {
+                let clock = clock.as_str().unwrap_or_default();
+                assert!(clock.starts_with(wanted) || clock == "2:00:00", "{clock}");
+            }
+            None => assert!(clock.is_null(), "{clock}"),
+        }
+        assert_eq!(world.browser.text("#then code")?, format!("ssh {NAME}"));
+        world.await_open("after the knock")?;
+    }
+    Ok(())
+}
+
 const SCREENS: [(&str, Look); 4] = [
     (
         "phone-light",
@@ -309,58 +389,85 @@ const SCREENS: [(&str, Look); 4] = [
     ),
 ];
 
-/// Nothing sticks out to the side, the button can be hit with a thumb, and what is written can be
-/// told from the ground. Pictures go to the directory that `HANDOUT_PICTURES` names.
+/// The lowest contrast of any text with what it stands on (WCAG 2.2, success criterion 1.4.3).
+const LOWEST_CONTRAST: &str = "
+    const light = (color) => {
+        const [r, g, b] = color.match(/[\\d.]+/g).map((c) => {
+            const s = c / 255;
+            return s <= 0.04045 ? s / 12.92 : ((s + 0.055) / 1.055) ** 2.4;
+        });
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const ground = (element) => {
+        const color = getComputedStyle(element).backgroundColor;
+        return /, 0\\)$/.test(color) ? ground(element.parentElement) : color;
+    };
+    let lowest = 21;
+    for (const element of document.querySelectorAll('main *')) {
+        const said = [...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+        if (!said || !element.checkVisibility()) continue;
+        const [a, b] = [light(getComputedStyle(element).color), light(ground(element))];
+        lowest = Math.min(lowest, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05));
+    }
+    return lowest";
+
+fn can_be_read(world: &World, when: &str) -> Tried {
+    let contrast = world.browser.run(LOWEST_CONTRAST)?;
+    assert!(contrast.as_f64() >= Some(4.5), "{when}: {contrast} to 1");
+    Ok(())
+}
+
+/// Nothing sticks out to the side, buttons can be hit with a thumb, and what is written can be told
+/// from the ground. Pictures go to the directory that `HANDOUT_PICTURES` names.
 fn fits_every_screen() -> Tried {
     let world = World::new()?;
-    let pictures = std::env::var_os("HANDOUT_PICTURES").map(PathBuf::from);
-    let picture = |name: String| -> Tried {
-        if let Some(directory) = &pictures {
-            let file = directory.join(format!("{name}.png.base64"));
-            fs::write(file, world.browser.screenshot()?)?;
-        }
-        Ok(())
-    };
     for lang in ["en", "fr", "es", "it"] {
         let path = world.publish(lang)?;
         for (screen, look) in SCREENS {
             world.browser.look(look)?;
             world.browser.open(&format!("file://{}", path.display()))?;
-            let wide = world
-                .browser
-                .run("return document.scrollingElement.scrollWidth")?;
+            let low = "return Math.min(...[...document.querySelectorAll('button')]
+                       .filter((b) => b.checkVisibility())
+                       .map((b) => b.getBoundingClientRect().height))";
+            let low = world.browser.run(low)?;
             assert!(
-                wide.as_u64() <= Some(look.width.into()),
-                "{lang} {screen}: {wide} wide"
-            );
-            let tall = "return document.getElementById('knock').getBoundingClientRect().height";
-            let tall = world.browser.run(tall)?;
-            assert!(
-                tall.as_f64() >= Some(44.0),
-                "{lang} {screen}: a button of {tall}"
+                low.as_f64() >= Some(44.0),
+                "{lang} {screen}: a button of {low}"
             );
             let ground = "return getComputedStyle(document.body).backgroundColor";
             let ground = world.browser.run(ground)?;
             assert_eq!(ground == "rgb(22, 24, 29)", look.is_dark, "{ground}");
-            picture(format!("{lang}-{screen}"))?;
+            fits(&world, look, &format!("{lang}-{screen}"))?;
         }
-        // What the page says after a knock fits, too.
-        world.browser.look(SCREENS[0].1)?;
-        world.browser.click("#knock")?;
-        await_some("the end of the knock", BEFORE_LONG, || {
-            let hidden = world
-                .browser
-                .run("return document.getElementById('then').hidden");
-            Ok(hidden.is_ok_and(|hidden| hidden == false).then_some(()))
-        })?;
-        let wide = world
-            .browser
-            .run("return document.scrollingElement.scrollWidth")?;
-        assert!(
-            wide.as_u64() <= Some(390),
-            "{lang}: {wide} wide after a knock"
-        );
-        picture(format!("{lang}-after"))?;
+        // What the page says after a knock does, too.
+        for (screen, look) in [SCREENS[0], SCREENS[3]] {
+            world.browser.look(look)?;
+            world.browser.open(&format!("file://{}", path.display()))?;
+            world.browser.click("#knock")?;
+            await_some("the end of the knock", BEFORE_LONG, || {
+                let hidden = world
+                    .browser
+                    .run("return document.getElementById('then').hidden");
+                Ok(hidden.is_ok_and(|hidden| hidden == false).then_some(()))
+            })?;
+            fits(&world, look, &format!("{lang}-after-{screen}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn fits(world: &World, look: Look, when: &str) -> Tried {
+    let wide = world
+        .browser
+        .run("return document.scrollingElement.scrollWidth")?;
+    assert!(
+        wide.as_u64() <= Some(look.width.into()),
+        "{when}: {wide} wide"
+    );
+    can_be_read(world, when)?;
+    if let Some(directory) = std::env::var_os("HANDOUT_PICTURES").map(PathBuf::from) {
+        let picture = world.browser.screenshot()?;
+        fs::write(directory.join(format!("{when}.png.base64")), picture)?;
     }
     Ok(())
 }

@@ -106,15 +106,37 @@ impl Browser {
         self.command("/url", &json!({ "url": address })).map(drop)
     }
 
-    /// Clicks as people do, with a pointer, on the only element that fits.
+    /// Clicks as people do, with a pointer, on the first element that fits.
     pub(crate) fn click(&self, selector: &str) -> Result<(), Error> {
+        let path = format!("{}/click", self.element(selector)?);
+        self.command(&path, &json!({})).map(drop)
+    }
+
+    /// Pastes as people do, with the keyboard.
+    pub(crate) fn paste(&self, selector: &str) -> Result<(), Error> {
+        let path = format!("{}/value", self.element(selector)?);
+        // Control, in the private use area that WebDriver has for keys.
+        self.command(&path, &json!({ "text": "\u{e009}v" }))
+            .map(drop)
+    }
+
+    fn element(&self, selector: &str) -> Result<String, Error> {
         let found = self.command(
             "/element",
             &json!({ "using": "css selector", "value": selector }),
         )?;
         let element = found.as_object().and_then(|found| found.values().next());
         let element = text(element.unwrap_or(&Value::Null))?;
-        self.command(&format!("/element/{element}/click"), &json!({}))
+        Ok(format!("/element/{element}"))
+    }
+
+    /// Whether the browser has a network.
+    pub(crate) fn set_online(&self, online: bool) -> Result<(), Error> {
+        let conditions = json!({
+            "offline": !online, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1,
+        });
+        self.devtools("Network.enable", &json!({}))?;
+        self.devtools("Network.emulateNetworkConditions", &conditions)
             .map(drop)
     }
 
@@ -123,7 +145,7 @@ impl Browser {
         self.command("/execute/sync", &json!({ "script": script, "args": [] }))
     }
 
-    /// What stands in the only element that fits.
+    /// What stands in the first element that fits.
     pub(crate) fn text(&self, selector: &str) -> Result<String, Error> {
         text(&self.run(&format!(
             "return document.querySelector('{selector}').textContent"

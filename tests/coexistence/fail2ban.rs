@@ -231,6 +231,10 @@ fn a_ban_with_rules_of_its_own_holds_for_the_accepted_too(ours: Ours) -> Tried {
         for person in world.people(if action.starts_with('i') { 10 } else { 12 })? {
             person.opens();
             fail2ban.sees_failures(&person.address)?;
+            fail2ban.wait("the ban", || {
+                let status = fail2ban.client(&["status", "gate"])?;
+                Ok(status.is_some_and(|text| text.contains(&person.address)))
+            })?;
             // Its rules reject; ICMP errors are limited, so that this may look like silence.
             fail2ban.wait("being shut out", || Ok(person.finds(22) != "open"))?;
             // fail2ban has put its jump before ours, where it only takes away.

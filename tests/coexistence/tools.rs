@@ -49,7 +49,7 @@ pub(crate) fn load(lab: &Lab, host: &Host, program: &str, text: &str) {
 
 /// A world of that backend, with acceptances that last, before the daemon is started.
 pub(crate) fn world(ours: Ours) -> Result<World, Box<dyn Error>> {
-    let policy = POLICY.replace("accept_timeout: 2s", "accept_timeout: 60s");
+    let policy = POLICY.replace("accept_timeout: 2s", "accept_timeout: 600s");
     Ok(World::before(&ours.policy(&policy), TRUSTED, &[22])?)
 }
 

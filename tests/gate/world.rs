@@ -15,6 +15,9 @@ pub(crate) type Tried = Result<(), Box<dyn Error>>;
 
 /// One SYN, whose answer takes microseconds if there is one.
 pub(crate) const ONE_SYN: Duration = Duration::from_millis(100);
+/// Less than the second after which the kernel sends a SYN again: who is in by then was let in at
+/// the first one, however busy the machine is.
+const BEFORE_A_SECOND_SYN: Duration = Duration::from_millis(900);
 /// What should come about at once may take that long on a busy machine.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(3);
 /// `accept_timeout` of the usual policy.
@@ -376,7 +379,9 @@ impl Person {
     /// Gets in, at the first attempt.
     #[track_caller]
     pub(crate) fn gets_in_at(&self, port: u16) -> Session {
-        let outcome = self.client.connect(&port_at(&self.server, port), ONE_SYN);
+        let outcome = self
+            .client
+            .connect(&port_at(&self.server, port), BEFORE_A_SECOND_SYN);
         let outcome = outcome.expect("a SYN can be sent");
         let word = outcome.word();
         let Outcome::Open(session) = outcome else {

@@ -13,6 +13,7 @@ use crate::world::{Tried, exists};
 crate::scenarios!(crate::Plain:
     only_what_was_built_from_the_source_as_it_is_gets_installed,
     openrcs_job_goes_where_there_is_a_place_for_it,
+    a_classic_file_stays_what_runs,
 );
 
 /// A source tree with our Makefile.
@@ -21,7 +22,7 @@ struct Tree(TempDir);
 impl Tree {
     fn new() -> Result<Self, std::io::Error> {
         let tree = Self(tempfile::tempdir()?);
-        for name in ["Makefile", "policy", "init", "cron"] {
+        for name in ["Makefile", "policy", "init", "cron", "docs"] {
             symlink(
                 Path::new(env!("CARGO_MANIFEST_DIR")).join(name),
                 tree.path(name),
@@ -94,7 +95,11 @@ fn only_what_was_built_from_the_source_as_it_is_gets_installed() -> Tried {
         );
         assert!(!text.contains("/usr/sbin/"), "{text}");
     }
+    let page = tree.path("root/usr/local/share/man/man8/knockctl.8");
+    let completion = tree.path("root/usr/local/share/zsh/site-functions/_knockctl");
+    assert!(exists(&page) && exists(&completion), "{said}");
     let (done, said) = tree.make("uninstall")?;
+    assert!(!exists(&page) && !exists(&completion), "{said}");
     let left = fs::read_dir(tree.path("root/usr/local/lib/systemd/system"))?;
     assert!(done && left.count() == 0, "{said}");
     Ok(())
@@ -112,5 +117,24 @@ fn openrcs_job_goes_where_there_is_a_place_for_it() -> Tried {
     assert!(done && !said.contains("\n* * * * * "), "{said}");
     let mode = fs::metadata(place.join("knockd"))?.permissions().mode();
     assert_eq!(mode & 0o777, 0o755, "run-parts runs only programs");
+    Ok(())
+}
+
+/// The policy would come before it.
+fn a_classic_file_stays_what_runs() -> Tried {
+    let tree = Tree::new()?;
+    tree.build(Duration::ZERO)?;
+    fs::create_dir_all(tree.path("root/etc"))?;
+    fs::write(tree.path("root/etc/knockd.conf"), "[options]\n")?;
+    let (done, said) = tree.make("install")?;
+    // Make prints the commands, too.
+    let says_so = |said: &str| said.contains("\n/etc/knockd.conf is there");
+    assert!(done && says_so(&said), "{said}");
+    assert!(!exists(&tree.path("root/etc/knockd/knockd.yaml")));
+    assert!(exists(&tree.path("root/etc/knockd/knockd.trusted")));
+    fs::remove_file(tree.path("root/etc/knockd.conf"))?;
+    let (done, said) = tree.make("install")?;
+    assert!(done && !says_so(&said), "{said}");
+    assert!(exists(&tree.path("root/etc/knockd/knockd.yaml")));
     Ok(())
 }

@@ -210,6 +210,8 @@ pub(crate) fn cases() -> Vec<(String, Box<dyn FnOnce() -> Tried + Send>)> {
     }
     let name = "nftables::a_long_reload_of_others_costs_few_looks".to_owned();
     all.push((name, Box::new(long_reload)));
+    let name = "nftables::thousands_are_put_back_and_what_follows_is_noticed".to_owned();
+    all.push((name, Box::new(thousands)));
     all
 }
 
@@ -437,5 +439,32 @@ fn long_reload() -> Tried {
     assert_eq!(repairs(&world, 0).0, 0);
     world.nft(&["flush", "ruleset"]);
     await_repairs(&world, 1);
+    Ok(())
+}
+
+/// While so many are written the daemon does not listen; afterwards it does again.
+fn thousands() -> Tried {
+    const MANY: u32 = 12_000;
+    let world = Nftables.world()?;
+    let host = |n: u32| std::net::Ipv4Addr::from(0x0a00_0000 + n).to_string();
+    let all: Vec<String> = (0..MANY).map(host).collect();
+    let rules = format!(
+        "add element inet knockd ssh_banned4 {{ {} }}\n",
+        all.join(", ")
+    );
+    let rules = world.file("bans", rules.as_bytes())?;
+    world.nft(&["-f", &rules.display().to_string()]);
+    // They are taken over.
+    world.expect(0, &["reload"]);
+    let count = |world: &World| members(world).len();
+    let before = count(&world);
+    assert!(before >= MANY as usize, "{before}");
+    world.nft(&["flush", "ruleset"]);
+    await_repairs(&world, 1);
+    assert_eq!(count(&world), before);
+    world.nft(&["flush", "set", "inet", "knockd", "ssh_banned4"]);
+    await_repairs(&world, 2);
+    assert_eq!(count(&world), before);
+    assert_eq!(repairs(&world, 0).0, 2);
     Ok(())
 }

@@ -5,10 +5,12 @@
 
 mod clients;
 mod damage;
+mod handout;
 mod input;
 mod knocking;
 mod length;
 mod lockout;
+mod migrating;
 mod owner;
 mod programs;
 mod repair;
@@ -64,6 +66,8 @@ fn main() -> ExitCode {
         ("unit", unit::CASES),
         ("replaying", replaying::CASES),
         ("clients", clients::CASES),
+        ("handout", handout::CASES),
+        ("migrating", migrating::CASES),
     ];
     let mut trials: Vec<Trial> = topics
         .into_iter()

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 
 /// Programs and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 18] = [
+const PROGRAMS: [(&str, &str); 22] = [
     ("nft", "nftables"),
     ("knock", "knockd"),
     ("nc", "netcat-openbsd"),
@@ -25,6 +25,10 @@ const PROGRAMS: [(&str, &str); 18] = [
     ("telnet", "telnet"),
     ("curl", "curl"),
     ("python3", "python3"),
+    ("iptables-nft-restore", "iptables"),
+    ("fail2ban-regex", "fail2ban"),
+    ("fwknopd", "fwknop-server"),
+    ("fwknop", "fwknop-client"),
 ];
 
 /// Debian keeps some of them where not everybody looks.

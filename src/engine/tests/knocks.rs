@@ -418,22 +418,27 @@ fn what_somebody_else_granted_is_not_taken_back() {
 }
 
 #[test]
-fn trust_that_a_command_gave_is_neither_shortened_nor_taken_back_by_a_knock() {
+fn trust_by_a_knock_takes_nothing_from_trust_by_hand_and_nothing_is_stored_of_it() {
     let mut policy = appliance();
-    policy
-        .knocks
-        .push(knock("friend", "3 4", KnockAction::Trust));
+    let trusts = knock("friend", "3 4", KnockAction::Trust);
+    policy.knocks.push(trusts);
     let mut bench = Bench::new(policy);
+    let gate = bench.engine.policy().gates[0].name.clone();
     bench.command(Command::Trust {
         nets: vec![net(A)],
-        gates: vec![gate("ssh").name],
+        gates: vec![gate],
     });
-    let before = bench.engine.everything();
-    assert_eq!(before.trust.len(), 1);
-    bench.knocked(A, "friend");
-    assert_eq!(bench.engine.everything(), before, "it lasts until reboot");
-    undone(&mut bench, A, "friend");
-    assert!(bench.lets_in(A));
+    let stored = bench.engine.everything().trust;
+    assert_eq!(stored.len(), 1);
+    for who in [A, B] {
+        bench.knocked(who, "friend");
+        assert!(bench.lets_in(who));
+        undone(&mut bench, who, "friend");
+        let is_edit = |action: &Action| matches!(action, Action::Store(_));
+        assert!(!bench.actions.iter().any(is_edit), "{:?}", bench.actions);
+    }
+    assert!(bench.lets_in(A) && !bench.lets_in(B));
+    assert_eq!(bench.engine.everything().trust, stored);
 }
 
 #[test]

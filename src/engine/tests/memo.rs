@@ -16,6 +16,17 @@ impl Bench {
 }
 
 #[test]
+fn news_that_are_forgotten_are_not_told_later() {
+    let mut bench = Bench::appliance();
+    bench.knocked(A, "opencloseSSH");
+    bench.engine.forget_news();
+    assert_eq!(bench.engine.take_news(), News::default());
+    bench.knocked(B, "opencloseSSH");
+    let news = bench.engine.take_news();
+    assert_eq!((news.memos.len(), news.records.len()), (1, 1));
+}
+
+#[test]
 fn every_decision_is_recorded_with_its_reason() {
     let mut bench = Bench::appliance();
     let by = |why: &str| why.to_owned();
@@ -54,6 +65,31 @@ fn every_decision_is_recorded_with_its_reason() {
     bench.handle(Event::Swept { source: address(B) });
     let swept = (What::Swept, b, by(SCAN_GUARD), false);
     assert_eq!(bench.news(), [swept]);
+}
+
+#[test]
+fn what_a_sweep_takes_back_is_recorded_like_what_it_was_granted() {
+    let mut policy = appliance();
+    let opens = knock("fire", "1 2", KnockAction::Open);
+    let trusts = knock("friend", "3 4", KnockAction::Trust);
+    policy.knocks.extend([opens, trusts]);
+    let mut bench = Bench::new(policy);
+    let cases = [
+        ("opencloseSSH", What::Withdrawn),
+        ("fire", What::Closed),
+        ("friend", What::Untrusted),
+    ];
+    for (name, what) in cases {
+        bench.knocked(A, name);
+        assert_eq!(bench.news().len(), 1, "{name}");
+        let knock = crate::model::KnockName::new(name).unwrap();
+        for expected in [1, 0] {
+            let (source, knock) = (address(A), knock.clone());
+            bench.handle(Event::Undone { source, knock });
+            let recorded = (what, Some(net(A)), name.to_owned(), false);
+            assert_eq!(bench.news(), vec![recorded; expected]);
+        }
+    }
 }
 
 #[test]

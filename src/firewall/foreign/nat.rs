@@ -19,7 +19,7 @@ impl Foreign {
         for chain in chains {
             let rules: Vec<read::Rule> = self
                 .netlink
-                .dump(read::dump_rules(&chain.table), |kind, payload, found| {
+                .dump(read::dump_rules_of(&chain), |kind, payload, found| {
                     let rule = read::rule(kind, payload);
                     // One is enough.
                     found.extend(rule.filter(|rule| found.is_empty() && rule.chain == chain.name));

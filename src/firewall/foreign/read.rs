@@ -93,6 +93,12 @@ pub(super) fn dump_rules(table: &TableKey) -> Vec<u8> {
     request(GETRULE, DUMP, table.0, &[(1, &table.1)])
 }
 
+/// Those of one chain: where others have written ten thousand, all of a table's take their time.
+pub(super) fn dump_rules_of(chain: &Chain) -> Vec<u8> {
+    let (family, table) = &chain.table;
+    request(GETRULE, DUMP, *family, &[(1, table), (2, &chain.name)])
+}
+
 pub(super) fn dump_elements(table: &TableKey, set: &str) -> Vec<u8> {
     request(GETSETELEM, DUMP, table.0, &[(1, &table.1), (2, set)])
 }

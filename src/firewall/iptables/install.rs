@@ -94,6 +94,7 @@ pub(super) fn install(backend: &mut Iptables, desired: &Desired) -> Result<(), F
     let sets = specs(desired, &earlier);
     refuse_other_sets(backend, &sets, &before)?;
     ask_about_unseen(backend, desired, &sorted, &before)?;
+    let knew = !backend.told.is_empty();
     // Even if it fails on the way.
     backend.told.desired(&sorted, then);
 
@@ -135,8 +136,10 @@ pub(super) fn install(backend: &mut Iptables, desired: &Desired) -> Result<(), F
     for (set, keys) in removals {
         backend.ipset.delete_all(&set, &keys)?;
     }
-    backend.told = Told::default();
-    backend.told.desired(&sorted, then);
+    if knew {
+        backend.told = Told::default();
+        backend.told.desired(&sorted, then);
+    }
     let is_wanted = |set: &String, net: &IpNet| {
         let contents = sorted.sets.get(set);
         contents.is_some_and(|contents| contents.contains_key(net))

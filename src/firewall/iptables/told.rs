@@ -58,6 +58,11 @@ impl Known {
 }
 
 impl Told {
+    /// Whether there is nothing of which the caller knows.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sets.is_empty()
+    }
+
     /// The caller knows of it.
     pub(super) fn put(&mut self, set: &str, net: IpNet, left: Option<Duration>, now: Time) {
         let known = self.sets.entry(set.to_owned()).or_default();

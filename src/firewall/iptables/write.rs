@@ -14,6 +14,9 @@ use crate::model::GateName;
 
 /// The rules are written again this often if the lock is held or they change meanwhile.
 const TRIES: usize = 2;
+/// And this often if they were written, and somebody has changed them before they were read back:
+/// whoever takes out several rules does so with a program each.
+const REWRITES: usize = 4;
 
 /// What an installation has made so far.
 #[derive(Debug, Default)]
@@ -50,8 +53,10 @@ pub(super) fn write_rules(
         return Ok(Read::default());
     };
     let mut saved = before.saved(family).clone();
-    let mut failure = None;
-    for attempt in 0..TRIES {
+    let mut failure = FirewallError::Unverified("no rules were written".to_owned());
+    let takes_lock = backend.tables.is_none();
+    let mut refusals = 0;
+    for attempt in 0..REWRITES {
         if attempt > 0 {
             saved = Saved::parse(&tool.read(until)?);
         }
@@ -74,24 +79,24 @@ pub(super) fn write_rules(
             .into_iter()
             .filter(|chain| saved.has_chain(chain) && !wanted.chains.contains(chain))
             .collect();
-        made.families.push((family, None));
-        let ended = tool.write(&wanted.input(&to_remove(&saved, &gates), &gone), until)?;
-        if ended.code.is_some() {
-            made.families.pop();
+        let input = wanted.input(&to_remove(&saved, &gates), &gone);
+        let ended = made.write((family, wanted), tool, &input, until)?;
+        failure = if ended.code == Some(0) {
+            match read_back(wanted, &Saved::parse(&tool.read(until)?)) {
+                // Somebody has changed what we had just written.
+                Err(error @ FirewallError::Unverified(_)) => error,
+                read => return read,
+            }
+        } else {
+            // Held by somebody else, or somebody has changed what we had read.
+            refusals += 1;
+            refused(ended, tool, takes_lock, "write the rules with")
+        };
+        if refusals == TRIES {
+            break;
         }
-        if ended.code == Some(0) {
-            made.families.push((family, Some(wanted.clone())));
-            let saved = Saved::parse(&tool.read(until)?);
-            return read_back(wanted, &saved);
-        }
-        // Held by somebody else, or somebody has changed what we had read.
-        failure = Some(ended);
     }
-    let takes_lock = backend.tables.is_none();
-    Err(match failure {
-        Some(ended) => refused(ended, tool, takes_lock, "write the rules with"),
-        None => FirewallError::Unverified("no rules were written".to_owned()),
-    })
+    Err(failure)
 }
 
 /// Only the legacy programs take the lock; the others have the same code for other things.
@@ -199,6 +204,27 @@ fn back_to(before: &Saved, chains: &[String], jumps: &[Rule], gates: &[GateName]
 }
 
 impl Made {
+    /// Has the rules of a family written, and keeps in mind what of that took place.
+    fn write(
+        &mut self,
+        (family, wanted): (Family, &Wanted),
+        tool: &Tool,
+        input: &str,
+        until: Instant,
+    ) -> Result<Ended, FirewallError> {
+        let of_family = |(f, _): &(Family, Option<Wanted>)| *f == family;
+        let was = self.families.iter().position(of_family);
+        let was = was.map(|index| self.families.remove(index));
+        self.families.push((family, None));
+        let ended = tool.write(input, until)?;
+        if ended.code.is_some() {
+            self.families.pop();
+            let written = (ended.code == Some(0)).then(|| (family, Some(wanted.clone())));
+            self.families.extend(written.or(was));
+        }
+        Ok(ended)
+    }
+
     /// Takes back what an installation that failed has made. What cannot be taken back stays, and
     /// the next installation finds it.
     pub(super) fn undo(self, backend: &mut Iptables, before: &Before, desired: &[GateName]) {

@@ -153,6 +153,7 @@ impl Nftables {
         .plan();
         self.verified = None;
         self.known = None;
+        let knew = !self.told.is_empty();
         // Even if it fails on the way.
         self.told.desired(desired, now);
         self.has_installed = true;
@@ -176,9 +177,11 @@ impl Nftables {
                 .collect(),
             nets: sorted.nets,
         });
-        // Nothing else is there.
-        self.told = Told::default();
-        self.told.desired(desired, now);
+        if knew {
+            // Nothing else is there.
+            self.told = Told::default();
+            self.told.desired(desired, now);
+        }
         Ok(())
     }
 

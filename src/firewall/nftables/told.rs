@@ -38,6 +38,11 @@ fn is_over(end: End, now: Instant) -> bool {
 }
 
 impl Told {
+    /// Whether there is nothing of which the caller knows.
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
     /// The caller knows of it, with the network that its set keeps.
     fn put(&mut self, gate: &GateName, chain: Chain, net: IpNet, end: End, now: Instant) {
         let known = self.members.entry((gate.clone(), chain)).or_default();

@@ -268,12 +268,10 @@ fn flags(reader: &mut Reader, value: &str, at: At) -> Option<TcpFlags> {
             None => (small.as_str(), false),
         };
         let Some((_, bit)) = NAMES.iter().find(|(known, _)| *known == name) else {
-            let squeezed: String = value.chars().filter(|c| !c.is_whitespace()).collect();
-            let help = if squeezed == value {
-                did_you_mean(name, NAMES.iter().map(|(name, _)| *name))
-            } else {
-                Some(format!("did you mean `{squeezed}`?"))
-            };
+            let known = NAMES.iter().map(|(name, _)| *name);
+            let help = without_spaces(value)
+                .map(|flags| format!("did you mean `{flags}`?"))
+                .or_else(|| did_you_mean(name, known));
             let found = if part.is_empty() {
                 format!("an empty flag in {}", quote(value))
             } else {
@@ -297,6 +295,17 @@ fn flags(reader: &mut Reader, value: &str, at: At) -> Option<TcpFlags> {
         return None;
     }
     Some(flags)
+}
+
+/// The flags without the spaces between them, if that is all that is wrong.
+fn without_spaces(value: &str) -> Option<String> {
+    let squeezed: String = value.chars().filter(|c| !c.is_whitespace()).collect();
+    let is_known = |part: &str| {
+        let name = part.strip_prefix('!').unwrap_or(part);
+        let mut known = NAMES.iter();
+        known.any(|(known, _)| known.eq_ignore_ascii_case(name))
+    };
+    squeezed.split(',').all(is_known).then_some(squeezed)
 }
 
 fn target(reader: &mut Reader, value: &str, at: At) -> Option<IpAddr> {

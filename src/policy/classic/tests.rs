@@ -447,3 +447,14 @@ proptest! {
         );
     }
 }
+
+#[test]
+fn what_is_wrong_is_told_without_control_characters() {
+    for line in ["tcpflags = sin\u{1b}[a b]", "sequence = 7000\u{1b} 8000"] {
+        let told = errors(&format!("[a]\nsequence = 1,2\ncommand = true\n{line}\n"));
+        assert!(
+            told.iter().all(|line| !line.contains(char::is_control)),
+            "{told:?}"
+        );
+    }
+}

@@ -69,6 +69,55 @@ pub(super) fn half_written(world: &mut World) -> Tried {
     Ok(())
 }
 
+/// Somebody takes out our rules one by one: each time it is read back it is written again, and
+/// that has an end.
+pub(super) fn changed_meanwhile(world: &mut World) -> Tried {
+    let variant = variant(world);
+    let rounds = world.lab.dir().join("rounds");
+    let real = match variant {
+        Variant::Legacy => "/usr/sbin/iptables-legacy",
+        _ => "/usr/sbin/iptables-nft",
+    };
+    // As often as there are lines in that file.
+    let script = format!(
+        "{real}-restore \"$@\" || exit\n\
+         left=$(wc -l < {0}); [ \"$left\" = 0 ] && exit\n\
+         sed -i 1d {0} && {real} --wait -D INPUT 1",
+        rounds.display()
+    );
+    let directory = wrapper(world, "iptables-restore", &script);
+    let desired = Desired {
+        gates: vec![ssh()],
+        members: vec![filter(A, 300)],
+        sessions: vec![],
+    };
+    write(&rounds, "")?;
+    world.server.run(|| -> OnServer {
+        let mut backend = Iptables::open_with(variant, Restraints::default(), Some(&directory))?;
+        let mut install = |times: usize| {
+            write(&rounds, "once\n".repeat(times)).expect("it can be written");
+            backend.install(&desired)
+        };
+        install(0)?;
+        for times in 1..=3 {
+            let damage = std::process::Command::new(real)
+                .args(["--wait", "-D", "INPUT", "1"])
+                .status();
+            assert!(damage.expect("it runs").success());
+            install(times)?;
+        }
+        assert!(
+            install(9).is_ok(),
+            "nothing is missing, so nothing is written"
+        );
+        write(&rounds, "").expect("it can be written");
+        assert_eq!(backend.verify()?, [""; 0]);
+        Ok(())
+    })??;
+    assert_eq!(world.who(&[A, B]), [A]);
+    Ok(())
+}
+
 /// A program that hangs is not waited for, and does not write when we are gone.
 pub(super) fn slow(world: &mut World) -> Tried {
     let variant = variant(world);

@@ -37,6 +37,10 @@ const TESTS: &[Test] = &[
         "neither family if one cannot be written",
         failing::half_written,
     ),
+    (
+        "what is changed before it is read back is written again",
+        failing::changed_meanwhile,
+    ),
     ("a slow program", failing::slow),
     (
         "a set that somebody else uses is left over",

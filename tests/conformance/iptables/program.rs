@@ -31,6 +31,13 @@ fn daemon(
     Ok(daemon)
 }
 
+/// Less than the second after which the kernel sends a SYN again: whoever is in by then was let in
+/// at once, however busy the machine is.
+const ONE_SYN: Duration = Duration::from_millis(900);
+/// From one attempt to the next: without a pause a service that gets no processor for a while has
+/// its queue full, and then the kernel refuses, not the gate.
+const GAP: Duration = Duration::from_millis(4);
+
 #[track_caller]
 fn told(daemon: &Daemon, arguments: &[&str]) -> String {
     let reply = daemon.ctl(arguments).expect("knockctl runs");
@@ -42,18 +49,19 @@ fn told(daemon: &Daemon, arguments: &[&str]) -> String {
 fn while_connecting(world: &World, work: impl FnOnce()) -> (usize, usize, usize) {
     let stop = AtomicBool::new(false);
     let [may, may_not] = [A, B].map(|from| world.clients.client(from).expect("an address"));
-    let attempts = |client: &Client| {
+    let attempts = |client: &Client, patience| {
         let (mut tried, mut open) = (0, 0);
         while !stop.load(Ordering::Relaxed) {
-            let outcome = client.connect("192.0.2.1:22", Duration::from_millis(50));
+            let outcome = client.connect("192.0.2.1:22", patience);
             open += usize::from(outcome.expect("a SYN can be sent").is_open());
             tried += 1;
+            std::thread::sleep(GAP);
         }
         (tried, open)
     };
     std::thread::scope(|scope| {
-        let one = scope.spawn(|| attempts(&may));
-        let other = scope.spawn(|| attempts(&may_not));
+        let one = scope.spawn(|| attempts(&may, ONE_SYN));
+        let other = scope.spawn(|| attempts(&may_not, Duration::from_millis(50)));
         work();
         stop.store(true, Ordering::Relaxed);
         let ((tried, open), (strangers, strange)) = (

@@ -1,0 +1,85 @@
+//! What is kept of a source.
+
+use std::net::IpAddr;
+
+use super::sequences::SequenceId;
+use crate::model::Time;
+
+/// How many fingerprints a record holds.
+pub(super) const PRINTS: usize = 4;
+
+/// An attempt of one source at one sequence, or (stages 0 and `DONE`) what is left of one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attempt {
+    /// When the first port was knocked on; for one that is complete, the last.
+    pub(super) started: Time,
+    pub(super) sequence: SequenceId,
+    /// How many ports are matched; 0 is no attempt.
+    pub(super) stage: u8,
+}
+
+/// The stage of an attempt that was completed; no sequence is that long.
+pub(super) const DONE: u8 = u8::MAX;
+
+impl Attempt {
+    pub(super) fn is_done(&self) -> bool {
+        self.stage == DONE
+    }
+
+    pub(super) fn void(&mut self) {
+        self.stage = 0;
+    }
+}
+
+/// 48 bytes, so that 32 MiB hold more than half a million.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Record {
+    pub(super) source: Source,
+    pub(super) started: Time,
+    pub(super) prints: [u32; PRINTS],
+    /// The place of the source's next older record, if it is still there.
+    pub(super) older: u32,
+    pub(super) sequence: u16,
+    pub(super) stage: u8,
+    pub(super) print_count: u8,
+}
+
+/// The sequence number of a record that only witnesses what was seen.
+pub(super) const WITNESS: u16 = u16::MAX;
+/// The sequence number of a record of foreign ports. Its `started` is the last time one was
+/// touched, its `stage` 1 if the source is a scanner, and each of its prints a port and a time.
+pub(super) const FOREIGN: u16 = u16::MAX - 1;
+/// The sequence number of a place that a record has left.
+pub(super) const LEFT: u16 = u16::MAX - 2;
+
+/// An address, as two halves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Source(pub(super) [u64; 2]);
+
+impl From<IpAddr> for Source {
+    fn from(address: IpAddr) -> Self {
+        let bytes = match address {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        let bits = u128::from(bytes);
+        #[allow(clippy::cast_possible_truncation)] // the halves of 128 bits
+        Self([(bits >> 64) as u64, bits as u64])
+    }
+}
+
+impl Record {
+    pub(super) fn prints(&self) -> &[u32] {
+        &self.prints[..usize::from(self.print_count)]
+    }
+
+    /// Whether there was room.
+    pub(super) fn push_print(&mut self, print: u32) -> bool {
+        let Some(place) = self.prints.get_mut(usize::from(self.print_count)) else {
+            return false;
+        };
+        *place = print;
+        self.print_count += 1;
+        true
+    }
+}
