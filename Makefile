@@ -20,7 +20,7 @@ PROGRAMS_BUILT = $(BUILT)/knockd $(BUILT)/knockctl $(BUILT)/knock
 export PATH := $(PATH):/usr/sbin:/sbin
 
 # What the system tests use and we did not write: program=package.
-PROGRAMS = nft=nftables knock=knockd nc=netcat-openbsd sshd=openssh-server ssh=openssh-client \
+PROGRAMS = nft=nftables knock=knockd knockd=knockd nc=netcat-openbsd sshd=openssh-server ssh=openssh-client \
 	ssh-keygen=openssh-client nmap=nmap ip=iproute2 setpriv=util-linux tcpdump=tcpdump \
 	telnet=telnet curl=curl python3=python3 \
 	iptables-restore=iptables ip6tables-restore=iptables iptables-legacy=iptables ipset=ipset \

@@ -50,6 +50,8 @@ pub mod resolver;
 #[cfg(target_os = "linux")]
 pub mod sessions;
 #[cfg(target_os = "linux")]
+pub mod sheets;
+#[cfg(target_os = "linux")]
 pub mod store;
 #[cfg(target_os = "linux")]
 pub mod sys;

@@ -30,6 +30,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The boundary, a module each.
     ("files", &[]),
     ("operators", &["model"]),
+    ("sheets", &["model"]),
     ("whitelist", &["model", "files"]),
     (
         "firewall",
@@ -59,9 +60,12 @@ const LAYERS: &[(&str, &[&str])] = &[
             "engine::Everything",
             "engine::Kept",
             "engine::Memo",
+            "engine::Owed",
             "engine::Record",
             "engine::TrustEdit",
             "engine::What",
+            // What is to be run.
+            "policy::CommandLine",
         ],
     ),
     (
@@ -102,8 +106,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "policy",
             "resolver",
             "sessions",
+            "sheets",
             "store",
             "sys::clock",
+            "sys::descriptors",
             "sys::ready",
             "sys::sched",
             "watchdog",
@@ -122,6 +128,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "operators",
             "policy",
             "replay",
+            "sheets",
         ],
     ),
     ("knock", &["model"]),

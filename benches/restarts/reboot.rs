@@ -90,6 +90,7 @@ fn fill(state: &Path) -> Result<(), Box<dyn Error>> {
         everything: Some(Everything {
             members: members.collect(),
             trust: vec![],
+            owed: vec![],
         }),
         ..Batch::default()
     };

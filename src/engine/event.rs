@@ -63,6 +63,16 @@ pub enum Event {
     GateAddresses(Vec<(GateName, Vec<IpAddr>)>),
     /// A new policy.
     Policy(Box<Policy>),
+    /// Stop commands that the store remembers, at start.
+    Owed(Vec<super::Owed>),
+    /// A command of [`super::Engine::take_jobs`] has ended.
+    Ended {
+        /// Its `id`.
+        job: u64,
+        /// It did not even start, for want of something that comes back, such as memory: a stop
+        /// command is tried again.
+        again: bool,
+    },
     /// A deadline may have passed.
     Tick,
 }

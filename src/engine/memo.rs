@@ -6,7 +6,7 @@
 use ipnet::IpNet;
 
 use super::ledger::Ledger;
-use super::{EVERYBODY, Engine, SCAN_GUARD};
+use super::{EVERYBODY, Engine, Owed, SCAN_GUARD};
 use crate::model::{Bucket, Chain, Deadline, GateName, Time};
 
 /// An acceptance or a ban, as it is to be remembered.
@@ -38,6 +38,10 @@ pub enum Memo {
     Forget(GateName, Chain, IpNet),
     /// The policy has this gate no more.
     ForgetGate(GateName),
+    /// A stop command is to run, in place of what was remembered under its number.
+    Owe(Owed),
+    /// The stop command of this number has run.
+    Settled(u64),
 }
 
 /// What happened.
@@ -67,6 +71,8 @@ pub enum What {
     Refused,
     /// A source swept ports.
     Swept,
+    /// A command was started.
+    Ran,
     /// A gate was opened to everybody.
     Opened,
     /// That ended.
@@ -105,6 +111,7 @@ impl What {
             What::Untrusted => "untrusted",
             What::Refused => "refused",
             What::Swept => "swept",
+            What::Ran => "ran",
             What::Opened => "opened",
             What::Closed => "closed",
             What::Flushed => "flushed",
@@ -214,6 +221,8 @@ pub struct Everything {
     pub members: Vec<Kept>,
     /// Trust that lasts until reboot: where, whom, why.
     pub trust: Vec<(Option<GateName>, IpNet, String)>,
+    /// Stop commands that are to run.
+    pub owed: Vec<Owed>,
 }
 
 /// What piles up between two calls of [`Engine::take_news`].
@@ -283,6 +292,8 @@ impl Engine {
                 });
             }
         }
+        let owed = self.jobs.take_changed().into_iter();
+        memos.extend(owed.map(|(id, owed)| owed.map_or(Memo::Settled(id), Memo::Owe)));
         News {
             memos,
             records: std::mem::take(&mut self.journal.records),
@@ -323,7 +334,11 @@ impl Engine {
                 here.map(|(net, runtime)| (Some(name.clone()), net, runtime.reason.clone())),
             );
         }
-        Everything { members, trust }
+        Everything {
+            members,
+            trust,
+            owed: self.jobs.owed().cloned().collect(),
+        }
     }
 
     fn kept(&self, index: usize, chain: Chain, net: IpNet) -> Option<Kept> {

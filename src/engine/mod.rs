@@ -10,6 +10,7 @@
 mod back;
 mod commands;
 mod event;
+mod jobs;
 mod knocks;
 mod ledger;
 mod memo;
@@ -35,6 +36,8 @@ use crate::model::{Bucket, Chain, Deadline, GateName, KnockName, NetMap, Time, h
 use crate::policy::Policy;
 
 pub use event::{Action, Command, Event, Flush, Log, LogLevel, Outcome, TrustEdit, Who};
+use jobs::Jobs;
+pub use jobs::{Job, Owed};
 use ledger::{Grant, Ledger};
 use memo::Journal;
 pub use memo::{Everything, Kept, Memo, News, Record, What};
@@ -76,6 +79,7 @@ pub struct Engine {
     /// Since the last line that said so, and before that.
     unlogged: (u64, u64),
     journal: Journal,
+    jobs: Jobs,
 }
 
 impl Engine {
@@ -97,6 +101,7 @@ impl Engine {
             evicted_bans: 0,
             unlogged: (0, 0),
             journal: Journal::new(),
+            jobs: Jobs::default(),
         }
     }
 
@@ -133,14 +138,18 @@ impl Engine {
                 }
             }
             Event::Policy(policy) => self.set_policy(*policy, &mut out),
+            Event::Owed(owed) => self.jobs.restore(owed),
+            Event::Ended { job, again } => self.jobs.ended(job, again, now),
             Event::Tick => {}
         }
+        self.mind_jobs(&mut out);
         out.into_actions()
     }
 
     /// When the next deadline passes, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.ledgers.iter().filter_map(Ledger::next_deadline).min()
+        let ledgers = self.ledgers.iter().filter_map(Ledger::next_deadline);
+        ledgers.chain(self.jobs.next_due()).min()
     }
 
     /// Forgets what is over. The kernel has let go of it by itself, unless the machine slept: its

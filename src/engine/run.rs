@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use super::jobs::{Job, Owed};
 use super::out::Out;
-use super::{Engine, shown};
-use crate::model::host_net;
+use super::{Engine, Record, What, shown};
+use crate::model::{KnockName, host_net};
 use crate::policy::{Knock, Run};
 
 impl Engine {
@@ -33,15 +34,70 @@ impl Engine {
         self.start_commands(source, knock, run, out);
     }
 
-    /// Has the start command run, and owes the stop command when `knock.lifetime` is over. This
-    /// version only says so.
+    /// Has the start command run, and owes the stop command when `knock.lifetime` is over. Where
+    /// there is nothing to start there is nothing to stop.
     fn start_commands(&mut self, source: IpAddr, knock: &Knock, run: &Run, out: &mut Out) {
         let Some(command) = run.start.for_address(source) else {
             return;
         };
-        let name = &knock.name;
-        self.log(out, |_| {
-            format!("{source}: {name}: not run, which this version cannot: {command}")
+        let start = Job {
+            id: 0,
+            knock: knock.name.clone(),
+            source,
+            gates: knock.gates.clone(),
+            command: command.for_source(source),
+            timeout: run.timeout,
+            owes: None,
+        };
+        let stop = run.stop.for_address(source).zip(knock.lifetime);
+        let stop = stop.map(|(command, lifetime)| Owed {
+            id: 0,
+            knock: knock.name.clone(),
+            source,
+            gates: knock.gates.clone(),
+            command: command.for_source(source),
+            timeout: run.timeout,
+            due: lifetime.deadline(out.now),
         });
+        if let Err(why) = self.jobs.ask(start, stop) {
+            let name = &knock.name;
+            self.record_cheap(out.now, |_| {
+                let refused = Record::new(What::Refused, name.as_str()).to(host_net(source));
+                refused.saying(format!("not run: {why}"))
+            });
+            self.log(out, |_| format!("{source}: {name}: not run: {why}"));
+        }
+    }
+
+    /// Has run what is due and what may run by now.
+    pub(super) fn mind_jobs(&mut self, out: &mut Out) {
+        let fallen = self.jobs.fall_due(out.now).into_iter();
+        let fallen: Vec<_> = fallen.map(|o| (o.source, o.knock.clone())).collect();
+        for (source, knock) in fallen {
+            self.log(out, |_| format!("{source}: {knock}: command timeout"));
+        }
+        while let Some(job) = self.jobs.next() {
+            self.log(out, |_| {
+                format!("{}: running command: {}", job.knock, job.command)
+            });
+            let ran = Record::new(What::Ran, job.knock.as_str()).to(host_net(job.source));
+            self.record(ran.saying(job.command.to_string()));
+            self.jobs.ready.push(job);
+        }
+    }
+
+    /// A knock turned out to have been part of a sweep: what has run has run, but need not last.
+    pub(super) fn undo_run(&mut self, source: IpAddr, name: &KnockName, out: &mut Out) {
+        if self.jobs.undo(name, source, out.now) {
+            self.log(out, |_| {
+                format!("{source}: {name}: undone: it was part of a sweep")
+            });
+        }
+    }
+
+    /// The commands that are to run since the last call, in order. Each of them counts as running
+    /// until [`super::Event::Ended`] says that it has ended.
+    pub fn take_jobs(&mut self) -> Vec<Job> {
+        std::mem::take(&mut self.jobs.ready)
     }
 }

@@ -9,8 +9,8 @@ use crate::policy::KnockAction;
 
 impl Engine {
     /// Takes back what the knock granted to the source, unless something else has granted it since.
-    /// Flushes and closings stay: they let nobody in. So do a ban, and
-    /// what commands have done.
+    /// Flushes and closings stay: they let nobody in. So does a ban. What a command has done ends
+    /// with its stop command, now.
     pub(super) fn undone(&mut self, source: IpAddr, name: &KnockName, out: &mut Out) {
         let source = canonical(source);
         let mut rules = self.policy.knocks.iter();
@@ -18,6 +18,10 @@ impl Engine {
             return;
         };
         let action = knock.action.clone();
+        if matches!(action, KnockAction::Run(_)) {
+            self.undo_run(source, name, out);
+            return;
+        }
         let Ok(gates) = self.indexes(&knock.gates) else {
             return;
         };
@@ -79,7 +83,6 @@ impl Engine {
                 held.is_some_and(|trust| !trust.stored && by_it(&trust.reason))
                     && self.untrust_at_runtime(Some(&[gate]), net, out)
             }
-            // A command that has run has run.
             KnockAction::Drop | KnockAction::Flush | KnockAction::Close | KnockAction::Run(_) => {
                 false
             }

@@ -13,45 +13,34 @@ use super::script::{self, Verb};
 /// The least that `for` takes.
 const MOMENT: Lifetime = Lifetime::For(Duration::from_secs(1));
 
-/// The knock for a door; `None` where there is no equivalent.
-pub(super) fn translate(
-    door: &Knock,
-    gates: &mut Gates,
-    remarks: &mut Vec<Remark>,
-) -> Option<Knock> {
+/// The knock for a door.
+pub(super) fn translate(door: &Knock, gates: &mut Gates, remarks: &mut Vec<Remark>) -> Knock {
     let mut remark = |text: String| {
         remarks.push(Remark {
             knock: Some(door.name.clone()),
             text,
         });
     };
-    if let Some(file) = &door.one_time_sequences {
-        remark(format!(
-            "left out: a policy has no one-time sequences yet ({})",
-            file.display()
-        ));
-        return None;
-    }
     let mut knock = Knock {
         flags: flags(door.flags, &mut remark),
         ..door.clone()
     };
     let KnockAction::Run(run) = &door.action else {
-        return Some(knock);
+        return knock;
     };
     let Some((action, lifetime, named)) = meaning(run, door.lifetime, gates, &mut remark) else {
         if knock.lifetime == Some(Lifetime::For(Duration::ZERO)) {
             knock.lifetime = Some(MOMENT);
             remark("`Cmd_Timeout = 0` is a second here".to_owned());
         }
-        return Some(knock);
+        return knock;
     };
-    Some(Knock {
+    Knock {
         action,
         lifetime,
         gates: named,
         ..knock
-    })
+    }
 }
 
 /// Knocks that run commands concern every gate of the policy unless they say otherwise.

@@ -98,7 +98,7 @@ fn translated(classic: Policy, remarks: &mut Vec<Remark>) -> Policy {
     let mut gates = Gates::default();
     let knocks = classic.knocks.iter();
     let knocks: Vec<_> = knocks
-        .filter_map(|knock| doors::translate(knock, &mut gates, remarks))
+        .map(|knock| doors::translate(knock, &mut gates, remarks))
         .collect();
     let gates = gates.into_gates();
     if !gates.is_empty() {

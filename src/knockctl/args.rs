@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::policy::{self, FileProblem};
-use super::{handout, import, replay};
+use super::{handout, import, replay, sequences};
 use crate::control::{DEFAULT_SOCKET, Request, Verb};
 use crate::knockd::direct::{Places, RUNTIME_DIR, STATE_DIR};
 
@@ -37,6 +37,7 @@ pub(super) enum Task {
     Replay(replay::Arguments),
     Import(import::Arguments),
     Handout(handout::Arguments),
+    Sequences(sequences::Arguments),
 }
 
 /// Without a daemon.

@@ -9,6 +9,7 @@ mod import;
 mod output;
 mod policy;
 mod replay;
+mod sequences;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ pub fn main() -> ExitCode {
         Task::Ask(command) => command.request(),
         Task::Replay(replay) => return ExitCode::from(replay::run(replay, arguments.output)),
         Task::Handout(handout) => return ExitCode::from(handout::run(handout)),
+        Task::Sequences(task) => return ExitCode::from(sequences::run(task)),
         Task::Import(import) => return ExitCode::from(import::run(import)),
     };
     let mut request = match asked {

@@ -336,7 +336,7 @@ impl Daemon {
     pub(super) fn add_what_a_trial_removed(&self, everything: &mut Everything) {
         let Some(trial) = &self.trial else { return };
         let gone = |gate: &GateName| self.engine.policy().gate(gate).is_none();
-        let Everything { members, trust } = trial.before.engine.everything();
+        let Everything { members, trust, .. } = trial.before.engine.everything();
         let members = members.into_iter().filter(|kept| gone(&kept.gate));
         everything.members.extend(members);
         let trust = trust

@@ -16,7 +16,7 @@ use crate::firewall::choose;
 use crate::firewall::foreign::Foreign;
 use crate::firewall::{Backend, Change, FirewallError};
 use crate::links::Links;
-use crate::matcher::{Matcher, Scope, SequenceId};
+use crate::matcher::{Matcher, Scope, SequenceId, Step};
 use crate::model::{Bucket, Chain, KnockPort, Time};
 use crate::packet::{self, NotAKnock};
 use crate::policy::Policy;
@@ -24,6 +24,7 @@ use crate::resolver::{self, Resolver};
 use crate::sys::clock;
 
 use super::change::Trial;
+use super::commands::{Commands, Ended};
 use super::cut::Cutter;
 use super::drift::Drift;
 use super::force::put_in_force;
@@ -32,6 +33,7 @@ use super::pace::Scheduling;
 use super::policies::Policies;
 use super::problems::{FIREWALL, Problems, RULES};
 use super::roster::Roster;
+use super::sheets::Sheets;
 use super::untracked::Untracked;
 use super::wants::spec;
 
@@ -46,7 +48,11 @@ pub(super) struct Daemon {
     /// Look-ups for the log that may run at a time; none if nobody asked for them.
     pub(super) lookups: Option<Arc<Semaphore>>,
     pub(super) lookup_lines: Bucket,
+    pub(super) step_lines: Bucket,
     pub(super) engine: Engine,
+    /// The policy with the sequences that count now.
+    pub(super) heard: Policy,
+    pub(super) sheets: Sheets,
     pub(super) matcher: Matcher,
     pub(super) scope: Scope,
     pub(super) firewall: Box<dyn Backend>,
@@ -62,6 +68,8 @@ pub(super) struct Daemon {
     pub(super) resolver: Resolver,
     pub(super) roster: Roster,
     pub(super) memory: Memory,
+    /// What knocks have run.
+    pub(super) commands: Commands,
     pub(super) problems: Problems,
     pub(super) started: Time,
     pub(super) packets: Packets,
@@ -88,6 +96,8 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 /// What a packet brought about.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Fired {
+    /// An attempt has come further, or is too old.
+    Step(Step),
     /// A sequence is complete.
     Knock(SequenceId),
     /// Its source turned out to sweep ports.
@@ -121,9 +131,10 @@ impl Daemon {
             }
             for (source, what) in std::mem::take(&mut self.fired) {
                 match what {
+                    Fired::Step(step) => self.log_step(source, step),
                     Fired::Knock(id) => {
                         let knock = self.matcher.name(id).clone();
-                        self.handle(Event::Knocked { source, knock });
+                        self.knocked(source, knock);
                         self.look_up(source);
                     }
                     Fired::Sweep => drop(self.handle(Event::Swept { source })),
@@ -170,6 +181,8 @@ impl Daemon {
             } else {
                 packets.others += 1;
             }
+            let steps = heard.steps.into_iter();
+            fired.extend(steps.map(|step| (knock.source, Fired::Step(step))));
             let completed = heard.completed.into_iter();
             fired.extend(completed.map(|id| (knock.source, Fired::Knock(id))));
             let undone = heard.undone.into_iter();
@@ -183,6 +196,22 @@ impl Daemon {
                 ControlFlow::Break(())
             }
         })
+    }
+
+    /// Logs a step in the classic words. Any packet can be one, so not too many.
+    fn log_step(&mut self, source: IpAddr, step: Step) {
+        if !self.step_lines.take(now()) {
+            return;
+        }
+        match step {
+            Step::Stage(id, stage) => {
+                info!("{source}: {}: Stage {stage}", self.matcher.name(id));
+            }
+            Step::TooLate(id, stage) => {
+                let door = self.matcher.name(id);
+                info!("{source}: {door}: sequence timeout (stage {stage})");
+            }
+        }
     }
 
     /// Logs the name of an address, when it is known; whoever knocked need not wait for that.
@@ -241,6 +270,7 @@ impl Daemon {
         if to_wait {
             self.unwritten.push(self.memory.written());
         }
+        self.run_commands();
         for action in rest {
             match action {
                 Action::Store(edit) => {
@@ -278,6 +308,14 @@ impl Daemon {
             None => {}
         }
         reply
+    }
+
+    /// Has run what is to be run. What a command owes is on its way to the disk already.
+    fn run_commands(&mut self) {
+        for job in self.engine.take_jobs() {
+            let after = job.owes.map(|_| self.memory.written());
+            self.commands.run(job, after);
+        }
     }
 
     /// Has all that holds written, in place of what is remembered.
@@ -382,6 +420,9 @@ impl Daemon {
                 who: Who("on_stop".into()),
                 command,
             });
+        }
+        for Ended { job, again } in self.commands.finish() {
+            self.handle(Event::Ended { job, again });
         }
         self.memory.record(Record::new(What::Stopped, "told to"));
         if self.memory.is_incomplete() {

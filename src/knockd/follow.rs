@@ -42,10 +42,10 @@ impl Daemon {
 
     /// Tells the kernel's filter what is wanted, and says which interfaces are waited for.
     pub(super) fn follow_interfaces(&mut self) {
-        let neutral = self.engine.policy().neutral(&self.listening);
+        let neutral = self.heard.neutral(&self.listening);
         self.matcher.set_neutral(neutral.iter().copied());
         let (spec, missing) = spec(
-            self.engine.policy(),
+            &self.heard,
             self.interface.as_deref(),
             &neutral,
             &self.links,

@@ -168,6 +168,7 @@ impl Site {
                 members: held.members,
             },
             remembered,
+            owed: Vec::new(),
         };
         let now = self.time();
         take_over(&mut self.engine, known, now);

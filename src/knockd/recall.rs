@@ -8,6 +8,7 @@ use nix::unistd::Group;
 use tracing::warn;
 
 use crate::control::GROUP;
+use crate::engine::Owed;
 use crate::firewall::{BackendKind, choose};
 use crate::model::GateName;
 use crate::policy::Policy;
@@ -26,6 +27,7 @@ pub(super) struct Recalled {
     pub(super) names: Vec<KnownName>,
     pub(super) trust: Vec<Trust>,
     pub(super) remembered: Remembered,
+    pub(super) owed: Vec<Owed>,
 }
 
 /// How much of the history the policy lets us keep.
@@ -64,6 +66,7 @@ pub(super) fn recall(state_dir: &Path, readers: Readers) -> Recalled {
         names: Vec::new(),
         trust: Vec::new(),
         remembered: Remembered::default(),
+        owed: Vec::new(),
         store,
     };
     let Some(store) = recalled.store.as_ref().ok().or(only_read.as_ref()) else {
@@ -82,7 +85,9 @@ pub(super) fn recall(state_dir: &Path, readers: Readers) -> Recalled {
     let trust = trust.into_iter().map(|t| (t.gate, t.net, t.reason));
     recalled.trust = trust.collect();
     let noted = store.noted().map_err(complain).unwrap_or_default();
-    let members = store.members(&clocks(store.boot_id())).map_err(complain);
+    let clocks = clocks(store.boot_id());
+    recalled.owed = store.owed(&clocks).map_err(complain).unwrap_or_default();
+    let members = store.members(&clocks).map_err(complain);
     recalled.remembered = Remembered {
         members: members.unwrap_or_default(),
         this_boot: noted.is_some_and(|noted| noted.boot_id == store.boot_id()),

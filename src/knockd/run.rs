@@ -13,13 +13,14 @@ use tracing::info;
 
 use crate::capture::Drained;
 use crate::control::{Asked, Call, ControlError, Response, Server};
-use crate::engine::Who;
+use crate::engine::{Event, Who};
 use crate::policy::{Interfaces, LogStyle};
 use crate::sys::ready::Ready;
 use crate::sys::sched;
 
 use super::alarm::Alarm;
 use super::cli::Options;
+use super::commands::Ended;
 use super::daemon::{Daemon, now};
 use super::drift;
 use super::guard::Prepared;
@@ -28,6 +29,7 @@ use super::memory::Written;
 use super::pace::{PAUSE, Pace};
 use super::pulse::{Listener, Pulse, Stir};
 use super::recall;
+use super::sheets::Marked;
 use super::start::{self, StartError};
 use super::supervisor;
 
@@ -147,6 +149,10 @@ enum Happened {
     Asked(Call),
     /// It is known who is logged in.
     Looked(Look),
+    /// A command has ended.
+    Ended(Ended),
+    /// A one-time sequence is used up, or could not be.
+    Marked(Marked),
     /// A name has other addresses, or none.
     Name(crate::resolver::Event),
     /// Interfaces or addresses.
@@ -189,6 +195,8 @@ async fn happens(
         }
         Some(call) = sources.requests.recv() => Happened::Asked(call),
         Some(look) = sources.looks.next() => Happened::Looked(look),
+        Some(ended) = daemon.commands.ended() => Happened::Ended(ended),
+        Some(marked) = daemon.sheets.marked() => Happened::Marked(marked),
         Some(event) = sources.names.recv() => Happened::Name(event),
         ready = sources.links.readable() => {
             ready.map_err(failed("wait for interfaces"))?;
@@ -247,6 +255,10 @@ async fn events(
             Happened::Looked((None, prepared)) => {
                 drop(daemon.reload(false, &Who("SIGHUP".to_owned()), &prepared.operators));
             }
+            Happened::Ended(Ended { job, again }) => {
+                drop(daemon.handle(Event::Ended { job, again }));
+            }
+            Happened::Marked(marked) => daemon.sequence_marked(marked),
             Happened::Name(event) => daemon.name_changed(event),
             Happened::Links => daemon.links_changed(),
             Happened::Alarm => daemon.tick(),

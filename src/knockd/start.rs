@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use crate::capture::CaptureError;
 use crate::control::protocol::ChangeStatus;
-use crate::engine::{Engine, Event, Record, TrustEdit, What};
+use crate::engine::{Engine, Event, Owed, Record, TrustEdit, What};
 use crate::firewall::choose::{self, Chosen, Former};
 use crate::firewall::{Backend, FirewallError, Observed};
 use crate::links::{Links, LinksError};
@@ -23,6 +23,7 @@ use crate::resolver::{self, Resolver};
 use crate::store::{KnownName, Readers};
 
 use super::cli::Options;
+use super::commands::Commands;
 use super::cut::Cutter;
 use super::daemon::{self, Daemon, Packets, now};
 use super::drift::Drift;
@@ -37,6 +38,7 @@ use super::policies::{self, Policies};
 use super::problems::{FORMER, KEPT, POLICY, Problems, WHITELIST};
 use super::recall::{Recalled, Trust, recall, retention};
 use super::roster::Roster;
+use super::sheets::Sheets;
 use super::untracked::Untracked;
 use super::wants::gate_addresses;
 
@@ -154,6 +156,7 @@ pub(super) fn install(
         names: known,
         mut trust,
         remembered,
+        owed,
     } = recall(state_dir, readers);
     let Chosen {
         backend: mut firewall,
@@ -194,6 +197,7 @@ pub(super) fn install(
         trust,
         found,
         remembered,
+        owed,
     };
     take_over(&mut engine, found, now());
     if first {
@@ -239,6 +243,8 @@ pub(super) struct Known {
     pub(super) found: Held,
     /// What the store remembers.
     pub(super) remembered: Remembered,
+    /// Stop commands that are owed.
+    pub(super) owed: Vec<Owed>,
 }
 
 /// Tells an engine that has decided nothing yet. An installation is to follow, so that only what
@@ -253,6 +259,7 @@ pub(super) fn take_over(engine: &mut Engine, known: Known, now: Time) {
         Event::RuntimeTrust(known.trust),
         Event::Restore(restore),
         Event::Adopt(adopt),
+        Event::Owed(known.owed),
     ] {
         drop(engine.handle(event, now));
     }
@@ -328,6 +335,10 @@ pub(super) fn listen(
             },
         )
         .collect();
+    let commands = Commands::start().map_err(|source| StartError::Io {
+        operation: "start the thread that runs commands",
+        source,
+    })?;
     let (resolver, names) = Resolver::start(resolver::Config::default(), known);
     let mut daemon = Daemon {
         policies,
@@ -335,7 +346,10 @@ pub(super) fn listen(
         interface: options.interface.clone(),
         only_ipv4: options.only_ipv4,
         lookup_lines: Bucket::new(1, 20),
+        step_lines: Bucket::new(10, 200),
         lookups: options.lookup.then(|| Arc::new(Semaphore::new(LOOKUPS))),
+        heard: engine.policy().clone(),
+        sheets: Sheets::default(),
         matcher: Matcher::new(engine.policy()),
         engine,
         scope: Scope::default(),
@@ -349,6 +363,7 @@ pub(super) fn listen(
         resolver,
         roster,
         memory,
+        commands,
         problems,
         started: now(),
         packets: Packets::default(),
@@ -361,6 +376,7 @@ pub(super) fn listen(
         untracked: Untracked::default(),
         scheduling: Scheduling::Ordinary,
     };
+    daemon.read_sheets();
     daemon.follow_addresses();
     daemon.look_for_listeners();
     daemon.follow_interfaces();

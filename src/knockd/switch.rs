@@ -85,7 +85,7 @@ impl Daemon {
 
     /// What else depends on the policy.
     fn follow_policy(&mut self) {
-        self.matcher.reload(self.engine.policy());
+        self.read_sheets();
         self.look_for_listeners();
         self.follow_interfaces();
         self.follow_names();

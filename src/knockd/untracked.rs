@@ -51,9 +51,7 @@ impl Daemon {
             )),
             Ok(None) => match &self.served {
                 None => Untracked::None("it is not known which ports are listened on".to_owned()),
-                Some(served) => {
-                    Untracked::Ports(ports(self.engine.policy(), served, &client_ports()))
-                }
+                Some(served) => Untracked::Ports(ports(&self.heard, served, &client_ports())),
             },
         };
         let (ports, _) = now.parts();

@@ -23,6 +23,8 @@ mod record;
 mod scope;
 mod sequences;
 #[cfg(test)]
+mod step_tests;
+#[cfg(test)]
 mod sweep_tests;
 mod sweeps;
 mod table;
@@ -31,7 +33,7 @@ mod tests;
 
 use crate::model::{KnockName, KnockPort, Proto, Time};
 use crate::packet::Knock;
-use crate::policy::{Policy, TcpFlags};
+use crate::policy::{LogStyle, Policy, TcpFlags};
 
 use ports::Ports;
 pub use progress::Progress;
@@ -53,6 +55,8 @@ pub struct Matcher {
     near: Ports,
     /// Sequences that the packet at hand has already moved; kept to spare an allocation.
     moved: Vec<SequenceId>,
+    /// Whether steps are told.
+    tells: bool,
 }
 
 /// What a packet brought about.
@@ -67,6 +71,17 @@ pub struct Heard {
     pub swept: bool,
     /// Sequences that its source completed a moment ago, as a part of a sweep as it turns out.
     pub undone: Vec<SequenceId>,
+    /// How far it took its source, where the policy wants such things logged.
+    pub steps: Vec<Step>,
+}
+
+/// A step of an attempt, for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// That many ports of the sequence are matched.
+    Stage(SequenceId, u8),
+    /// An attempt that had come so far was too old for this packet.
+    TooLate(SequenceId, u8),
 }
 
 /// Where a knock belongs.
@@ -90,6 +105,7 @@ impl Matcher {
             guard,
             neutral: Ports::default(),
             moved: Vec::new(),
+            tells: tells(policy),
         }
     }
 
@@ -118,7 +134,7 @@ impl Matcher {
                     port,
                     reserved,
                 };
-                self.knocked(knock, place, at, &mut heard.completed);
+                self.knocked(knock, place, at, &mut heard);
                 if ours && self.sequences.is_only_decoy(port) && self.counts_as_sweep(knock) {
                     self.touched(knock.port.port, key, at, &mut heard);
                 }
@@ -188,7 +204,7 @@ impl Matcher {
                     }))
     }
 
-    fn knocked(&mut self, knock: &Knock, place: Place, at: Time, completed: &mut Vec<SequenceId>) {
+    fn knocked(&mut self, knock: &Knock, place: Place, at: Time, heard: &mut Heard) {
         let Place {
             key,
             port,
@@ -198,7 +214,7 @@ impl Matcher {
         if print.is_some_and(|print| self.table.has_seen(key, print)) {
             return;
         }
-        self.continue_attempts(knock, place, at, completed);
+        self.continue_attempts(knock, place, at, heard);
         let is_scanner = self.table.is_scanner(key, &self.guard, at);
         for &id in self.sequences.starting_with(port) {
             let sequence = &self.sequences[id];
@@ -209,32 +225,31 @@ impl Matcher {
                 continue;
             }
             let stage = if sequence.ports.len() == 1 {
-                completed.push(id);
+                heard.completed.push(id);
                 DONE
             } else {
                 1
             };
+            if self.tells {
+                heard.steps.push(Step::Stage(id, 1));
+            }
             self.table.start(key, id, stage, at);
         }
         if let Some(print) = print {
             self.table.remember(key, print, at);
         }
+        let completed = &mut heard.completed;
         completed.sort_unstable_by_key(|&id| (!self.sequences[id].is_drop, id));
     }
 
     /// Moves, restarts or voids the attempts that the source has.
-    fn continue_attempts(
-        &mut self,
-        knock: &Knock,
-        place: Place,
-        at: Time,
-        completed: &mut Vec<SequenceId>,
-    ) {
+    fn continue_attempts(&mut self, knock: &Knock, place: Place, at: Time, heard: &mut Heard) {
         let Place { key, reserved, .. } = place;
         let Self {
             sequences,
             table,
             moved,
+            tells,
             ..
         } = self;
         moved.clear();
@@ -245,12 +260,22 @@ impl Matcher {
             }
             let stage = usize::from(attempt.stage);
             if at.since(attempt.started) > sequence.timeout {
+                if *tells {
+                    heard
+                        .steps
+                        .push(Step::TooLate(attempt.sequence, attempt.stage));
+                }
                 attempt.void();
             } else if sequence.ports[stage] == knock.port {
                 moved.push(attempt.sequence);
                 attempt.stage += 1;
+                if *tells {
+                    heard
+                        .steps
+                        .push(Step::Stage(attempt.sequence, attempt.stage));
+                }
                 if stage + 1 == sequence.ports.len() {
-                    completed.push(attempt.sequence);
+                    heard.completed.push(attempt.sequence);
                     *attempt = Attempt {
                         started: at,
                         stage: DONE,
@@ -282,6 +307,7 @@ impl Matcher {
         self.table.renumber(&renumbered);
         self.table.resize(policy.memory);
         self.guard = guard(policy);
+        self.tells = tells(policy);
         self.near = self.sequences.near(self.guard.nearby);
     }
 
@@ -299,6 +325,11 @@ impl Matcher {
     pub fn occupancy(&self) -> (usize, usize) {
         (self.table.len(), self.table.capacity())
     }
+}
+
+/// The classic daemon's log has a line for each step.
+fn tells(policy: &Policy) -> bool {
+    policy.log.style == LogStyle::Classic
 }
 
 fn guard(policy: &Policy) -> Guard {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// Stands for the address of whoever knocked.
 pub const ADDRESS_TOKEN: &str = "%IP%";
@@ -38,6 +39,18 @@ impl CommandLine {
         match words.first() {
             Some(program) if !program.is_empty() => Ok(CommandLine::Words(words)),
             _ => Err(SplitError::Empty),
+        }
+    }
+
+    /// With the address in the place of each [`ADDRESS_TOKEN`]. It is one that this program has
+    /// written, digits, letters, dots and colons, so that nothing in it means anything to a shell.
+    #[must_use]
+    pub fn for_source(&self, source: IpAddr) -> Self {
+        let source = source.to_canonical().to_string();
+        let put = |text: &String| text.replace(ADDRESS_TOKEN, &source);
+        match self {
+            CommandLine::Words(words) => CommandLine::Words(words.iter().map(put).collect()),
+            CommandLine::Shell(line) => CommandLine::Shell(put(line)),
         }
     }
 
@@ -144,13 +157,31 @@ impl PerFamily {
 }
 
 /// What a completed sequence starts, and what it owes when the knock's `lifetime` is over.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
     /// At once.
     pub start: PerFamily,
     /// When `Knock::lifetime` has passed since; there is a lifetime exactly where there is
     /// something to stop.
     pub stop: PerFamily,
+    /// How long each of them may take.
+    pub timeout: Duration,
+}
+
+impl Run {
+    /// How long a command may take unless the policy says otherwise.
+    pub const TIMEOUT: Duration = Duration::from_secs(30);
+}
+
+/// Nothing to start.
+impl Default for Run {
+    fn default() -> Self {
+        Self {
+            start: PerFamily::default(),
+            stop: PerFamily::default(),
+            timeout: Self::TIMEOUT,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -183,6 +214,19 @@ mod tests {
         assert_eq!(words("x 'a"), Err(SplitError::Open('\'')));
         assert_eq!(words("x \"a"), Err(SplitError::Open('"')));
         assert_eq!(words("x \\"), Err(SplitError::Backslash));
+    }
+
+    #[test]
+    fn the_token_becomes_the_address_and_nothing_else_of_a_word_changes() {
+        let command = CommandLine::words("/bin/x -s%IP% '%IP%; %IP%' %ip%").unwrap();
+        let source = "::ffff:192.0.2.1".parse().unwrap();
+        assert_eq!(
+            command.for_source(source),
+            CommandLine::words("/bin/x -s192.0.2.1 '192.0.2.1; 192.0.2.1' %ip%").unwrap()
+        );
+        let shell = CommandLine::Shell("echo %IP% > '%IP%'".into());
+        let told = shell.for_source("2001:db8::1".parse().unwrap());
+        assert_eq!(told.to_string(), "echo 2001:db8::1 > '2001:db8::1'");
     }
 
     #[test]

@@ -289,6 +289,7 @@ fn knock(knock: &Knock) -> Keys {
         ("start_6", command(run.start.v6.as_ref())),
         ("stop", command(run.stop.v4.as_ref())),
         ("stop_6", command(run.stop.v6.as_ref())),
+        ("timeout", Lifetime::For(run.timeout).to_string()),
     ]
 }
 

@@ -12,7 +12,8 @@ use super::knocks::SEQ_TIMEOUT;
 use super::settings::{MEMORY, SCAN_NEARBY, SCAN_PORTS};
 use super::{
     BackendChoice, BanRule, Firewall, Gate, GateAddress, History, Hook, Interfaces, Knock,
-    KnockAction, LogSettings, LogStyle, OnStop, Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
+    KnockAction, LogSettings, LogStyle, OnStop, Policy, Run, ScanAction, ScanGuard, TcpFlags,
+    Verdict,
 };
 
 /// What is said in comments.
@@ -29,7 +30,7 @@ pub struct Notes {
 /// Writes the policy down; what is as it would be anyway is left out. The paths in it are written
 /// as they are.
 ///
-/// What YAML has no words for is lost: `pid_file`, `one_time_sequences`, flags that are neither
+/// What YAML has no words for is lost: `pid_file`, flags that are neither
 /// listed nor [`TcpFlags::OPENING`], and `trusted: None` beside gates.
 pub fn emit(policy: &Policy, notes: &Notes) -> String {
     let mut out = String::new();
@@ -240,7 +241,13 @@ fn write_knock(out: &mut String, policy: &Policy, knock: &Knock) -> fmt::Result 
         Proto::Tcp => port.port.to_string(),
         Proto::Udp => port.to_string(),
     });
-    field("sequence", &list(ports))?;
+    match &knock.one_time_sequences {
+        Some(file) => {
+            let file = text(file.to_string_lossy());
+            field("sequence", &format!("{{ one_time: {file} }}"))?;
+        }
+        None => field("sequence", &list(ports))?,
+    }
     field("seq_timeout", &span(knock.seq_timeout))?;
     if knock.flags != TcpFlags::OPENING {
         field("tcpflags", &flags(knock.flags))?;
@@ -266,6 +273,9 @@ fn write_knock(out: &mut String, policy: &Policy, knock: &Knock) -> fmt::Result 
         let mut all = run.start.each().chain(run.stop.each());
         if all.any(CommandLine::is_shell) {
             field("shell", &true)?;
+        }
+        if run.timeout != Run::TIMEOUT {
+            field("timeout", &span(run.timeout))?;
         }
     }
     if let Some(time) = knock.lifetime {

@@ -83,12 +83,23 @@ fn per_family(shell: bool) -> impl Strategy<Value = PerFamily> {
     ]
 }
 
+fn timeout() -> impl Strategy<Value = Duration> {
+    prop_oneof![Just(30_000), 1..=86_400_000u64].prop_map(Duration::from_millis)
+}
+
 fn run() -> impl Strategy<Value = (KnockAction, Option<Lifetime>)> {
     any::<bool>()
-        .prop_flat_map(|shell| (per_family(shell), per_family(shell), time()))
-        .prop_map(|(start, stop, time)| {
+        .prop_flat_map(|shell| (per_family(shell), per_family(shell), time(), timeout()))
+        .prop_map(|(start, stop, time, timeout)| {
             let lifetime = (!stop.is_empty()).then_some(Lifetime::For(time));
-            (KnockAction::Run(Box::new(Run { start, stop })), lifetime)
+            (
+                KnockAction::Run(Box::new(Run {
+                    start,
+                    stop,
+                    timeout,
+                })),
+                lifetime,
+            )
         })
 }
 

@@ -86,7 +86,7 @@ fn read(reader: &mut Reader, root: &Node, file: &Path) -> Option<Policy> {
     let placed_gates = gates_node.and_then(|node| gates::read(reader, node, firewall.backend));
     let names = gates_node.map(gates::names).unwrap_or_default();
     let placed_knocks = match fields.get("knocks") {
-        Some(node) => knocks::read(reader, node, &names),
+        Some(node) => knocks::read(reader, node, &names, file),
         None => Vec::new(),
     };
     let no_gates = placed_gates.as_ref().is_none_or(Vec::is_empty);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::{GateName, KnockName, KnockPort, Lifetime, PortError, canonical};
@@ -17,7 +18,7 @@ pub(super) const MOST_KNOCKS: usize = 1024;
 pub(super) const LONGEST_SEQUENCE: usize = 32;
 pub(super) const SEQ_TIMEOUT: Duration = Duration::from_secs(15);
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "sequence",
     "seq_timeout",
     "tcpflags",
@@ -31,6 +32,7 @@ const KEYS: [&str; 13] = [
     "start_6",
     "stop_6",
     "shell",
+    "timeout",
 ];
 
 const SEQUENCE: &str = "a list of 1 to 32 ports such as `[1228, 1227]`";
@@ -55,7 +57,12 @@ pub(super) struct PlacedKnock {
 }
 
 /// Reads all knocks. `gates` are the names under `gates`, whether those gates are sound or not.
-pub(super) fn read(reader: &mut Reader, node: &Node, gates: &[GateName]) -> Vec<PlacedKnock> {
+pub(super) fn read(
+    reader: &mut Reader,
+    node: &Node,
+    gates: &[GateName],
+    file: &Path,
+) -> Vec<PlacedKnock> {
     let Some(entries) = reader.entries(node, "a mapping of knock names to knocks") else {
         return Vec::new();
     };
@@ -76,6 +83,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node, gates: &[GateName]) -> Vec<
         let scope = Scope {
             gates,
             by_name: &by_name,
+            file,
         };
         knocks.extend(knock(reader, name, at, body, &scope));
     }
@@ -85,6 +93,8 @@ pub(super) fn read(reader: &mut Reader, node: &Node, gates: &[GateName]) -> Vec<
 struct Scope<'a> {
     gates: &'a [GateName],
     by_name: &'a HashMap<&'a str, &'a GateName>,
+    /// The policy's own name.
+    file: &'a Path,
 }
 
 fn knock(
@@ -95,7 +105,11 @@ fn knock(
     scope: &Scope<'_>,
 ) -> Option<PlacedKnock> {
     let fields = reader.fields(body, "a mapping with `sequence` and `action`", &KEYS)?;
-    let read = sequence(reader, &fields, &name, at);
+    let one_time = one_time(reader, &fields, scope.file);
+    let read = match one_time {
+        Some(_) => None,
+        None => sequence(reader, &fields, &name, at),
+    };
     let sequence_at = fields.get("sequence").map_or(at, |node| node.at);
     let (sequence, ports_at) = read.unwrap_or_default();
     let seq_timeout = fields
@@ -116,7 +130,7 @@ fn knock(
         sequence,
         seq_timeout: seq_timeout.unwrap_or(SEQ_TIMEOUT),
         flags: flags.unwrap_or(TcpFlags::OPENING),
-        one_time_sequences: None,
+        one_time_sequences: one_time,
         target: fields.get("target").and_then(|node| target(reader, node)),
         action: action?,
         gates,
@@ -131,6 +145,31 @@ fn knock(
         ban,
         flags_at: fields.get("tcpflags").map(|node| node.at),
     })
+}
+
+/// The file of sequences in the place of a sequence. What is wrong about it is an error, and the
+/// empty path stands for it then.
+fn one_time(reader: &mut Reader, fields: &Fields<'_>, file: &Path) -> Option<PathBuf> {
+    let node = fields.get("sequence")?;
+    if !matches!(node.value, Value::Map(_)) {
+        return None;
+    }
+    let expected = "`{ one_time: FILE }`, or a list of ports";
+    let keys = reader.fields(node, expected, &["one_time"])?;
+    let Some(path) = keys.get("one_time") else {
+        reader.error(node.at, "an empty mapping", expected);
+        return Some(PathBuf::new());
+    };
+    let written = reader.text(path, "the path of a file of one-time sequences");
+    let written = written.filter(|text| {
+        let is_path = !text.is_empty() && !text.contains('\0');
+        if !is_path {
+            reader.wrong(path, "a path without NUL");
+        }
+        is_path
+    });
+    let directory = file.parent().unwrap_or(Path::new(""));
+    Some(directory.join(written.unwrap_or_default()))
 }
 
 fn sequence(

@@ -186,7 +186,7 @@ const CASES: &[(&str, &[&str])] = &[
         "2:9: found `63KiB`, expected a size from `64KiB` to `4GiB`",
     ]),
     ("<K>{ sequence: [1228, 1227], seq_timout: 15s, action: accept }\n", &[
-        "3:32: found the unknown key `seq_timout`, expected `sequence`, `seq_timeout`, `tcpflags`, `target`, `action`, `gate`, `for`, `ban`, `start`, `stop`, `start_6`, `stop_6` or `shell` (did you mean `seq_timeout`?)",
+        "3:32: found the unknown key `seq_timout`, expected `sequence`, `seq_timeout`, `tcpflags`, `target`, `action`, `gate`, `for`, `ban`, `start`, `stop`, `start_6`, `stop_6`, `shell` or `timeout` (did you mean `seq_timeout`?)",
     ]),
     ("<K>{ sequence: [1228, 1227], seq_timeout: 15, action: acept }\n", &[
         "3:45: found `15` without a unit, expected a duration such as `300s`, `5m` or `1h30m` (did you mean `15s`?)",

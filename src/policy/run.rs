@@ -1,5 +1,7 @@
 //! The keys of `action: run`.
 
+use std::time::Duration;
+
 use crate::model::Lifetime;
 
 use super::command::{ADDRESS_TOKEN, CommandLine, PerFamily, Run};
@@ -7,7 +9,10 @@ use super::node::{At, Node, Value};
 use super::problem::quote;
 use super::reader::{A_DURATION, Fields, Reader};
 
-pub(super) const KEYS: [&str; 5] = ["start", "stop", "start_6", "stop_6", "shell"];
+pub(super) const KEYS: [&str; 6] = ["start", "stop", "start_6", "stop_6", "shell", "timeout"];
+
+/// A day: who wants to run something for longer starts a service.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(86_400);
 
 /// Longer lines are better kept in a script.
 pub(super) const LONGEST_COMMAND: usize = 4096;
@@ -39,6 +44,7 @@ pub(super) fn read(
     let run = Run {
         start: both(reader, fields, ["start", "start_6"], shell),
         stop: both(reader, fields, ["stop", "stop_6"], shell),
+        timeout: timeout(reader, fields).unwrap_or(Run::TIMEOUT),
     };
     let lifetime = lifetime(reader, fields, &run, at);
     (run, lifetime)
@@ -128,6 +134,16 @@ fn without_shell(reader: &mut Reader, at: At, command: &CommandLine) {
             "it is an argument like any other",
         );
     }
+}
+
+fn timeout(reader: &mut Reader, fields: &Fields<'_>) -> Option<Duration> {
+    let node = fields.get("timeout")?;
+    let timeout = reader.duration(node)?;
+    if timeout.is_zero() || timeout > LONGEST_TIMEOUT {
+        reader.error(node.at, node.shown(), "a time from `1ms` to `24h`");
+        return None;
+    }
+    Some(timeout)
 }
 
 fn lifetime(reader: &mut Reader, fields: &Fields<'_>, run: &Run, at: At) -> Option<Lifetime> {

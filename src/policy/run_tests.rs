@@ -139,6 +139,14 @@ fn what_run_lacks_or_has_too_much_is_an_error() {
             "1:64: found `yes`, expected `true` or `false` (did you mean `true`?)",
         ),
         (
+            "start: x, timeout: 25h",
+            "1:66: found `25h`, expected a time from `1ms` to `24h`",
+        ),
+        (
+            "start: x, timeout: never",
+            "1:66: found `never`, expected a duration such as `300s`, `5m` or `1h30m`",
+        ),
+        (
             "start: x %Ip%",
             "1:54: found `%Ip%`, expected `%IP%` (it is left as it is; only `%IP%` becomes the \
              address)",
@@ -146,5 +154,45 @@ fn what_run_lacks_or_has_too_much_is_an_error() {
     ];
     for (keys, expected) in cases {
         assert_eq!(told(keys), [expected.to_owned()], "{keys}");
+    }
+}
+
+#[test]
+fn a_file_of_one_time_sequences_stands_beside_the_policy_and_is_written_as_it_is_read() {
+    let text = |sequence: &str| {
+        format!("knocks: {{ k: {{ sequence: {sequence}, action: run, start: x }} }}")
+    };
+    let read = |text: &str| parse(text, Path::new("/etc/knockd/p"));
+    let checked = read(&text("{ one_time: a sheet }")).unwrap();
+    let knock = &checked.policy.knocks[0];
+    let file = knock.one_time_sequences.as_deref();
+    assert_eq!(file, Some(Path::new("/etc/knockd/a sheet")));
+    assert!(knock.sequence.is_empty() && checked.warnings.is_empty());
+    let again = read(&crate::policy::emit(
+        &checked.policy,
+        &crate::policy::Notes::default(),
+    ))
+    .unwrap();
+    assert_eq!(again.policy, checked.policy);
+    for (sequence, told) in [
+        (
+            "{}",
+            "1:26: found an empty mapping, expected `{ one_time: FILE }`, or a list of ports",
+        ),
+        (
+            "{ one_tim: x }",
+            "1:28: found the unknown key `one_tim`, expected `one_time` (did",
+        ),
+        (
+            "{ one_time: [x] }",
+            "1:38: found a list, expected the path of a file of one-time",
+        ),
+        (
+            "{ one_time: \"\" }",
+            "1:38: found an empty string, expected the path of a file of one-time",
+        ),
+    ] {
+        let errors = read(&text(sequence)).unwrap_err().to_string();
+        assert!(errors.contains(told), "{errors}");
     }
 }

@@ -214,7 +214,7 @@ pub struct Knock {
     pub name: KnockName,
     /// What to knock, in order; 1 to 32 ports. None where `one_time_sequences` has to say.
     pub sequence: Vec<KnockPort>,
-    /// The file that sequences are taken from, each for one knock (classic files only).
+    /// The file that sequences are taken from, each for one knock.
     pub one_time_sequences: Option<PathBuf>,
     /// From the first knock to the last, inclusive.
     pub seq_timeout: Duration,

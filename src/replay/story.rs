@@ -192,6 +192,17 @@ impl Story {
                 _ => {}
             }
         }
+        // Nothing is run; what would have been has ended at once.
+        let mut jobs = self.engine.take_jobs();
+        while let Some(job) = jobs.pop() {
+            let (job, again) = (job.id, false);
+            for action in self.engine.handle(Event::Ended { job, again }, now) {
+                if let Action::Log(log) = action {
+                    decision.words.push(log.text);
+                }
+            }
+            jobs.extend(self.engine.take_jobs());
+        }
         // There is no store.
         drop(self.engine.take_news());
         for effect in &decision.effects {

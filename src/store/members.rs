@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use rusqlite::{Connection, Row, Transaction, params};
 
 use super::clock::{Clocks, Written};
+use super::owed;
 use crate::engine::{Everything, Kept, Memo};
 use crate::model::{Chain, GateName, Time, canonical_net};
 
@@ -46,7 +47,7 @@ const PUT: &str = "
 const DELETE: &str = "DELETE FROM members WHERE gate = ?1 AND chain = ?2 AND net = ?3";
 
 /// Nanoseconds as `SQLite` keeps them: 292 years, and then no more.
-fn stored(time: Time) -> i64 {
+pub(super) fn stored(time: Time) -> i64 {
     i64::try_from(time.0).unwrap_or(i64::MAX)
 }
 
@@ -85,6 +86,8 @@ pub(super) fn apply(
             Memo::ForgetGate(gate) => {
                 change.execute("DELETE FROM members WHERE gate = ?1", [gate.as_str()])?;
             }
+            Memo::Owe(owed) => owed::put(change, owed, now)?,
+            Memo::Settled(id) => owed::settle(change, *id)?,
         }
     }
     Ok(())
@@ -174,7 +177,7 @@ pub(super) fn noted(database: &Connection) -> rusqlite::Result<Option<Clocks>> {
     }))
 }
 
-fn time(stored: i64) -> Time {
+pub(super) fn time(stored: i64) -> Time {
     Time(u64::try_from(stored).unwrap_or(0))
 }
 

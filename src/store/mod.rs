@@ -1,4 +1,5 @@
-//! What outlives the daemon: acceptances and bans, what happened, the last good addresses of host
+//! What outlives the daemon: acceptances and bans, what happened, stop commands
+//! that are to run, the last good addresses of host
 //! names, trust that lasts until reboot, and which backend was chosen. An `SQLite` database; every
 //! call blocks for a moment and belongs off the packet path. The daemon does without it where it
 //! fails.
@@ -11,6 +12,9 @@ mod clock;
 mod history;
 mod members;
 mod open;
+mod owed;
+#[cfg(test)]
+mod owed_tests;
 #[cfg(test)]
 mod state_tests;
 #[cfg(test)]
@@ -25,7 +29,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ipnet::IpNet;
 use rusqlite::{Connection, params};
 
-use crate::engine::{Everything, Kept, Memo, TrustEdit};
+use crate::engine::{Everything, Kept, Memo, Owed, TrustEdit};
 use crate::model::{GateName, canonical, canonical_net};
 
 pub use clock::Clocks;
@@ -130,9 +134,9 @@ pub enum Readers {
 /// What is to be written in one transaction.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// All members and all trust until reboot, in place of what is there.
+    /// All members, all trust until reboot and all stop commands, in place of what is there.
     pub everything: Option<Everything>,
-    /// What has changed about members since, in order.
+    /// What has changed about members and stop commands since, in order.
     pub memos: Vec<Memo>,
     /// What has changed about trust until reboot.
     pub trust: Vec<TrustEdit>,
@@ -240,6 +244,7 @@ impl Store {
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         if let Some(everything) = &batch.everything {
             members::replace(&change, everything, now)?;
+            owed::replace(&change, &everything.owed, now)?;
             change.execute("DELETE FROM runtime_trust", [])?;
             for (gate, net, reason) in &everything.trust {
                 add_trust(&change, gate.as_ref(), *net, reason, &self.boot_id)?;
@@ -271,6 +276,12 @@ impl Store {
     /// The acceptances and bans that still hold, with their deadlines in this boot.
     pub fn members(&self, now: &Clocks) -> Result<Vec<Kept>, StoreError> {
         members::read(&self.database, now).map_err(self.failed("read acceptances and bans"))
+    }
+
+    /// The stop commands that are to run, with their deadlines in this boot: those whose time has
+    /// come too.
+    pub fn owed(&self, now: &Clocks) -> Result<Vec<Owed>, StoreError> {
+        owed::read(&self.database, now).map_err(self.failed("read what is to be stopped"))
     }
 
     /// Both clocks as they were when something was last written.

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{FILE_NAME, Readers, StoreError, history, members};
+use super::{FILE_NAME, Readers, StoreError, history, members, owed};
 
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// A name that nobody has asked for in this time is of no use; shorter would let a clock that
 /// jumps ahead for a moment empty the table.
@@ -223,6 +223,9 @@ fn migrate(connection: &mut Connection, found: i64) -> rusqlite::Result<()> {
     if found < 3 {
         change.execute_batch(members::SCHEMA)?;
         change.execute_batch(history::SCHEMA)?;
+    }
+    if found < VERSION {
+        change.execute_batch(owed::SCHEMA)?;
         change.pragma_update(None, "user_version", VERSION)?;
     }
     change.execute(

@@ -36,7 +36,7 @@ fn everything(members: &[Kept]) -> Batch {
     Batch {
         everything: Some(Everything {
             members: members.to_vec(),
-            trust: Vec::new(),
+            ..Everything::default()
         }),
         ..Batch::default()
     }
@@ -200,7 +200,8 @@ fn a_store_of_the_second_version_gets_the_new_tables_and_keeps_the_rest() {
     rusqlite::Connection::open(dir.path().join(FILE_NAME))
         .unwrap()
         .execute_batch(
-            "DROP TABLE members; DROP TABLE clocks; DROP TABLE history; PRAGMA user_version = 2;",
+            "DROP TABLE members; DROP TABLE clocks; DROP TABLE history; DROP TABLE owed;
+             PRAGMA user_version = 2;",
         )
         .unwrap();
     let mut store = Store::open_as(dir.path(), "a").unwrap();

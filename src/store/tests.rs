@@ -181,7 +181,7 @@ fn a_store_of_the_first_version_gets_settings_and_keeps_the_rest() {
     let path = dir.path().join(FILE_NAME);
     rusqlite::Connection::open(path)
         .unwrap()
-        .execute_batch("DROP TABLE settings; DROP TABLE members; DROP TABLE clocks; DROP TABLE history; PRAGMA user_version = 1;")
+        .execute_batch("DROP TABLE settings; DROP TABLE members; DROP TABLE clocks; DROP TABLE history; DROP TABLE owed; PRAGMA user_version = 1;")
         .unwrap();
     let store = Store::open_as(dir.path(), "a").unwrap();
     assert_eq!(store.setting("backend").unwrap(), None);

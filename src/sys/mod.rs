@@ -2,6 +2,7 @@
 //! covers. Knows no other module of this program.
 
 pub mod clock;
+pub mod descriptors;
 pub mod ns;
 pub mod packet;
 pub mod ready;

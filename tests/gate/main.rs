@@ -20,7 +20,9 @@ mod reload;
 mod replaying;
 mod restart;
 mod restarts;
+mod running;
 mod setup;
+mod sheets;
 mod tap;
 mod whitelist;
 mod world;
@@ -72,7 +74,9 @@ fn main() -> ExitCode {
         ("restart", restart::SCENARIOS),
         ("restarts", restarts::SCENARIOS),
         ("interfaces", interfaces::SCENARIOS),
+        ("running", running::SCENARIOS),
         ("setup", setup::SCENARIOS),
+        ("sheets", sheets::SCENARIOS),
         ("hostile", hostile::SCENARIOS),
         ("replaying", replaying::SCENARIOS),
         ("flood", flood::SCENARIOS),

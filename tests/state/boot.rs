@@ -237,7 +237,7 @@ fn a_wall_clock_that_was_wrong_prolongs_nothing() -> Tried {
     let mut batch = Batch {
         everything: Some(Everything {
             members,
-            trust: vec![],
+            ..Everything::default()
         }),
         ..Batch::default()
     };
@@ -288,7 +288,7 @@ fn a_hundred_thousand_bans_come_back() -> Tried {
     let batch = Batch {
         everything: Some(Everything {
             members: members.collect(),
-            trust: vec![],
+            ..Everything::default()
         }),
         ..Batch::default()
     };

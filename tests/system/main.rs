@@ -4,6 +4,7 @@
 #![cfg(target_os = "linux")]
 
 mod clients;
+mod compliance;
 mod damage;
 mod handout;
 mod input;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         ("clients", clients::CASES),
         ("handout", handout::CASES),
         ("migrating", migrating::CASES),
+        ("compliance", compliance::CASES),
     ];
     let mut trials: Vec<Trial> = topics
         .into_iter()

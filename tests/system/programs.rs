@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 
 /// Programs and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 22] = [
+const PROGRAMS: [(&str, &str); 23] = [
     ("nft", "nftables"),
     ("knock", "knockd"),
+    ("knockd", "knockd"),
     ("nc", "netcat-openbsd"),
     ("sshd", "openssh-server"),
     ("ssh", "openssh-client"),

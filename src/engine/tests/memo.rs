@@ -166,6 +166,7 @@ fn write(written: &mut Written, memos: Vec<Memo>) {
             }
             Memo::Forget(gate, chain, net) => drop(written.remove(&(gate, chain, net))),
             Memo::ForgetGate(gate) => written.retain(|(name, ..), _| *name != gate),
+            Memo::Owe(_) | Memo::Settled(_) => unreachable!("nothing is run here"),
         }
     }
 }

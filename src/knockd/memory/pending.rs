@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use tokio::sync::oneshot;
 
-use crate::engine::{Everything, Memo, TrustEdit};
+use crate::engine::{Everything, Memo, Owed, TrustEdit};
 use crate::model::{Chain, GateName};
 use crate::store::{Batch, Happened, Retention};
 
@@ -26,6 +26,8 @@ pub(super) struct Queue {
     everything: Option<Everything>,
     gone: Vec<GateName>,
     members: HashMap<(GateName, Chain, IpNet), Memo>,
+    /// Stop commands by their number.
+    owed: BTreeMap<u64, Memo>,
     trust: Vec<TrustEdit>,
     names: BTreeMap<String, Vec<IpAddr>>,
     settings: BTreeMap<String, String>,
@@ -52,6 +54,12 @@ pub(super) struct Pending {
 impl Pending {
     pub(super) fn memo(&mut self, memo: Memo) {
         let key = match &memo {
+            Memo::Owe(Owed { id, .. }) | Memo::Settled(id) => {
+                if !self.incomplete {
+                    self.queue.owed.insert(*id, memo);
+                }
+                return;
+            }
             Memo::ForgetGate(name) => {
                 self.queue.members.retain(|(gate, ..), _| gate != name);
                 self.queue.gone.push(name.clone());
@@ -75,6 +83,7 @@ impl Pending {
         self.queue.everything = None;
         self.queue.gone = Vec::new();
         self.queue.members = HashMap::new();
+        self.queue.owed = BTreeMap::new();
         self.incomplete = true;
     }
 
@@ -114,6 +123,7 @@ impl Pending {
         queue.everything.is_none()
             && queue.gone.is_empty()
             && queue.members.is_empty()
+            && queue.owed.is_empty()
             && queue.trust.is_empty()
             && queue.names.is_empty()
             && queue.settings.is_empty()
@@ -153,7 +163,10 @@ impl Queue {
         let gone = self.gone.into_iter().map(Memo::ForgetGate);
         let batch = Batch {
             everything: self.everything,
-            memos: gone.chain(self.members.into_values()).collect(),
+            memos: gone
+                .chain(self.members.into_values())
+                .chain(self.owed.into_values())
+                .collect(),
             trust: self.trust,
             names: self.names.into_iter().collect(),
             settings: self.settings.into_iter().collect(),

@@ -98,7 +98,7 @@ fn while_the_disk_is_of_no_use_nobody_waits_and_afterwards_everything_is_written
     });
     memory.everything(Everything {
         members: vec![kept(1), kept(2)],
-        trust: Vec::new(),
+        ..Everything::default()
     });
     is_written(&memory).unwrap();
     assert!(!memory.is_incomplete());
@@ -136,7 +136,7 @@ fn a_database_that_is_damaged_meanwhile_is_moved_aside_and_written_anew() {
     await_that("it works again", || memory.problem().is_none());
     memory.everything(Everything {
         members: vec![kept(9)],
-        trust: Vec::new(),
+        ..Everything::default()
     });
     is_written(&memory).unwrap();
     drop(memory);

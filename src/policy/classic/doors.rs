@@ -32,6 +32,9 @@ pub(super) const KEYS: [KeyNames; 10] = [
 /// The manual page does not say so; the program does (knockd.c, `parseconfig`).
 const SEQ_TIMEOUT: u32 = 25;
 const CMD_TIMEOUT: u32 = 10;
+/// The classic daemon lets a command take as long as it likes, and published files have
+/// `…; sleep 60; …` in theirs.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// A year.
 const LONGEST: u32 = 31_536_000;
 
@@ -53,6 +56,7 @@ pub(super) fn read(reader: &mut Reader, door: &Section<'_>) -> Option<PlacedKnoc
     let run = Run {
         start: commands(reader, &keys, "Start_Command", "Start_Command_6"),
         stop: commands(reader, &keys, "Stop_Command", "Stop_Command_6"),
+        timeout: COMMAND_TIMEOUT,
     };
     let lifetime = stop_after(reader, &keys, &run);
     if run.start.is_empty() {
@@ -138,15 +142,7 @@ fn sequences(
             reader.error(door.at, found, format!("`Sequence = …` with {PORTS}"));
             (Vec::new(), None)
         }
-        (None, Some(entry)) => {
-            reader.warn(
-                entry.key_at,
-                "`One_Time_Sequences`",
-                "`Sequence`",
-                "this version does not read such files yet: the door stays shut",
-            );
-            (Vec::new(), file)
-        }
+        (None, Some(_)) => (Vec::new(), file),
         (Some(entry), None) => (ports(reader, keys, entry), None),
     }
 }

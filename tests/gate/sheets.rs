@@ -1,0 +1,202 @@
+//! One-time sequences: each opens once, and one that could be used again opens nothing.
+
+use std::fs;
+use std::path::PathBuf;
+
+use portcullis::lab::{LabError, await_some};
+
+use crate::scenarios;
+use crate::world::{AT_ONCE, Person, TRUSTED, Tried, World};
+
+scenarios![
+    each_sequence_of_a_sheet_opens_once_and_the_next_one_follows,
+    a_classic_door_takes_its_sequences_from_a_file_over_ipv6_too,
+    a_line_that_is_no_sequence_is_told_of_and_makes_none_replayable,
+    a_sheet_that_is_used_up_or_gone_shuts_the_door_and_the_state_says_so,
+    a_sequence_that_cannot_be_marked_opens_nothing,
+];
+
+const POLICY: &str = "
+interface: any
+trusted: knockd.trusted
+gates:
+  ssh: { ports: [22], accept_timeout: 60s }
+knocks:
+  once: { sequence: { one_time: sheet }, seq_timeout: 5s, action: accept }
+  open: { sequence: [1228, 1227], seq_timeout: 5s, action: accept }
+";
+
+struct Sheet {
+    world: World,
+    path: PathBuf,
+}
+
+impl Sheet {
+    fn with(policy: &str, sheet: &str) -> Result<Self, LabError> {
+        let mut world = World::before(policy, TRUSTED, &[22])?;
+        let path = world.daemon.policy_path().with_file_name("sheet");
+        if policy.starts_with('[') {
+            let policy = policy.replace("SHEET", &path.display().to_string());
+            let notes = path.with_file_name("notes").display().to_string();
+            world
+                .daemon
+                .write_policy(&policy.replace("NOTES", &notes))?;
+        }
+        fs::write(&path, sheet).expect("the laboratory can be written to");
+        world.daemon.start()?;
+        Ok(Self { world, path })
+    }
+
+    /// What is in the sheet, when this is.
+    fn await_text(&self, text: &str) -> Result<(), LabError> {
+        await_some(&format!("{text:?} in the sheet"), AT_ONCE, || {
+            let found = fs::read_to_string(&self.path).unwrap_or_default();
+            Ok((found == text).then_some(()))
+        })
+    }
+
+    fn problems(&self, state: &str) -> String {
+        let code = if state == "running" { 0 } else { 5 };
+        let reply = self.world.expect(code, &["-o", "json", "status"]);
+        let status: serde_json::Value = serde_json::from_str(&reply.stdout).expect("JSON");
+        assert_eq!(status["state"], state, "{status}");
+        status["problems"].to_string()
+    }
+
+    /// Somebody for whom this opens nothing.
+    fn does_not_open(&self, person: &Person, ports: &[&str]) -> Tried {
+        person.knocks(ports);
+        self.world.all_is_handled()?;
+        person.is_refused();
+        Ok(())
+    }
+}
+
+fn each_sequence_of_a_sheet_opens_once_and_the_next_one_follows() -> Tried {
+    let sheet = Sheet::with(POLICY, "# two\n 7000,8000\n 7001,8001:udp\n")?;
+    let [first, six] = sheet.world.people(10)?;
+    let [second, _] = sheet.world.people(11)?;
+    sheet.does_not_open(&second, &["7001", "8001:udp"])?;
+    first.opens_with(&["7000", "8000"], 22);
+    sheet.await_text("# two\n#7000,8000\n 7001,8001:udp\n")?;
+    sheet
+        .world
+        .daemon
+        .await_log("once: 1 one-time sequences are left", 1)?;
+    sheet.does_not_open(&second, &["7000", "8000"])?;
+    assert_eq!(sheet.problems("running"), "[]");
+    // Nor after a restart, and the next one is still the next.
+    let mut sheet = sheet;
+    sheet.world.daemon.kill_9();
+    sheet.world.daemon.start()?;
+    sheet.does_not_open(&second, &["7000", "8000"])?;
+    six.opens_with(&["7001", "8001:udp"], 22);
+    Ok(())
+}
+
+fn a_classic_door_takes_its_sequences_from_a_file_over_ipv6_too() -> Tried {
+    let classic = "[options]\n Interface = any\n[door]\n One_Time_Sequences = SHEET\n TCPFlags = syn\n \
+                   Command = echo %IP% >> NOTES\n";
+    let sheet = Sheet::with(classic, " 7000,8000\n 7101,8101\n")?;
+    let [four, six] = sheet.world.people(10)?;
+    let notes = sheet.path.with_file_name("notes");
+    let await_notes = |text: &str| {
+        await_some(&format!("{text:?} in the notes"), AT_ONCE, || {
+            let found = fs::read_to_string(&notes).unwrap_or_default();
+            Ok((found == text).then_some(()))
+        })
+    };
+    six.knocks(&["7000", "8000"]);
+    await_notes("2001:db8::10\n")?;
+    sheet.await_text("#7000,8000\n 7101,8101\n")?;
+    sheet
+        .world
+        .daemon
+        .await_log("door: 1 one-time sequences are left", 1)?;
+    four.knocks(&["7000", "8000"]);
+    four.knocks(&["7101", "8101"]);
+    await_notes("2001:db8::10\n192.0.2.10\n")?;
+    sheet
+        .world
+        .daemon
+        .await_log("door: 0 one-time sequences are left", 1)?;
+    let words = "no more sequences left in the one time sequences file for door door --> disabling";
+    sheet.world.daemon.await_log(words, 1)?;
+    assert!(sheet.problems("degraded").contains(words));
+    Ok(())
+}
+
+fn a_line_that_is_no_sequence_is_told_of_and_makes_none_replayable() -> Tried {
+    let sheet = Sheet::with(
+        POLICY,
+        " 7000,8000\n 70x\n 1228,1227\n 22,5\n7101,8101\n7000,8000\n",
+    )?;
+    let [first, second] = sheet.world.people(10)?;
+    assert!(sheet.problems("degraded").contains("sheet:2: found `70x`"));
+    first.opens_with(&["7000", "8000"], 22);
+    sheet.await_text("#7000,8000\n 70x\n 1228,1227\n 22,5\n7101,8101\n#000,8000\n")?;
+    sheet.world.daemon.await_log("sequences are left", 1)?;
+    let problems = sheet.problems("degraded");
+    for part in [
+        "sheet:2: found `70x`",
+        "sheet:3: one of this sequence and that of `open` begins with the other; skipped",
+        "sheet:4: 22/tcp is a port of the gate `ssh`; skipped",
+    ] {
+        assert!(problems.contains(part), "{problems}");
+    }
+    sheet.does_not_open(&second, &["7000", "8000"])?;
+    second.opens_with(&["7101", "8101"], 22);
+    Ok(())
+}
+
+fn a_sheet_that_is_used_up_or_gone_shuts_the_door_and_the_state_says_so() -> Tried {
+    let sheet = Sheet::with(POLICY, " 7000,8000\n")?;
+    let [first, second] = sheet.world.people(10)?;
+    first.opens_with(&["7000", "8000"], 22);
+    sheet
+        .world
+        .daemon
+        .await_log("once: 0 one-time sequences are left", 1)?;
+    assert!(
+        sheet
+            .problems("degraded")
+            .contains("no more sequences left")
+    );
+    sheet.does_not_open(&second, &["7000", "8000"])?;
+    // The other door is as it was.
+    let [third, fourth] = sheet.world.people(11)?;
+    third.opens();
+    fs::remove_file(&sheet.path)?;
+    sheet.world.expect(0, &["reload"]);
+    let problems = sheet.problems("degraded");
+    assert!(
+        problems.contains("`knockctl sequences new` makes one"),
+        "{problems}"
+    );
+    fs::write(&sheet.path, " 7005,8005\n")?;
+    sheet.world.expect(0, &["reload"]);
+    assert_eq!(sheet.problems("running"), "[]");
+    fourth.opens_with(&["7005", "8005"], 22);
+    Ok(())
+}
+
+fn a_sequence_that_cannot_be_marked_opens_nothing() -> Tried {
+    let sheet = Sheet::with(POLICY, " 7000,8000\n 7101,8101\n")?;
+    let [person, _] = sheet.world.people(10)?;
+    // What cannot be written is not even root's to write where the file is no file any more.
+    fs::remove_file(&sheet.path)?;
+    fs::create_dir(&sheet.path)?;
+    sheet.does_not_open(&person, &["7000", "8000"])?;
+    sheet
+        .world
+        .daemon
+        .await_log("once: the knock does not count", 1)?;
+    assert!(sheet.problems("degraded").contains("is no sheet"));
+    sheet.does_not_open(&person, &["7000", "8000"])?;
+    fs::remove_dir(&sheet.path)?;
+    fs::write(&sheet.path, " 7101,8101\n")?;
+    sheet.world.expect(0, &["reload"]);
+    sheet.does_not_open(&person, &["7000", "8000"])?;
+    person.opens_with(&["7101", "8101"], 22);
+    Ok(())
+}
