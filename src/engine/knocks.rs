@@ -330,10 +330,7 @@ impl Engine {
     }
 
     fn trust_by_knock(&mut self, gate: usize, source: IpAddr, name: &KnockName, out: &mut Out) {
-        let given = &self.ledgers[gate].runtime;
-        // What a command has given lasts longer, and is not the knock's to take back.
-        let is_given = given.get(host_net(source)).is_some_and(|it| it.stored);
-        if is_given || given.len() >= MOST_ACCEPTED {
+        if self.ledgers[gate].runtime.len() >= MOST_ACCEPTED {
             return;
         }
         // A knock never takes the place of what was given by hand, which lasts longer.

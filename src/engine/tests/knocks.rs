@@ -434,8 +434,8 @@ fn trust_by_a_knock_takes_nothing_from_trust_by_hand_and_nothing_is_stored_of_it
         bench.knocked(who, "friend");
         assert!(bench.lets_in(who));
         undone(&mut bench, who, "friend");
-        let stores = |action: &Action| matches!(action, Action::Store(_));
-        assert!(!bench.actions.iter().any(stores), "{:?}", bench.actions);
+        let is_edit = |action: &Action| matches!(action, Action::Store(_));
+        assert!(!bench.actions.iter().any(is_edit), "{:?}", bench.actions);
     }
     assert!(bench.lets_in(A) && !bench.lets_in(B));
     assert_eq!(bench.engine.everything().trust, stored);
