@@ -67,6 +67,9 @@ _knockctl() {
             knockctl,rollback)
                 cmd="knockctl__subcmd__rollback"
                 ;;
+            knockctl,sequences)
+                cmd="knockctl__subcmd__sequences"
+                ;;
             knockctl,status)
                 cmd="knockctl__subcmd__status"
                 ;;
@@ -133,6 +136,9 @@ _knockctl() {
             knockctl__subcmd__help,rollback)
                 cmd="knockctl__subcmd__help__subcmd__rollback"
                 ;;
+            knockctl__subcmd__help,sequences)
+                cmd="knockctl__subcmd__help__subcmd__sequences"
+                ;;
             knockctl__subcmd__help,status)
                 cmd="knockctl__subcmd__help__subcmd__status"
                 ;;
@@ -148,6 +154,21 @@ _knockctl() {
             knockctl__subcmd__help,why)
                 cmd="knockctl__subcmd__help__subcmd__why"
                 ;;
+            knockctl__subcmd__help__subcmd__sequences,new)
+                cmd="knockctl__subcmd__help__subcmd__sequences__subcmd__new"
+                ;;
+            knockctl__subcmd__sequences,help)
+                cmd="knockctl__subcmd__sequences__subcmd__help"
+                ;;
+            knockctl__subcmd__sequences,new)
+                cmd="knockctl__subcmd__sequences__subcmd__new"
+                ;;
+            knockctl__subcmd__sequences__subcmd__help,help)
+                cmd="knockctl__subcmd__sequences__subcmd__help__subcmd__help"
+                ;;
+            knockctl__subcmd__sequences__subcmd__help,new)
+                cmd="knockctl__subcmd__sequences__subcmd__help__subcmd__new"
+                ;;
             *)
                 ;;
         esac
@@ -155,7 +176,7 @@ _knockctl() {
 
     case "${cmd}" in
         knockctl)
-            opts="-c -o -h -V --socket --direct --config --state-dir --runtime-dir --output --help --version accept drop trust untrust unban flush open close status list why history ping reload diff apply confirm rollback replay import handout help"
+            opts="-c -o -h -V --socket --direct --config --state-dir --runtime-dir --output --help --version accept drop trust untrust unban flush open close status list why history ping reload diff apply confirm rollback replay import handout sequences help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -589,7 +610,7 @@ _knockctl() {
             return 0
             ;;
         knockctl__subcmd__help)
-            opts="accept drop trust untrust unban flush open close status list why history ping reload diff apply confirm rollback replay import handout help"
+            opts="accept drop trust untrust unban flush open close status list why history ping reload diff apply confirm rollback replay import handout sequences help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -829,6 +850,34 @@ _knockctl() {
         knockctl__subcmd__help__subcmd__rollback)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        knockctl__subcmd__help__subcmd__sequences)
+            opts="new"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        knockctl__subcmd__help__subcmd__sequences__subcmd__new)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1259,6 +1308,144 @@ _knockctl() {
                 return 0
             fi
             case "${prev}" in
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --runtime-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        knockctl__subcmd__sequences)
+            opts="-c -o -h --socket --direct --config --state-dir --runtime-dir --output --help new help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --runtime-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        knockctl__subcmd__sequences__subcmd__help)
+            opts="new help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        knockctl__subcmd__sequences__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        knockctl__subcmd__sequences__subcmd__help__subcmd__new)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        knockctl__subcmd__sequences__subcmd__new)
+            opts="-c -o -h --length --ports --out --socket --direct --config --state-dir --runtime-dir --output --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --length)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ports)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --out)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --socket)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -440,6 +440,78 @@ json\:"For programs"))' \
 '--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
 ;;
+(sequences)
+_arguments "${_arguments_options[@]}" : \
+'--socket=[The control socket of knockd]:PATH:_files' \
+'-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
+'--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
+'-o+[How to show the answer]:OUTPUT:((table\:"For people"
+json\:"For programs"))' \
+'--output=[How to show the answer]:OUTPUT:((table\:"For people"
+json\:"For programs"))' \
+'(--socket)--direct[Work on the kernel'\''s sets while knockd does not run (root only)]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+":: :_knockctl__subcmd__sequences_commands" \
+"*::: :->sequences" \
+&& ret=0
+
+    case $state in
+    (sequences)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:knockctl-sequences-command-$line[1]:"
+        case $line[1] in
+            (new)
+_arguments "${_arguments_options[@]}" : \
+'--length=[How many ports in each, 3 to 32]:L:_default' \
+'--ports=[Which TCP ports; those that browsers block are left out]:A-B:_default' \
+'--out=[Write the sheet here, where nothing may be yet (default\: standard output)]:FILE:_files' \
+'--socket=[The control socket of knockd]:PATH:_files' \
+'-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
+'--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
+'-o+[How to show the answer]:OUTPUT:((table\:"For people"
+json\:"For programs"))' \
+'--output=[How to show the answer]:OUTPUT:((table\:"For people"
+json\:"For programs"))' \
+'(--socket)--direct[Work on the kernel'\''s sets while knockd does not run (root only)]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':count -- How many sequences, 1 to 10000:_default' \
+&& ret=0
+;;
+(help)
+_arguments "${_arguments_options[@]}" : \
+":: :_knockctl__subcmd__sequences__subcmd__help_commands" \
+"*::: :->help" \
+&& ret=0
+
+    case $state in
+    (help)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:knockctl-sequences-help-command-$line[1]:"
+        case $line[1] in
+            (new)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(help)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+        esac
+    ;;
+esac
+;;
 (help)
 _arguments "${_arguments_options[@]}" : \
 ":: :_knockctl__subcmd__help_commands" \
@@ -536,6 +608,26 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(sequences)
+_arguments "${_arguments_options[@]}" : \
+":: :_knockctl__subcmd__help__subcmd__sequences_commands" \
+"*::: :->sequences" \
+&& ret=0
+
+    case $state in
+    (sequences)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:knockctl-help-sequences-command-$line[1]:"
+        case $line[1] in
+            (new)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
 (help)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -573,6 +665,7 @@ _knockctl_commands() {
 'replay:Run a capture of traffic through the policy, and show what would have happened to whom' \
 'import:Turn a knockd.conf into a policy; says on standard error what is not as it was' \
 'handout:Print a web page, in HTML, that tells people how to knock and can knock from their browser' \
+'sequences:Sheets of one-time sequences' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
     _describe -t commands 'knockctl commands' commands "$@"
@@ -641,6 +734,7 @@ _knockctl__subcmd__help_commands() {
 'replay:Run a capture of traffic through the policy, and show what would have happened to whom' \
 'import:Turn a knockd.conf into a policy; says on standard error what is not as it was' \
 'handout:Print a web page, in HTML, that tells people how to knock and can knock from their browser' \
+'sequences:Sheets of one-time sequences' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
     _describe -t commands 'knockctl help commands' commands "$@"
@@ -730,6 +824,18 @@ _knockctl__subcmd__help__subcmd__rollback_commands() {
     local commands; commands=()
     _describe -t commands 'knockctl help rollback commands' commands "$@"
 }
+(( $+functions[_knockctl__subcmd__help__subcmd__sequences_commands] )) ||
+_knockctl__subcmd__help__subcmd__sequences_commands() {
+    local commands; commands=(
+'new:Make a sheet of random sequences; give a copy to whoever is to knock' \
+    )
+    _describe -t commands 'knockctl help sequences commands' commands "$@"
+}
+(( $+functions[_knockctl__subcmd__help__subcmd__sequences__subcmd__new_commands] )) ||
+_knockctl__subcmd__help__subcmd__sequences__subcmd__new_commands() {
+    local commands; commands=()
+    _describe -t commands 'knockctl help sequences new commands' commands "$@"
+}
 (( $+functions[_knockctl__subcmd__help__subcmd__status_commands] )) ||
 _knockctl__subcmd__help__subcmd__status_commands() {
     local commands; commands=()
@@ -794,6 +900,37 @@ _knockctl__subcmd__replay_commands() {
 _knockctl__subcmd__rollback_commands() {
     local commands; commands=()
     _describe -t commands 'knockctl rollback commands' commands "$@"
+}
+(( $+functions[_knockctl__subcmd__sequences_commands] )) ||
+_knockctl__subcmd__sequences_commands() {
+    local commands; commands=(
+'new:Make a sheet of random sequences; give a copy to whoever is to knock' \
+'help:Print this message or the help of the given subcommand(s)' \
+    )
+    _describe -t commands 'knockctl sequences commands' commands "$@"
+}
+(( $+functions[_knockctl__subcmd__sequences__subcmd__help_commands] )) ||
+_knockctl__subcmd__sequences__subcmd__help_commands() {
+    local commands; commands=(
+'new:Make a sheet of random sequences; give a copy to whoever is to knock' \
+'help:Print this message or the help of the given subcommand(s)' \
+    )
+    _describe -t commands 'knockctl sequences help commands' commands "$@"
+}
+(( $+functions[_knockctl__subcmd__sequences__subcmd__help__subcmd__help_commands] )) ||
+_knockctl__subcmd__sequences__subcmd__help__subcmd__help_commands() {
+    local commands; commands=()
+    _describe -t commands 'knockctl sequences help help commands' commands "$@"
+}
+(( $+functions[_knockctl__subcmd__sequences__subcmd__help__subcmd__new_commands] )) ||
+_knockctl__subcmd__sequences__subcmd__help__subcmd__new_commands() {
+    local commands; commands=()
+    _describe -t commands 'knockctl sequences help new commands' commands "$@"
+}
+(( $+functions[_knockctl__subcmd__sequences__subcmd__new_commands] )) ||
+_knockctl__subcmd__sequences__subcmd__new_commands() {
+    local commands; commands=()
+    _describe -t commands 'knockctl sequences new commands' commands "$@"
 }
 (( $+functions[_knockctl__subcmd__status_commands] )) ||
 _knockctl__subcmd__status_commands() {

@@ -330,16 +330,16 @@ impl Engine {
     }
 
     fn trust_by_knock(&mut self, gate: usize, source: IpAddr, name: &KnockName, out: &mut Out) {
-        let given = &self.ledgers[gate].runtime;
-        // What a command has given lasts longer, and is not the knock's to take back.
-        let is_given = given.get(host_net(source)).is_some_and(|it| it.stored);
-        if is_given || given.len() >= MOST_ACCEPTED {
+        if self.ledgers[gate].runtime.len() >= MOST_ACCEPTED {
             return;
         }
-        let runtime = Runtime {
+        // A knock never takes the place of what was given by hand, which lasts longer.
+        let given = self.ledgers[gate].runtime.get(host_net(source));
+        let runtime = given.filter(|given| given.stored).cloned();
+        let runtime = runtime.unwrap_or_else(|| Runtime {
             reason: name.to_string(),
             stored: false,
-        };
+        });
         self.trust_at_runtime(Some(&[gate]), host_net(source), &runtime, out);
         let trusted = Record::new(What::Trusted, name.as_str());
         let trusted = trusted.of(&self.policy.gates[gate].name, host_net(source));

@@ -35,7 +35,7 @@ pub struct Imported {
 pub struct Remark {
     /// With which knock; `None`: with all of it.
     pub knock: Option<KnockName>,
-    /// A sentence without a full stop.
+    /// A sentence without a full stop, in characters that can be shown.
     pub text: String,
 }
 
@@ -62,13 +62,17 @@ pub enum ImportError {
 
 /// Makes a policy of a knockd.conf; `file` is only a name for messages.
 pub fn knockd_conf(text: &str, file: &Path) -> Result<Imported, ImportError> {
-    let name = file.display().to_string();
+    let name = policy::printable(&file.to_string_lossy());
     if !policy::is_classic(text) {
         return Err(ImportError::NotClassic(name));
     }
     let checked = policy::parse(text, file).map_err(ImportError::File)?;
     let mut remarks = Vec::new();
     let policy = translated(checked.policy, &mut remarks);
+    for remark in &mut remarks {
+        // They repeat paths and commands of the file.
+        remark.text = policy::printable(&remark.text);
+    }
     let yaml = policy::emit(&policy, &notes(&name, &policy, &remarks));
     match policy::parse(&yaml, Path::new("(the policy made of it)")) {
         Ok(_) => Ok(Imported {

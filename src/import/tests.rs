@@ -339,3 +339,18 @@ fn what_a_policy_would_not_take_is_refused_with_its_reason() {
     let wrong = knockd_conf("[a]\nsequence=x\n", Path::new("k")).unwrap_err();
     assert!(matches!(wrong, ImportError::File(_)), "{wrong}");
 }
+
+#[test]
+fn what_is_said_of_a_file_has_no_control_characters_of_it() {
+    let text = "[options]\npidfile=/run/\u{1b}[2J\n\
+                [a]\none_time_sequences=/etc/\u{202e}\u{7}\ncommand=x\n\
+                [b]\nsequence=1000,2000\ncommand=x\n";
+    let told = remarks(&import(text)).join(" ");
+    assert!(
+        told.contains("\\u{1b}[2J") && told.contains("\\u{202e}"),
+        "{told}"
+    );
+    assert!(!told.contains(char::is_control), "{told}");
+    let error = knockd_conf("a: 1", Path::new("\u{1b}c")).unwrap_err();
+    assert!(!error.to_string().contains(char::is_control), "{error:?}");
+}

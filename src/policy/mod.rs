@@ -36,7 +36,7 @@ pub use diff::{Difference, diff};
 pub use emit::{Notes, emit};
 pub use file::{Checked, MOST_BYTES, parse};
 pub use load::{LoadError, load, read, usual_path};
-pub use problem::{PolicyErrors, Problem};
+pub use problem::{PolicyErrors, Problem, printable};
 pub use types::{
     BackendChoice, BanRule, Firewall, Gate, GateAddress, History, Hook, Interfaces, Knock,
     KnockAction, LogSettings, LogStyle, OnStop, Policy, ScanAction, ScanGuard, TcpFlags, Verdict,

@@ -117,8 +117,13 @@ pub(super) fn quote(text: &str) -> String {
 
 /// A path as it may be shown: whole, without control characters.
 pub(super) fn path(path: &Path) -> String {
+    printable(&path.to_string_lossy())
+}
+
+/// Text as it may be shown: whole, without what would change how a terminal shows it.
+pub fn printable(text: &str) -> String {
     let mut shown = String::new();
-    for c in path.to_string_lossy().chars() {
+    for c in text.chars() {
         show(c, &mut shown);
     }
     shown

@@ -305,7 +305,7 @@ fn the_history_is_asked_by_address_gate_and_number() {
     assert_eq!(asked(&[], &["vpn"], 100), ["started", "opened"]);
     // As many as a request has room for.
     let many = vec!["192.0.2.7/32"; 5_000];
-    assert_eq!(asked(&many, &["vpn"; 5_000], 100), [""; 0]);
+    assert_eq!(asked(&many, &vec!["vpn"; 5_000], 100), [""; 0]);
     assert_eq!(asked(&many, &["vpn", "ssh"], 100), all[1..3]);
 
     let query = Query {

@@ -418,18 +418,27 @@ fn what_somebody_else_granted_is_not_taken_back() {
 }
 
 #[test]
-fn nothing_is_stored_of_trust_by_a_knock_nor_when_it_is_taken_back() {
+fn trust_by_a_knock_takes_nothing_from_trust_by_hand_and_nothing_is_stored_of_it() {
     let mut policy = appliance();
     let trusts = knock("friend", "3 4", KnockAction::Trust);
     policy.knocks.push(trusts);
     let mut bench = Bench::new(policy);
-    let to_disk = |action: &Action| matches!(action, Action::Store(_));
-    bench.knocked(A, "friend");
-    assert!(bench.lets_in(A));
-    assert!(!bench.actions.iter().any(to_disk), "{:?}", bench.actions);
-    undone(&mut bench, A, "friend");
-    assert!(!bench.lets_in(A));
-    assert!(!bench.actions.iter().any(to_disk), "{:?}", bench.actions);
+    let gate = bench.engine.policy().gates[0].name.clone();
+    bench.command(Command::Trust {
+        nets: vec![net(A)],
+        gates: vec![gate],
+    });
+    let stored = bench.engine.everything().trust;
+    assert_eq!(stored.len(), 1);
+    for who in [A, B] {
+        bench.knocked(who, "friend");
+        assert!(bench.lets_in(who));
+        undone(&mut bench, who, "friend");
+        let is_edit = |action: &Action| matches!(action, Action::Store(_));
+        assert!(!bench.actions.iter().any(is_edit), "{:?}", bench.actions);
+    }
+    assert!(bench.lets_in(A) && !bench.lets_in(B));
+    assert_eq!(bench.engine.everything().trust, stored);
 }
 
 #[test]

@@ -327,7 +327,7 @@ fn what_is_doubtful_but_works_is_a_warning() {
     );
 
     let text = "[a]\none_time_sequences=/etc/knockd/seq\ncommand=x\n";
-    assert!(warnings(text)[0].contains("the door stays shut"));
+    assert_eq!(warnings(text), [] as [String; 0]);
     let one_time = door(text);
     assert!(one_time.sequence.is_empty());
     assert_eq!(
