@@ -342,7 +342,7 @@ fn what_a_policy_would_not_take_is_refused_with_its_reason() {
 
 #[test]
 fn what_is_said_of_a_file_has_no_control_characters_of_it() {
-    let text = "[options]\npidfile=/run/\u{1b}[2J\n\
+    let text = "[options]\npidfile=/run/\u{1b}[2J\u{202e}\n\
                 [a]\none_time_sequences=/etc/\u{202e}\u{7}\ncommand=x\n\
                 [b]\nsequence=1000,2000\ncommand=x\n";
     let told = remarks(&import(text)).join(" ");
