@@ -417,7 +417,7 @@ impl Daemon {
             let last = self.drift.repairs.last().map_or("", |(_, what)| what);
             format!(
                 "somebody undoes our rules again and again ({total} repairs, the last: {last}): \
-                 they are put back once a minute at most, until a minute has passed without that; \
+                 they are put back every ten seconds at most, until a minute has passed without that; \
                  find out who it is (`nft monitor` names the process)"
             )
         });
