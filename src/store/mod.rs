@@ -397,6 +397,25 @@ impl Store {
         }
     }
 
+    /// What was last remembered under names that begin with `prefix`, which they are told without.
+    pub fn settings(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
+        let read = || {
+            let mut select = self
+                .database
+                .prepare_cached("SELECT name, value FROM settings ORDER BY name")?;
+            let mut rows = select.query([])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                let (name, value): (String, String) = (row.get(0)?, row.get(1)?);
+                if let Some(rest) = name.strip_prefix(prefix) {
+                    found.push((rest.to_owned(), value));
+                }
+            }
+            Ok(found)
+        };
+        read().map_err(self.failed("read the settings"))
+    }
+
     /// Remembers it under that name, in place of what was there.
     pub fn set_setting(&self, name: &str, value: &str) -> Result<(), StoreError> {
         set_setting(&self.database, name, value).map_err(self.failed("remember a setting"))
