@@ -201,7 +201,7 @@ fn the_client_knows_the_sequences() -> Tried {
     let profile = "work: { host: 192.0.2.1, port: 22, knocks: { totp: a.secret, ports: \
                    \"20000-40000\" } }\n";
     fs::write(home.join("knock.yaml"), profile)?;
-    let knock = |arguments: &[&str]| -> Result<String, LabError> {
+    let knock = |arguments: &[&str]| -> Result<String, Box<dyn std::error::Error>> {
         let mut command = site.world.clients.command(env!("CARGO_BIN_EXE_knock"))?;
         let output = command
             .env("XDG_CONFIG_HOME", &home)
