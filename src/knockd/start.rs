@@ -306,6 +306,19 @@ fn import_trust(held: &Observed, roster: &Roster, memory: &Memory) -> Vec<Trust>
     trust
 }
 
+fn known_to_resolver(known: KnownName) -> resolver::Known {
+    let KnownName {
+        name,
+        addresses,
+        age,
+    } = known;
+    resolver::Known {
+        name,
+        addresses,
+        age,
+    }
+}
+
 /// Starts listening. Must be called within a tokio runtime.
 pub(super) fn listen(
     basis: Basis,
@@ -327,20 +340,7 @@ pub(super) fn listen(
     let kept = policies.keep().err();
     problems.set(KEPT, kept.map(|error| error.to_string()));
     let capture = daemon::open_capture(engine.policy(), options.interface.as_deref(), &links)?;
-    let known = known
-        .into_iter()
-        .map(
-            |KnownName {
-                 name,
-                 addresses,
-                 age,
-             }| resolver::Known {
-                name,
-                addresses,
-                age,
-            },
-        )
-        .collect();
+    let known = known.into_iter().map(known_to_resolver).collect();
     let commands = Commands::start().map_err(|source| StartError::Io {
         operation: "start the thread that runs commands",
         source,

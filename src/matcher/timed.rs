@@ -177,8 +177,8 @@ mod tests {
         policy(vec![gate("ssh")], vec![travel, open])
     }
 
-    fn timed(known: Option<Secret>) -> Timed {
-        Timed::new(&policy_with(), |_, _| (known.clone(), Used::default()))
+    fn timed(known: Option<&Secret>) -> Timed {
+        Timed::new(&policy_with(), |_, _| (known.cloned(), Used::default()))
     }
 
     fn name(text: &str) -> KnockName {
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn three_steps_count_for_each_family_in_the_place_of_the_knock() {
-        let mut timed = timed(Some(secret()));
+        let mut timed = timed(Some(&secret()));
         assert!(timed.turn(100), "the first time");
         assert!(!timed.turn(100));
         assert!(timed.turn(101));
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_sequence_counts_once_in_its_time_for_its_family() {
-        let mut timed = timed(Some(secret()));
+        let mut timed = timed(Some(&secret()));
         timed.turn(100);
         let [a, b, six] = people();
         let ports = |step, family| shape().sequence(&secret(), step, family);
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_port_that_may_count_is_a_secret() {
-        let timed = timed(Some(secret()));
+        let timed = timed(Some(&secret()));
         assert!(timed.may_have(KnockPort::tcp(20_000)) && timed.may_have(KnockPort::tcp(40_000)));
         assert!(!timed.may_have(KnockPort::tcp(1228)) && !timed.may_have(KnockPort::udp(20_000)));
     }
