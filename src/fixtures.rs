@@ -45,7 +45,7 @@ pub(crate) fn knock(name: &str, ports: &str, action: KnockAction) -> Knock {
         gates: vec![GateName::new("ssh").unwrap()],
         lifetime: None,
         ban: None,
-        one_time_sequences: None,
+        changing: None,
         target: None,
     }
 }

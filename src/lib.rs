@@ -55,6 +55,7 @@ pub mod sheets;
 pub mod store;
 #[cfg(target_os = "linux")]
 pub mod sys;
+pub mod totp;
 #[cfg(target_os = "linux")]
 pub mod watchdog;
 #[cfg(target_os = "linux")]

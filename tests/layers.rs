@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     // The core: no IO, no clock.
     ("model", &[]),
-    ("policy", &["model"]),
+    ("totp", &["model"]),
+    ("policy", &["model", "totp"]),
     ("handout", &["model", "policy::browsers_block"]),
     ("import", &["model", "policy"]),
     ("packet", &["model"]),
-    ("matcher", &["model", "packet", "policy"]),
+    ("matcher", &["model", "packet", "policy", "totp"]),
     (
         "engine",
         &[
@@ -81,6 +82,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "policy",
             "matcher",
             "engine",
+            "totp",
             // Plain data.
             "firewall::Change",
             "whitelist",
@@ -112,6 +114,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sys::descriptors",
             "sys::ready",
             "sys::sched",
+            "totp",
             "watchdog",
             "whitelist",
         ],
@@ -129,9 +132,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "policy",
             "replay",
             "sheets",
+            "totp",
         ],
     ),
-    ("knock", &["model"]),
+    ("knock", &["model", "totp"]),
     // Shows and tests: from outside, but for what the kernel holds.
     ("lab", &["model", "control", "sys::ns"]),
     ("demo", &["model", "control", "lab", "firewall"]),

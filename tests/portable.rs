@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The client's modules, as `tests/layers.rs` has them.
-const MODULES: [&str; 2] = ["knock", "model"];
+const MODULES: [&str; 3] = ["knock", "model", "totp"];
 
 /// What is not on every system, unless it is said for which: `#[cfg(unix)]`.
 const NOT_EVERYWHERE: [&str; 5] = [

@@ -23,7 +23,7 @@ _knock() {
 
     case "${cmd}" in
         knock)
-            opts="-u -d -4 -6 -v -h -V --udp --delay --ipv4 --ipv6 --verbose --open-and-check --proxy --tries --wait --help --version"
+            opts="-u -d -4 -6 -v -h -V --udp --delay --ipv4 --ipv6 --verbose --open-and-check --proxy --tries --wait --totp --totp-ports --totp-length --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -46,6 +46,18 @@ _knock() {
                     return 0
                     ;;
                 --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --totp)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --totp-ports)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --totp-length)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

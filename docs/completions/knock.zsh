@@ -20,6 +20,9 @@ _knock() {
 '--open-and-check=[Then connect to this port until it answers, knocking again if it does not]:PORT:_default' \
 '--tries=[How often to knock at most before giving up]:N:_default' \
 '--wait=[How long to wait for an answer each time, in seconds]:SECONDS:_default' \
+'--totp=[Knock on the ports that follow from the secret in this file and the time]:FILE:_files' \
+'--totp-ports=[Which ports these are among, as in the server'\''s policy, such as 20000-40000]:A-B:_default' \
+'--totp-length=[How many they are, as in the server'\''s policy]:N:_default' \
 '-u[Ports without a protocol are UDP instead of TCP]' \
 '--udp[Ports without a protocol are UDP instead of TCP]' \
 '(-6 --ipv6)-4[Knock (and connect) over IPv4 only]' \

@@ -157,17 +157,26 @@ _knockctl() {
             knockctl__subcmd__help__subcmd__sequences,new)
                 cmd="knockctl__subcmd__help__subcmd__sequences__subcmd__new"
                 ;;
+            knockctl__subcmd__help__subcmd__sequences,secret)
+                cmd="knockctl__subcmd__help__subcmd__sequences__subcmd__secret"
+                ;;
             knockctl__subcmd__sequences,help)
                 cmd="knockctl__subcmd__sequences__subcmd__help"
                 ;;
             knockctl__subcmd__sequences,new)
                 cmd="knockctl__subcmd__sequences__subcmd__new"
                 ;;
+            knockctl__subcmd__sequences,secret)
+                cmd="knockctl__subcmd__sequences__subcmd__secret"
+                ;;
             knockctl__subcmd__sequences__subcmd__help,help)
                 cmd="knockctl__subcmd__sequences__subcmd__help__subcmd__help"
                 ;;
             knockctl__subcmd__sequences__subcmd__help,new)
                 cmd="knockctl__subcmd__sequences__subcmd__help__subcmd__new"
+                ;;
+            knockctl__subcmd__sequences__subcmd__help,secret)
+                cmd="knockctl__subcmd__sequences__subcmd__help__subcmd__secret"
                 ;;
             *)
                 ;;
@@ -862,7 +871,7 @@ _knockctl() {
             return 0
             ;;
         knockctl__subcmd__help__subcmd__sequences)
-            opts="new"
+            opts="new secret"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -876,6 +885,20 @@ _knockctl() {
             return 0
             ;;
         knockctl__subcmd__help__subcmd__sequences__subcmd__new)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        knockctl__subcmd__help__subcmd__sequences__subcmd__secret)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1344,7 +1367,7 @@ _knockctl() {
             return 0
             ;;
         knockctl__subcmd__sequences)
-            opts="-c -o -h --socket --direct --config --state-dir --runtime-dir --output --help new help"
+            opts="-c -o -h --socket --direct --config --state-dir --runtime-dir --output --help new secret help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1386,7 +1409,7 @@ _knockctl() {
             return 0
             ;;
         knockctl__subcmd__sequences__subcmd__help)
-            opts="new help"
+            opts="new secret help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1427,6 +1450,20 @@ _knockctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        knockctl__subcmd__sequences__subcmd__help__subcmd__secret)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         knockctl__subcmd__sequences__subcmd__new)
             opts="-c -o -h --length --ports --out --socket --direct --config --state-dir --runtime-dir --output --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1442,6 +1479,52 @@ _knockctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --out)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --runtime-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        knockctl__subcmd__sequences__subcmd__secret)
+            opts="-c -o -h --out --socket --direct --config --state-dir --runtime-dir --output --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --out)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

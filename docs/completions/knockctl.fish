@@ -54,7 +54,7 @@ complete -c knockctl -n "__fish_knockctl_needs_command" -f -a "rollback" -d 'Tak
 complete -c knockctl -n "__fish_knockctl_needs_command" -f -a "replay" -d 'Run a capture of traffic through the policy, and show what would have happened to whom'
 complete -c knockctl -n "__fish_knockctl_needs_command" -f -a "import" -d 'Turn a knockd.conf into a policy; says on standard error what is not as it was'
 complete -c knockctl -n "__fish_knockctl_needs_command" -f -a "handout" -d 'Print a web page, in HTML, that tells people how to knock and can knock from their browser'
-complete -c knockctl -n "__fish_knockctl_needs_command" -f -a "sequences" -d 'Sheets of one-time sequences'
+complete -c knockctl -n "__fish_knockctl_needs_command" -f -a "sequences" -d 'Sheets of one-time sequences, secrets of time-based ones'
 complete -c knockctl -n "__fish_knockctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c knockctl -n "__fish_knockctl_using_subcommand accept" -l for -d 'How long, such as 300s, 1h30m or never (default: as long as after a knock)' -r
 complete -c knockctl -n "__fish_knockctl_using_subcommand accept" -s g -l gate -d 'Only at this gate; may be repeated (default: every gate)' -r
@@ -260,16 +260,17 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand handout" -s o -l outpu
 json\t'For programs'"
 complete -c knockctl -n "__fish_knockctl_using_subcommand handout" -l direct -d 'Work on the kernel\'s sets while knockd does not run (root only)'
 complete -c knockctl -n "__fish_knockctl_using_subcommand handout" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new help" -l socket -d 'The control socket of knockd' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new help" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new help" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new help" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new help" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
+complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new secret help" -l socket -d 'The control socket of knockd' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new secret help" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new secret help" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new secret help" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new secret help" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
-complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new help" -l direct -d 'Work on the kernel\'s sets while knockd does not run (root only)'
-complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new help" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new help" -f -a "new" -d 'Make a sheet of random sequences; give a copy to whoever is to knock'
-complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new secret help" -l direct -d 'Work on the kernel\'s sets while knockd does not run (root only)'
+complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new secret help" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new secret help" -f -a "new" -d 'Make a sheet of random sequences; give a copy to whoever is to knock'
+complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new secret help" -f -a "secret" -d 'Make a secret for time-based sequences; server and clients have a copy each'
+complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new secret help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from new" -l length -d 'How many ports in each, 3 to 32' -r
 complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from new" -l ports -d 'Which TCP ports; those that browsers block are left out' -r
 complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from new" -l out -d 'Write the sheet here, where nothing may be yet (default: standard output)' -r -F
@@ -281,7 +282,17 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_
 json\t'For programs'"
 complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from new" -l direct -d 'Work on the kernel\'s sets while knockd does not run (root only)'
 complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from new" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from secret" -l out -d 'Write it here, where nothing may be yet (default: standard output)' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from secret" -l socket -d 'The control socket of knockd' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from secret" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from secret" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from secret" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from secret" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
+json\t'For programs'"
+complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from secret" -l direct -d 'Work on the kernel\'s sets while knockd does not run (root only)'
+complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from secret" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from help" -f -a "new" -d 'Make a sheet of random sequences; give a copy to whoever is to knock'
+complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from help" -f -a "secret" -d 'Make a secret for time-based sequences; server and clients have a copy each'
 complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c knockctl -n "__fish_knockctl_using_subcommand help; and not __fish_seen_subcommand_from accept drop trust untrust unban flush open close status list why history ping reload diff apply confirm rollback replay import handout sequences help" -f -a "accept" -d 'Let addresses in for a while'
 complete -c knockctl -n "__fish_knockctl_using_subcommand help; and not __fish_seen_subcommand_from accept drop trust untrust unban flush open close status list why history ping reload diff apply confirm rollback replay import handout sequences help" -f -a "drop" -d 'Ban addresses or networks'
@@ -304,6 +315,7 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand help; and not __fish_s
 complete -c knockctl -n "__fish_knockctl_using_subcommand help; and not __fish_seen_subcommand_from accept drop trust untrust unban flush open close status list why history ping reload diff apply confirm rollback replay import handout sequences help" -f -a "replay" -d 'Run a capture of traffic through the policy, and show what would have happened to whom'
 complete -c knockctl -n "__fish_knockctl_using_subcommand help; and not __fish_seen_subcommand_from accept drop trust untrust unban flush open close status list why history ping reload diff apply confirm rollback replay import handout sequences help" -f -a "import" -d 'Turn a knockd.conf into a policy; says on standard error what is not as it was'
 complete -c knockctl -n "__fish_knockctl_using_subcommand help; and not __fish_seen_subcommand_from accept drop trust untrust unban flush open close status list why history ping reload diff apply confirm rollback replay import handout sequences help" -f -a "handout" -d 'Print a web page, in HTML, that tells people how to knock and can knock from their browser'
-complete -c knockctl -n "__fish_knockctl_using_subcommand help; and not __fish_seen_subcommand_from accept drop trust untrust unban flush open close status list why history ping reload diff apply confirm rollback replay import handout sequences help" -f -a "sequences" -d 'Sheets of one-time sequences'
+complete -c knockctl -n "__fish_knockctl_using_subcommand help; and not __fish_seen_subcommand_from accept drop trust untrust unban flush open close status list why history ping reload diff apply confirm rollback replay import handout sequences help" -f -a "sequences" -d 'Sheets of one-time sequences, secrets of time-based ones'
 complete -c knockctl -n "__fish_knockctl_using_subcommand help; and not __fish_seen_subcommand_from accept drop trust untrust unban flush open close status list why history ping reload diff apply confirm rollback replay import handout sequences help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c knockctl -n "__fish_knockctl_using_subcommand help; and __fish_seen_subcommand_from sequences" -f -a "new" -d 'Make a sheet of random sequences; give a copy to whoever is to knock'
+complete -c knockctl -n "__fish_knockctl_using_subcommand help; and __fish_seen_subcommand_from sequences" -f -a "secret" -d 'Make a secret for time-based sequences; server and clients have a copy each'

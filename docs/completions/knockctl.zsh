@@ -484,6 +484,23 @@ json\:"For programs"))' \
 ':count -- How many sequences, 1 to 10000:_default' \
 && ret=0
 ;;
+(secret)
+_arguments "${_arguments_options[@]}" : \
+'--out=[Write it here, where nothing may be yet (default\: standard output)]:FILE:_files' \
+'--socket=[The control socket of knockd]:PATH:_files' \
+'-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
+'--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
+'-o+[How to show the answer]:OUTPUT:((table\:"For people"
+json\:"For programs"))' \
+'--output=[How to show the answer]:OUTPUT:((table\:"For people"
+json\:"For programs"))' \
+'(--socket)--direct[Work on the kernel'\''s sets while knockd does not run (root only)]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
 (help)
 _arguments "${_arguments_options[@]}" : \
 ":: :_knockctl__subcmd__sequences__subcmd__help_commands" \
@@ -497,6 +514,10 @@ _arguments "${_arguments_options[@]}" : \
         curcontext="${curcontext%:*:*}:knockctl-sequences-help-command-$line[1]:"
         case $line[1] in
             (new)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(secret)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
@@ -624,6 +645,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(secret)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
         esac
     ;;
 esac
@@ -665,7 +690,7 @@ _knockctl_commands() {
 'replay:Run a capture of traffic through the policy, and show what would have happened to whom' \
 'import:Turn a knockd.conf into a policy; says on standard error what is not as it was' \
 'handout:Print a web page, in HTML, that tells people how to knock and can knock from their browser' \
-'sequences:Sheets of one-time sequences' \
+'sequences:Sheets of one-time sequences, secrets of time-based ones' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
     _describe -t commands 'knockctl commands' commands "$@"
@@ -734,7 +759,7 @@ _knockctl__subcmd__help_commands() {
 'replay:Run a capture of traffic through the policy, and show what would have happened to whom' \
 'import:Turn a knockd.conf into a policy; says on standard error what is not as it was' \
 'handout:Print a web page, in HTML, that tells people how to knock and can knock from their browser' \
-'sequences:Sheets of one-time sequences' \
+'sequences:Sheets of one-time sequences, secrets of time-based ones' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
     _describe -t commands 'knockctl help commands' commands "$@"
@@ -828,6 +853,7 @@ _knockctl__subcmd__help__subcmd__rollback_commands() {
 _knockctl__subcmd__help__subcmd__sequences_commands() {
     local commands; commands=(
 'new:Make a sheet of random sequences; give a copy to whoever is to knock' \
+'secret:Make a secret for time-based sequences; server and clients have a copy each' \
     )
     _describe -t commands 'knockctl help sequences commands' commands "$@"
 }
@@ -835,6 +861,11 @@ _knockctl__subcmd__help__subcmd__sequences_commands() {
 _knockctl__subcmd__help__subcmd__sequences__subcmd__new_commands() {
     local commands; commands=()
     _describe -t commands 'knockctl help sequences new commands' commands "$@"
+}
+(( $+functions[_knockctl__subcmd__help__subcmd__sequences__subcmd__secret_commands] )) ||
+_knockctl__subcmd__help__subcmd__sequences__subcmd__secret_commands() {
+    local commands; commands=()
+    _describe -t commands 'knockctl help sequences secret commands' commands "$@"
 }
 (( $+functions[_knockctl__subcmd__help__subcmd__status_commands] )) ||
 _knockctl__subcmd__help__subcmd__status_commands() {
@@ -905,6 +936,7 @@ _knockctl__subcmd__rollback_commands() {
 _knockctl__subcmd__sequences_commands() {
     local commands; commands=(
 'new:Make a sheet of random sequences; give a copy to whoever is to knock' \
+'secret:Make a secret for time-based sequences; server and clients have a copy each' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
     _describe -t commands 'knockctl sequences commands' commands "$@"
@@ -913,6 +945,7 @@ _knockctl__subcmd__sequences_commands() {
 _knockctl__subcmd__sequences__subcmd__help_commands() {
     local commands; commands=(
 'new:Make a sheet of random sequences; give a copy to whoever is to knock' \
+'secret:Make a secret for time-based sequences; server and clients have a copy each' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
     _describe -t commands 'knockctl sequences help commands' commands "$@"
@@ -927,10 +960,20 @@ _knockctl__subcmd__sequences__subcmd__help__subcmd__new_commands() {
     local commands; commands=()
     _describe -t commands 'knockctl sequences help new commands' commands "$@"
 }
+(( $+functions[_knockctl__subcmd__sequences__subcmd__help__subcmd__secret_commands] )) ||
+_knockctl__subcmd__sequences__subcmd__help__subcmd__secret_commands() {
+    local commands; commands=()
+    _describe -t commands 'knockctl sequences help secret commands' commands "$@"
+}
 (( $+functions[_knockctl__subcmd__sequences__subcmd__new_commands] )) ||
 _knockctl__subcmd__sequences__subcmd__new_commands() {
     local commands; commands=()
     _describe -t commands 'knockctl sequences new commands' commands "$@"
+}
+(( $+functions[_knockctl__subcmd__sequences__subcmd__secret_commands] )) ||
+_knockctl__subcmd__sequences__subcmd__secret_commands() {
+    local commands; commands=()
+    _describe -t commands 'knockctl sequences secret commands' commands "$@"
 }
 (( $+functions[_knockctl__subcmd__status_commands] )) ||
 _knockctl__subcmd__status_commands() {

@@ -68,7 +68,7 @@ fn written_down(policy: Policy) {
 fn in_words_of_yaml(mut policy: Policy) -> Policy {
     policy.pid_file = None;
     for knock in &mut policy.knocks {
-        knock.one_time_sequences = None;
+        knock.changing = None;
         if let TcpFlags {
             set: 0 | TcpFlags::SYN,
             clear: 0,

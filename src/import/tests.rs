@@ -287,7 +287,7 @@ fn what_has_no_equivalent_is_said_and_never_lost_in_silence() {
                 [b]\none_time_sequences=/etc/seq\ncommand=x\n";
     let imported = import(text);
     let policy = policy_of(&imported);
-    let sheet = policy.knocks[1].one_time_sequences.as_deref();
+    let sheet = policy.knocks[1].one_time();
     assert_eq!(sheet, Some(Path::new("/etc/seq")));
     let knock = &policy.knocks[0];
     assert_eq!(knock.target, Some("192.0.2.9".parse().unwrap()));

@@ -1,10 +1,12 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Parser};
 
 use super::error::KnockError;
 use super::profiles::{Profile, Profiles};
-use crate::model::{KnockPort, PortError, Proto};
+use crate::model::{KnockPort, PortError, PortRange, Proto};
+use crate::totp::{self, Family, Secret, Shape};
 
 /// The longest pause, in milliseconds: longer than any sequence can last.
 pub(super) const MAX_DELAY: u64 = 3_600_000;
@@ -27,7 +29,7 @@ next one:\nwhichever the connection that follows takes has been knocked over. -4
 that.\n\nProfiles are in ~/.config/knock.yaml ($XDG_CONFIG_HOME/knock.yaml where that is set; on \
 Windows\n%APPDATA%\\knock.yaml). What is named on the command line goes before what a profile \
 says:\n  work:\n    host: ssh.example.org    # if it is not the profile's name\n    knocks: [1228, \
-1227]     # also 9663:udp\n    delay: 200ms            # between knocks; udp: true makes ports \
+1227]     # also 9663:udp, or { totp: FILE, ports: \"20000-40000\", length: 4 }\n    delay: 200ms            # between knocks; udp: true makes ports \
 without a protocol UDP\n    port: 22                # to connect to\n\nExamples:\n  knock \
 ssh.example.org 1228 1227              two TCP knocks\n  knock -u ssh.example.org 7000 8000 \
 9000:tcp  UDP, but for the last\n  knock -d 200 ssh.example.org 1228 1227       200 ms apart, where \
@@ -71,6 +73,15 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 2, requires = "connects",
           value_parser = clap::value_parser!(u64).range(1..=600))]
     pub(super) wait: u64,
+    /// Knock on the ports that follow from the secret in this file and the time
+    #[arg(long, value_name = "FILE", requires = "totp_ports")]
+    pub(super) totp: Option<PathBuf>,
+    /// Which ports these are among, as in the server's policy, such as 20000-40000
+    #[arg(long, value_name = "A-B", requires = "totp")]
+    pub(super) totp_ports: Option<PortRange>,
+    /// How many they are, as in the server's policy
+    #[arg(long, value_name = "N", requires = "totp", default_value_t = 4)]
+    pub(super) totp_length: u8,
     /// A name, an address or a profile
     #[arg(value_name = "HOST")]
     pub(super) host: String,
@@ -83,13 +94,32 @@ pub(super) struct Arguments {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) host: String,
-    pub(super) knocks: Vec<KnockPort>,
+    pub(super) knocks: Knocks,
     pub(super) delay: Duration,
     pub(super) families: Families,
     pub(super) verbose: bool,
     pub(super) task: Task,
     pub(super) tries: u32,
     pub(super) wait: Duration,
+}
+
+/// What to knock on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Knocks {
+    /// Always the same.
+    Ports(Vec<KnockPort>),
+    /// What follows from a secret and the time.
+    Timed(Secret, Shape),
+}
+
+impl Knocks {
+    /// The ports for whoever knocks over that family, at a moment since the Unix epoch.
+    pub(super) fn ports(&self, family: Family, since_epoch: Duration) -> Vec<KnockPort> {
+        match self {
+            Knocks::Ports(ports) => ports.clone(),
+            Knocks::Timed(secret, shape) => shape.sequence(secret, totp::step(since_epoch), family),
+        }
+    }
 }
 
 /// What comes after the knocks.
@@ -118,14 +148,17 @@ impl Arguments {
         let said = profile.unwrap_or(&none);
         let (task, ports) = self.task(said)?;
         let udp = self.udp || said.udp;
-        let mut knocks = ports
+        let knocks = ports
             .iter()
             .map(|text| read_port(text, udp))
             .collect::<Result<Vec<_>, _>>()?;
-        if knocks.is_empty() {
-            knocks = said.knocks(udp);
-        }
-        if knocks.is_empty() {
+        let knocks = match self.timed()? {
+            Some(_) if !knocks.is_empty() => return Err(KnockError::Both),
+            Some(timed) => timed,
+            None if knocks.is_empty() => said.knocks(udp, profiles.file.as_deref())?,
+            None => Knocks::Ports(knocks),
+        };
+        if knocks == Knocks::Ports(Vec::new()) {
             let file = profiles.file.clone();
             return Err(KnockError::NoPorts(self.host.clone(), file));
         }
@@ -143,6 +176,15 @@ impl Arguments {
             tries: self.tries,
             wait: Duration::from_secs(self.wait),
         })
+    }
+
+    /// What the command line says of a time-based sequence.
+    fn timed(&self) -> Result<Option<Knocks>, KnockError> {
+        let (Some(file), Some(ports)) = (&self.totp, self.totp_ports) else {
+            return Ok(None);
+        };
+        let shape = Shape::new(ports, self.totp_length)?;
+        Ok(Some(Knocks::Timed(Secret::read(file)?, shape)))
     }
 
     /// What to do, and which ports are left to knock on.

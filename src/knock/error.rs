@@ -15,6 +15,12 @@ pub(super) enum KnockError {
         file = .1.as_deref().map_or("knock.yaml".into(), |file| file.to_string_lossy())
     )]
     NoPorts(String, Option<PathBuf>),
+    #[error("ports to knock on beside --totp, which says them: one of the two")]
+    Both,
+    #[error(transparent)]
+    Secret(#[from] crate::totp::ReadError),
+    #[error(transparent)]
+    Shape(#[from] crate::totp::ShapeError),
     #[error("no port to connect to: name it after `{0}`, or give its profile a `port`")]
     NoTarget(String),
     #[error(transparent)]
@@ -87,6 +93,9 @@ impl KnockError {
             KnockError::Port(_)
             | KnockError::NoPorts(..)
             | KnockError::NoTarget(_)
+            | KnockError::Both
+            | KnockError::Secret(_)
+            | KnockError::Shape(_)
             | KnockError::Profiles(_) => 2,
             _ => 1,
         }

@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::args::Families;
+use super::args::{Families, Knocks};
 use super::error::KnockError;
 use super::send;
-use crate::model::KnockPort;
+use crate::totp::Family;
 
 /// All addresses of the host in the families wanted, each once, in the system's order. Their ports
 /// are 0; IPv6 scopes are kept.
@@ -49,19 +49,28 @@ pub(super) fn addresses(host: &str, families: Families) -> Result<Vec<SocketAddr
 /// address) is left out; it is an error when none is left. Returns those that are.
 pub(super) fn knock_all(
     addresses: &[SocketAddr],
-    ports: &[KnockPort],
+    knocks: &Knocks,
     delay: Duration,
     say: Option<&mut dyn Write>,
 ) -> Result<Vec<SocketAddr>, KnockError> {
     let mut addresses = addresses.to_vec();
     let mut say = say;
-    for (nth, port) in ports.iter().enumerate() {
+    // A clock that is set before 1970 is set wrong; then nothing opens.
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let [v4, v6] = Family::ALL.map(|family| knocks.ports(family, since_epoch));
+    for (nth, (v4, v6)) in v4.into_iter().zip(v6).enumerate() {
         if nth > 0 && !delay.is_zero() {
             std::thread::sleep(delay);
         }
         let mut failure = None;
         addresses.retain(|address| {
             let mut target = *address;
+            let port = match Family::of(target.ip().to_canonical()) {
+                Family::V4 => v4,
+                Family::V6 => v6,
+            };
             target.set_port(port.port);
             match send::knock(target, port.proto) {
                 Ok(()) => {

@@ -9,10 +9,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, Visitor};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::args::{MAX_DELAY, read_port};
-use crate::model::{KnockPort, Lifetime, parse_duration};
+use super::args::{Knocks, MAX_DELAY, read_port};
+use super::error::KnockError;
+use crate::model::{Lifetime, PortRange, parse_duration};
+use crate::totp::{Secret, Shape};
 
 /// More is no file of profiles.
 const MOST_BYTES: u64 = 1024 * 1024;
@@ -53,7 +56,7 @@ pub(super) struct Profile {
     /// The host, if it is not the profile's name.
     pub(super) host: Option<String>,
     #[serde(default)]
-    knocks: Vec<Knock>,
+    knocks: Written,
     /// Between knocks.
     #[serde(default, deserialize_with = "delay")]
     pub(super) delay: Duration,
@@ -66,13 +69,81 @@ pub(super) struct Profile {
 }
 
 impl Profile {
-    /// The ports to knock on.
-    pub(super) fn knocks(&self, udp: bool) -> Vec<KnockPort> {
-        let knocks = self.knocks.iter();
-        // Each was read before.
-        knocks
-            .filter_map(|Knock(text)| read_port(text, udp).ok())
-            .collect()
+    /// What to knock on; a file with a secret is beside that of the profiles.
+    pub(super) fn knocks(&self, udp: bool, file: Option<&Path>) -> Result<Knocks, KnockError> {
+        let timed = match &self.knocks {
+            Written::Timed(timed) => timed,
+            // Each was read before.
+            Written::Ports(ports) => {
+                let ports = ports
+                    .iter()
+                    .filter_map(|Knock(text)| read_port(text, udp).ok());
+                return Ok(Knocks::Ports(ports.collect()));
+            }
+        };
+        let shape = Shape::new(timed.ports, timed.length)?;
+        let beside = file.and_then(Path::parent).unwrap_or(Path::new(""));
+        let secret = Secret::read(&beside.join(&timed.totp))?;
+        Ok(Knocks::Timed(secret, shape))
+    }
+}
+
+/// The knocks as they are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Written {
+    Ports(Vec<Knock>),
+    Timed(Timed),
+}
+
+/// A sequence that follows from a secret and the time.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Timed {
+    totp: PathBuf,
+    #[serde(deserialize_with = "range")]
+    ports: PortRange,
+    #[serde(default = "usual_length")]
+    length: u8,
+}
+
+fn usual_length() -> u8 {
+    4
+}
+
+fn range<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PortRange, D::Error> {
+    let text = deserializer.deserialize_any(Word("a range of ports such as \"20000-40000\""))?;
+    text.parse().map_err(Error::custom)
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        Self::Ports(Vec::new())
+    }
+}
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Either)
+    }
+}
+
+struct Either;
+
+impl<'de> Visitor<'de> for Either {
+    type Value = Written;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "a list of ports such as [1228, 1227], or { totp: FILE, ports: \"20000-40000\" }",
+        )
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Written, A::Error> {
+        Deserialize::deserialize(SeqAccessDeserializer::new(seq)).map(Written::Ports)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Written, A::Error> {
+        Deserialize::deserialize(MapAccessDeserializer::new(map)).map(Written::Timed)
     }
 }
 

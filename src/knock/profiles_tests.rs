@@ -1,5 +1,7 @@
 use super::*;
 use crate::knock::args::{Arguments, Plan, Task};
+use crate::model::KnockPort;
+use crate::totp::Family;
 use clap::Parser;
 
 const FILE: &str = "
@@ -24,7 +26,8 @@ fn plan(words: &[&str]) -> Plan {
 }
 
 fn shown(plan: &Plan) -> String {
-    let knocks: Vec<String> = plan.knocks.iter().map(KnockPort::to_string).collect();
+    let ports = plan.knocks.ports(Family::V4, Duration::ZERO);
+    let knocks: Vec<String> = ports.iter().map(KnockPort::to_string).collect();
     format!("{} {} {:?}", plan.host, knocks.join(" "), plan.delay)
 }
 
@@ -55,11 +58,23 @@ fn the_command_line_goes_before_the_profile() {
 fn a_profile_says_where_to_connect_to() {
     assert_eq!(plan(&["--proxy", "work"]).task, Task::Proxy(2222));
     let ssh = plan(&["--proxy", "work", "22"]);
-    assert_eq!((ssh.task, ssh.knocks.len()), (Task::Proxy(22), 4));
+    assert_eq!(
+        (ssh.task, ssh.knocks.ports(Family::V4, Duration::ZERO).len()),
+        (Task::Proxy(22), 4)
+    );
     let ssh = plan(&["--proxy", "work", "22", "1"]);
-    assert_eq!((ssh.task, ssh.knocks.len()), (Task::Proxy(22), 1));
+    assert_eq!(
+        (ssh.task, ssh.knocks.ports(Family::V4, Duration::ZERO).len()),
+        (Task::Proxy(22), 1)
+    );
     let check = plan(&["--open-and-check", "22", "work"]);
-    assert_eq!((check.task, check.knocks.len()), (Task::Check(22), 4));
+    assert_eq!(
+        (
+            check.task,
+            check.knocks.ports(Family::V4, Duration::ZERO).len()
+        ),
+        (Task::Check(22), 4)
+    );
 }
 
 #[test]
@@ -160,4 +175,34 @@ fn a_missing_file_is_none_and_an_unreadable_one_an_error() {
         Profiles::load_from(big),
         Err(ProfilesError::TooBig(_))
     ));
+}
+
+#[test]
+fn a_profile_may_have_a_secret_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("knock.yaml");
+    let secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQGEZA";
+    std::fs::write(dir.path().join("s"), secret).unwrap();
+    let plan = |knocks: &str| {
+        std::fs::write(&file, format!("work: {{ knocks: {knocks} }}")).unwrap();
+        let profiles = Profiles::load_from(file.clone())?;
+        Arguments::parse_from(["knock", "work"]).plan(&profiles)
+    };
+    let found = plan("{ totp: s, ports: \"20000-40000\", length: 3 }").unwrap();
+    assert_eq!(shown(&found), "work 30887/tcp 34027/tcp 32190/tcp 0ns");
+    for (knocks, told) in [
+        ("{ totp: s }", "1:"),
+        ("{ totp: s, ports: x }", "`x` is not a port"),
+        ("{ totp: s, ports: 1-9, lenght: 3 }", "lenght"),
+        ("{ totp: s, ports: 1-9 }", "a billion are not guessed"),
+        (
+            "{ totp: gone, ports: \"20000-40000\" }",
+            "cannot read the secret",
+        ),
+        ("7000", "1:"),
+    ] {
+        let error = plan(knocks).unwrap_err();
+        assert!(error.to_string().contains(told), "{knocks}: {error}");
+        assert_eq!(error.code(), 2, "{error}");
+    }
 }

@@ -1,10 +1,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
-use super::args::Families;
+use super::args::{Families, Knocks};
 use super::knocking::{addresses, knock_all};
 use super::*;
 use crate::model::KnockPort;
+use crate::totp::Family;
 
 fn parse(words: &[&str]) -> Arguments {
     Arguments::try_parse_from([&["knock"], words].concat()).unwrap()
@@ -35,7 +36,8 @@ fn both_families() -> (UdpSocket, UdpSocket, u16) {
 }
 
 fn shown(plan: &Plan) -> Vec<String> {
-    plan.knocks.iter().map(KnockPort::to_string).collect()
+    let ports = plan.knocks.ports(Family::V4, Duration::ZERO);
+    ports.iter().map(KnockPort::to_string).collect()
 }
 
 #[test]
@@ -106,7 +108,13 @@ fn what_follows_the_knocks() {
 fn both_families_are_knocked_on() {
     let (four, six, port) = both_families();
     let hosts = [target(Ipv4Addr::LOCALHOST), target(Ipv6Addr::LOCALHOST)];
-    let left = knock_all(&hosts, &[KnockPort::udp(port)], Duration::ZERO, None).unwrap();
+    let left = knock_all(
+        &hosts,
+        &Knocks::Ports(vec![KnockPort::udp(port)]),
+        Duration::ZERO,
+        None,
+    )
+    .unwrap();
     assert_eq!(left, hosts);
     for socket in [four, six] {
         let mut buffer = [9; 16];
@@ -135,11 +143,12 @@ fn an_address_that_cannot_be_reached_is_left_out() {
     // TCP has no broadcast: the kernel refuses before anything is sent.
     let nowhere = target(Ipv4Addr::BROADCAST);
     let here = target(Ipv4Addr::LOCALHOST);
-    let left = knock_all(&[nowhere, here], &[port, port], Duration::ZERO, None).unwrap();
+    let ports = Knocks::Ports(vec![port, port]);
+    let left = knock_all(&[nowhere, here], &ports, Duration::ZERO, None).unwrap();
     assert_eq!(left, [here]);
     listener.accept().unwrap();
     listener.accept().unwrap();
-    let error = knock_all(&[nowhere], &[port], Duration::ZERO, None).unwrap_err();
+    let error = knock_all(&[nowhere], &ports, Duration::ZERO, None).unwrap_err();
     assert_eq!(error.code(), 1);
     assert!(error.to_string().contains("is there a way"), "{error}");
 }
@@ -148,4 +157,40 @@ fn an_address_that_cannot_be_reached_is_left_out() {
 fn the_help_is_complete() {
     use clap::CommandFactory;
     Arguments::command().debug_assert();
+}
+
+#[test]
+fn a_time_based_sequence_takes_the_place_of_ports() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("secret");
+    let path = file.to_string_lossy().into_owned();
+    let told = |words: &[&str]| {
+        let error = plan(words).unwrap_err();
+        assert_eq!(error.code(), 2, "{error}");
+        error.to_string()
+    };
+    let option = |more: &[&'static str]| -> Vec<String> {
+        let option = ["h", "--totp", &path, "--totp-ports", "20000-40000"];
+        let all = option.iter().chain(more);
+        all.map(ToString::to_string).collect()
+    };
+    let words = option(&[]);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    assert!(told(&words).contains("`knockctl sequences secret` makes one"));
+    std::fs::write(
+        &file,
+        "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQGEZA",
+    )
+    .unwrap();
+    let found = plan(&words).unwrap();
+    assert_eq!(
+        shown(&found),
+        ["30887/tcp", "34027/tcp", "32190/tcp", "30891/tcp"]
+    );
+    let six = found.knocks.ports(Family::V6, Duration::from_secs(29));
+    assert_eq!(six[0], KnockPort::tcp(38281));
+    assert!(told(&[&words[..], &["1228"]].concat()).contains("one of the two"));
+    assert!(told(&[&words[..], &["--totp-length", "2"]].concat()).contains("expected 3 to 32"));
+    std::fs::write(&file, "secret!").unwrap();
+    assert!(told(&words).contains("is not base32"));
 }

@@ -1,7 +1,7 @@
-//! `knockctl sequences`: sheets of one-time sequences.
+//! `knockctl sequences`: sheets of one-time sequences, and secrets of time-based ones.
 
-use std::fs::OpenOptions;
-use std::io::{self, ErrorKind, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
 use std::ops::RangeInclusive;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use super::output::{print, say};
 use crate::policy::browsers_block;
 use crate::sheets::{Make, MakeError, make};
+use crate::totp::Secret;
 
-/// Sheets of one-time sequences.
+/// Sheets of one-time sequences, secrets of time-based ones.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -31,6 +32,12 @@ enum Task {
         #[arg(long, value_name = "A-B", default_value = "10000-32767", value_parser = ports)]
         ports: RangeInclusive<u16>,
         /// Write the sheet here, where nothing may be yet (default: standard output)
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Make a secret for time-based sequences; server and clients have a copy each
+    Secret {
+        /// Write it here, where nothing may be yet (default: standard output)
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
@@ -69,25 +76,41 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
 }
 
 fn try_run(arguments: &Arguments) -> Result<(), Failure> {
-    let Task::New {
-        count,
-        length,
-        ports,
-        out,
-    } = &arguments.task;
-    let sheet = make(&Make {
-        count: *count,
-        length: *length,
-        ports: ports.clone(),
-        without: browsers_block,
-    })?;
+    let (text, out) = match &arguments.task {
+        Task::New {
+            count,
+            length,
+            ports,
+            out,
+        } => {
+            let sheet = make(&Make {
+                count: *count,
+                length: *length,
+                ports: ports.clone(),
+                without: browsers_block,
+            })?;
+            (sheet, out)
+        }
+        Task::Secret { out } => (new_secret()?, out),
+    };
     match out {
-        Some(path) => write_new(path, &sheet),
-        None => print(&sheet).map_err(|source| Failure::Write {
+        Some(path) => write_new(path, &text),
+        None => print(&text).map_err(|source| Failure::Write {
             path: "standard output".into(),
             source,
         }),
     }
+}
+
+/// As many bits as the HMAC has (RFC 2104, section 3).
+fn new_secret() -> Result<String, MakeError> {
+    let mut bytes = vec![0; 32];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let secret = Secret::new(bytes).map_err(io::Error::other)?;
+    Ok(format!(
+        "# A secret of time-based knocks: whoever has it can knock.\n{}\n",
+        secret.written()
+    ))
 }
 
 /// Never over a file that is there: its lines may be in use. Nobody else may read it.

@@ -34,6 +34,7 @@ use super::policies::Policies;
 use super::problems::{FIREWALL, Problems, RULES};
 use super::roster::Roster;
 use super::sheets::Sheets;
+use super::timed::Clockwork;
 use super::untracked::Untracked;
 use super::wants::spec;
 
@@ -53,6 +54,7 @@ pub(super) struct Daemon {
     /// The policy with the sequences that count now.
     pub(super) heard: Policy,
     pub(super) sheets: Sheets,
+    pub(super) clockwork: Clockwork,
     pub(super) matcher: Matcher,
     pub(super) scope: Scope,
     pub(super) firewall: Box<dyn Backend>,
@@ -134,8 +136,11 @@ impl Daemon {
                     Fired::Step(step) => self.log_step(source, step),
                     Fired::Knock(id) => {
                         let knock = self.matcher.name(id).clone();
-                        self.knocked(source, knock);
-                        self.look_up(source);
+                        let ports = self.matcher.ports(id).to_vec();
+                        if self.counts(source, &knock, &ports) {
+                            self.knocked(source, knock);
+                            self.look_up(source);
+                        }
                     }
                     Fired::Sweep => drop(self.handle(Event::Swept { source })),
                     Fired::Undone(id) => {
@@ -360,16 +365,24 @@ impl Daemon {
     pub(super) fn due(&self) -> Option<Time> {
         let retry = self.retry.map(|(at, _)| at);
         let deadline = self.engine.next_deadline();
-        [deadline, retry, self.drift.due(), self.trial_ends()]
-            .into_iter()
-            .flatten()
-            .min()
+        let clockwork = self.clockwork.due();
+        [
+            deadline,
+            retry,
+            clockwork,
+            self.drift.due(),
+            self.trial_ends(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Does what is due.
     pub(super) fn tick(&mut self) {
         self.end_of_trial();
         self.handle(Event::Tick);
+        self.mind_clockwork();
         self.mind_rules();
         match self.retry {
             Some((at, pause)) if at <= now() => match self.held_back() {

@@ -19,14 +19,18 @@ use tracing::{info, warn};
 
 use crate::engine::{Everything, News, Record, TrustEdit};
 use crate::firewall::BackendKind;
-use crate::model::Deadline;
+use crate::model::{Deadline, KnockName};
 use crate::store::{Batch, Clocks, Happened, Readers, Retention, Store, StoreError};
+use crate::totp::Used;
 
 use super::daemon::now;
 use pending::{Pending, Tell};
 
 /// The name of the setting that says which backend was last in force.
 pub(super) const BACKEND: &str = "backend";
+
+/// What the names of settings begin with that say what was used of a knock's time-based sequences.
+pub(super) const USED: &str = "used ";
 
 /// Between two transactions that nobody waits for: what comes meanwhile is written together.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -135,6 +139,11 @@ impl Memory {
     /// Remembers which backend is in force.
     pub(super) fn backend(&self, kind: BackendKind) {
         self.queue(|pending| pending.setting(BACKEND, kind.to_string()));
+    }
+
+    /// Remembers what was used of a knock's time-based sequences.
+    pub(super) fn used(&self, knock: &KnockName, used: &Used) {
+        self.queue(|pending| pending.setting(&format!("{USED}{knock}"), used.to_string()));
     }
 
     /// Remembers what the engine says is new.

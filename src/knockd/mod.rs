@@ -34,6 +34,7 @@ mod sheets;
 mod start;
 mod supervisor;
 mod switch;
+mod timed;
 mod untracked;
 mod wants;
 mod whitelisting;

@@ -1,5 +1,6 @@
 //! What the store remembers, at start.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -10,11 +11,12 @@ use tracing::warn;
 use crate::control::GROUP;
 use crate::engine::Owed;
 use crate::firewall::{BackendKind, choose};
-use crate::model::GateName;
+use crate::model::{GateName, KnockName};
 use crate::policy::Policy;
 use crate::store::{KnownName, Readers, Retention, Store, StoreError};
+use crate::totp::Used;
 
-use super::memory::{BACKEND, clocks, say_if_moved};
+use super::memory::{BACKEND, USED, clocks, say_if_moved};
 use super::merge::Remembered;
 
 /// Trust at run time: where, whom, why.
@@ -28,6 +30,8 @@ pub(super) struct Recalled {
     pub(super) trust: Vec<Trust>,
     pub(super) remembered: Remembered,
     pub(super) owed: Vec<Owed>,
+    /// Time-based sequences that counted for somebody.
+    pub(super) used: BTreeMap<KnockName, Used>,
 }
 
 /// How much of the history the policy lets us keep.
@@ -67,6 +71,7 @@ pub(super) fn recall(state_dir: &Path, readers: Readers) -> Recalled {
         trust: Vec::new(),
         remembered: Remembered::default(),
         owed: Vec::new(),
+        used: BTreeMap::new(),
         store,
     };
     let Some(store) = recalled.store.as_ref().ok().or(only_read.as_ref()) else {
@@ -79,6 +84,11 @@ pub(super) fn recall(state_dir: &Path, readers: Readers) -> Recalled {
         .flatten()
         .as_deref()
         .and_then(choose::parse_kind);
+    let used = store.settings(USED).map_err(complain).unwrap_or_default();
+    recalled.used = used
+        .into_iter()
+        .filter_map(|(name, used)| Some((KnockName::new(&name).ok()?, used.parse().ok()?)))
+        .collect();
     let names = store.names(SystemTime::now()).map_err(complain);
     recalled.names = names.unwrap_or_default();
     let trust = store.trust().map_err(complain).unwrap_or_default();

@@ -154,7 +154,12 @@ impl Daemon {
             policy: self.policies.path().display().to_string(),
             change: self.change_status(),
             knocks: self.engine.knocks().iter().map(knock_status).collect(),
-            ports: self.matcher.arrivals().map(port_status).collect(),
+            ports: self
+                .matcher
+                .arrivals()
+                .filter(|(port, _)| !self.clockwork.timed.may_have(*port))
+                .map(port_status)
+                .collect(),
             repairs: self.drift.status(now),
             packets: self.packet_status(),
             attempts: self.attempt_status(),

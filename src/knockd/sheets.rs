@@ -146,14 +146,14 @@ impl Daemon {
         let policy = self.engine.policy();
         let mut doors = std::mem::take(&mut self.sheets.doors);
         for knock in &policy.knocks {
-            let Some(file) = &knock.one_time_sequences else {
+            let Some(file) = knock.one_time() else {
                 continue;
             };
             let before = doors.remove(&knock.name);
-            let marking = before.filter(|door| door.is_marking && door.file == *file);
+            let marking = before.filter(|door| door.is_marking && door.file == file);
             let door = marking.unwrap_or_else(|| {
                 let mut door = Door {
-                    file: file.clone(),
+                    file: file.to_owned(),
                     sequence: Vec::new(),
                     is_marking: false,
                     problems: Vec::new(),
@@ -168,11 +168,17 @@ impl Daemon {
 
     /// Has what counts now matched, and heard.
     fn follow_sheets(&mut self) {
-        self.heard = self.sheets.filled_in(self.engine.policy());
-        self.matcher.reload(&self.heard);
+        self.follow_sequences();
         let doors = self.sheets.doors.values();
         let problems = doors.flat_map(|door| door.problems.iter().cloned());
         self.problems.set_all(SHEETS, problems.collect());
+    }
+
+    /// Has exactly those sequences matched that count now.
+    pub(super) fn follow_sequences(&mut self) {
+        let with_sheets = self.sheets.filled_in(self.engine.policy());
+        self.heard = self.clockwork.timed.filled_in(&with_sheets);
+        self.matcher.reload(&self.heard);
     }
 
     /// A knock is complete: it counts now, or when its sequence is used up.

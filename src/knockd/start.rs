@@ -1,7 +1,7 @@
 //! From nothing to a running daemon: what the kernel holds, what the store remembers and what the
 //! files say, put together and installed in one transaction.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,10 +17,11 @@ use crate::firewall::choose::{self, Chosen, Former};
 use crate::firewall::{Backend, FirewallError, Observed};
 use crate::links::{Links, LinksError};
 use crate::matcher::{Matcher, Scope};
-use crate::model::{Bucket, Chain, GateName, Time};
+use crate::model::{Bucket, Chain, GateName, KnockName, Time};
 use crate::policy::{Checked, LoadError, Policy};
 use crate::resolver::{self, Resolver};
 use crate::store::{KnownName, Readers};
+use crate::totp::Used;
 
 use super::cli::Options;
 use super::commands::Commands;
@@ -39,6 +40,7 @@ use super::problems::{FORMER, KEPT, POLICY, Problems, WHITELIST};
 use super::recall::{Recalled, Trust, recall, retention};
 use super::roster::Roster;
 use super::sheets::Sheets;
+use super::timed::Clockwork;
 use super::untracked::Untracked;
 use super::wants::gate_addresses;
 
@@ -137,6 +139,7 @@ pub(super) struct Basis {
     pub(super) roster: Roster,
     pub(super) memory: Memory,
     known: Vec<KnownName>,
+    used: BTreeMap<KnockName, Used>,
     problems: Problems,
 }
 
@@ -157,6 +160,7 @@ pub(super) fn install(
         mut trust,
         remembered,
         owed,
+        used,
     } = recall(state_dir, readers);
     let Chosen {
         backend: mut firewall,
@@ -225,6 +229,7 @@ pub(super) fn install(
         roster,
         memory,
         known,
+        used,
         problems,
     })
 }
@@ -301,6 +306,19 @@ fn import_trust(held: &Observed, roster: &Roster, memory: &Memory) -> Vec<Trust>
     trust
 }
 
+fn known_to_resolver(known: KnownName) -> resolver::Known {
+    let KnownName {
+        name,
+        addresses,
+        age,
+    } = known;
+    resolver::Known {
+        name,
+        addresses,
+        age,
+    }
+}
+
 /// Starts listening. Must be called within a tokio runtime.
 pub(super) fn listen(
     basis: Basis,
@@ -315,26 +333,14 @@ pub(super) fn listen(
         roster,
         memory,
         known,
+        used,
         mut problems,
     } = basis;
     problems.set(POLICY, policies.problem.clone());
     let kept = policies.keep().err();
     problems.set(KEPT, kept.map(|error| error.to_string()));
     let capture = daemon::open_capture(engine.policy(), options.interface.as_deref(), &links)?;
-    let known = known
-        .into_iter()
-        .map(
-            |KnownName {
-                 name,
-                 addresses,
-                 age,
-             }| resolver::Known {
-                name,
-                addresses,
-                age,
-            },
-        )
-        .collect();
+    let known = known.into_iter().map(known_to_resolver).collect();
     let commands = Commands::start().map_err(|source| StartError::Io {
         operation: "start the thread that runs commands",
         source,
@@ -350,6 +356,7 @@ pub(super) fn listen(
         lookups: options.lookup.then(|| Arc::new(Semaphore::new(LOOKUPS))),
         heard: engine.policy().clone(),
         sheets: Sheets::default(),
+        clockwork: Clockwork::new(used),
         matcher: Matcher::new(engine.policy()),
         engine,
         scope: Scope::default(),
@@ -376,6 +383,7 @@ pub(super) fn listen(
         untracked: Untracked::default(),
         scheduling: Scheduling::Ordinary,
     };
+    daemon.read_secrets();
     daemon.read_sheets();
     daemon.follow_addresses();
     daemon.look_for_listeners();

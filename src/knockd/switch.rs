@@ -85,6 +85,7 @@ impl Daemon {
 
     /// What else depends on the policy.
     fn follow_policy(&mut self) {
+        self.read_secrets();
         self.read_sheets();
         self.look_for_listeners();
         self.follow_interfaces();

@@ -51,7 +51,12 @@ impl Daemon {
             )),
             Ok(None) => match &self.served {
                 None => Untracked::None("it is not known which ports are listened on".to_owned()),
-                Some(served) => Untracked::Ports(ports(&self.heard, served, &client_ports())),
+                Some(served) => {
+                    // Ports of time-based sequences change every half minute, and nobody can flood
+                    // what they do not know.
+                    let policy = self.sheets.filled_in(self.engine.policy());
+                    Untracked::Ports(ports(&policy, served, &client_ports()))
+                }
             },
         };
         let (ports, _) = now.parts();

@@ -30,6 +30,7 @@ mod sweeps;
 mod table;
 #[cfg(test)]
 mod tests;
+mod timed;
 
 use crate::model::{KnockName, KnockPort, Proto, Time};
 use crate::packet::Knock;
@@ -43,6 +44,7 @@ pub use sequences::SequenceId;
 use sequences::{Arrival, PortId, Sequences};
 use sweeps::Guard;
 use table::{Key, Table};
+pub use timed::{Timed, Whose};
 
 /// The attempts of all sources.
 #[derive(Debug)]
@@ -297,6 +299,11 @@ impl Matcher {
     /// The name of a sequence that [`Matcher::handle`] returned.
     pub fn name(&self, id: SequenceId) -> &KnockName {
         &self.sequences[id].name
+    }
+
+    /// The ports of a sequence that [`Matcher::handle`] returned.
+    pub fn ports(&self, id: SequenceId) -> &[KnockPort] {
+        &self.sequences[id].ports
     }
 
     /// Follows a changed policy. Sequences that are the same as before keep their attempts.

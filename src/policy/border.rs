@@ -2,16 +2,21 @@ use std::fmt::{self, Write as _};
 
 use crate::model::Proto;
 
-use super::Policy;
+use super::{Knock, Policy};
 
 /// The ports that the site's own firewall must let through.
 pub(super) fn write(out: &mut String, policy: &Policy) -> fmt::Result {
     out.write_str("\nTo be let through at the site's border\n")?;
     for proto in [Proto::Tcp, Proto::Udp] {
         let knocks = policy.knocks.iter().flat_map(|knock| &knock.sequence);
-        let knocks: Vec<(u16, u16)> = knocks
+        let knocks = knocks
             .filter(|port| port.proto == proto)
-            .map(|port| (port.port, port.port))
+            .map(|port| (port.port, port.port));
+        let ranges = policy.knocks.iter().filter_map(Knock::time_based);
+        let ranges = ranges.map(|time_based| time_based.shape.ports());
+        let ranges = ranges.filter(|range| range.proto == proto);
+        let knocks = knocks
+            .chain(ranges.map(|range| (range.first, range.last)))
             .collect();
         let gates = policy.gates.iter().flat_map(|gate| &gate.ports);
         let gates: Vec<(u16, u16)> = gates

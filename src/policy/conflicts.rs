@@ -4,6 +4,7 @@ use ipnet::IpNet;
 
 use crate::model::Proto;
 
+use super::changing;
 use super::gates::PlacedGate;
 use super::knocks::PlacedKnock;
 use super::reader::Reader;
@@ -40,6 +41,8 @@ pub(super) fn check(reader: &mut Reader, gates: &[PlacedGate], knocks: &[PlacedK
     for knock in &whole {
         ports(reader, knock, gates);
     }
+    let sound: Vec<&Gate> = gates.iter().map(|gate| &gate.gate).collect();
+    changing::check(reader, knocks, &sound);
     for knock in knocks {
         risks(reader, knock);
     }
@@ -183,10 +186,12 @@ fn risks(reader: &mut Reader, knock: &PlacedKnock) {
             },
         );
     }
-    let udp_only = sequence.iter().all(|port| port.proto == Proto::Udp);
+    let udp_only = match knock.knock.time_based() {
+        Some(time_based) => time_based.shape.ports().proto == Proto::Udp,
+        None => !sequence.is_empty() && sequence.iter().all(|port| port.proto == Proto::Udp),
+    };
     if let Some(at) = knock.flags_at
         && udp_only
-        && !sequence.is_empty()
     {
         reader.warn(
             at,

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use crate::model::Lifetime;
 
 use super::{
-    BackendChoice, CommandLine, Firewall, Gate, GateAddress, History, Hook, Interfaces, Knock,
-    KnockAction, LogSettings, LogStyle, OnStop, Policy, Run, ScanAction, ScanGuard, Verdict, flags,
+    BackendChoice, Changing, CommandLine, Firewall, Gate, GateAddress, History, Hook, Interfaces,
+    Knock, KnockAction, LogSettings, LogStyle, OnStop, Policy, Run, ScanAction, ScanGuard,
+    TimeBased, Verdict, flags,
 };
 
 /// A difference between two policies.
@@ -243,7 +244,7 @@ fn knock(knock: &Knock) -> Keys {
     let Knock {
         name: _,
         sequence,
-        one_time_sequences,
+        changing,
         seq_timeout,
         flags,
         target,
@@ -264,8 +265,14 @@ fn knock(knock: &Knock) -> Keys {
         KnockAction::Run(run) => (word(action), &**run),
         other => (word(other), &none),
     };
-    let sequence = match one_time_sequences {
-        Some(file) => file.display().to_string(),
+    let sequence = match changing {
+        Some(Changing::OneTime(file)) => file.display().to_string(),
+        Some(Changing::TimeBased(TimeBased { file, shape })) => format!(
+            "{} of {} by the secret in {}",
+            shape.length(),
+            shape.ports(),
+            file.display()
+        ),
         None => list(sequence),
     };
     let target = target.map_or_else(|| "this host".to_owned(), |target| target.to_string());

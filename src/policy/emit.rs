@@ -11,9 +11,9 @@ use super::history::{KEEP, ROWS};
 use super::knocks::SEQ_TIMEOUT;
 use super::settings::{MEMORY, SCAN_NEARBY, SCAN_PORTS};
 use super::{
-    BackendChoice, BanRule, Firewall, Gate, GateAddress, History, Hook, Interfaces, Knock,
-    KnockAction, LogSettings, LogStyle, OnStop, Policy, Run, ScanAction, ScanGuard, TcpFlags,
-    Verdict,
+    BackendChoice, BanRule, Changing, Firewall, Gate, GateAddress, History, Hook, Interfaces,
+    Knock, KnockAction, LogSettings, LogStyle, OnStop, Policy, Run, ScanAction, ScanGuard,
+    TcpFlags, TimeBased, Verdict,
 };
 
 /// What is said in comments.
@@ -241,10 +241,16 @@ fn write_knock(out: &mut String, policy: &Policy, knock: &Knock) -> fmt::Result 
         Proto::Tcp => port.port.to_string(),
         Proto::Udp => port.to_string(),
     });
-    match &knock.one_time_sequences {
-        Some(file) => {
+    match &knock.changing {
+        Some(Changing::OneTime(file)) => {
             let file = text(file.to_string_lossy());
             field("sequence", &format!("{{ one_time: {file} }}"))?;
+        }
+        Some(Changing::TimeBased(TimeBased { file, shape })) => {
+            let file = text(file.to_string_lossy());
+            let (ports, length) = (text(shape.ports().to_string()), shape.length());
+            let written = format!("{{ totp: {file}, ports: {ports}, length: {length} }}");
+            field("sequence", &written)?;
         }
         None => field("sequence", &list(ports))?,
     }

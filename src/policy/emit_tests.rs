@@ -152,7 +152,7 @@ fn knock(index: u16) -> impl Strategy<Value = Knock> {
                     name: KnockName::new(&format!("{name}{}", ["", "x"][usize::from(index % 2)]))
                         .unwrap(),
                     sequence: ports.collect(),
-                    one_time_sequences: None,
+                    changing: None,
                     seq_timeout,
                     flags,
                     target,

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::model::{GateName, KnockName, KnockPort, Lifetime, PortError, canonical};
 
 use super::bans::{self, PlacedBan};
+use super::changing;
 use super::flags;
 use super::node::{At, Node, Value};
 use super::problem::{did_you_mean, one_of, quote};
@@ -105,8 +106,8 @@ fn knock(
     scope: &Scope<'_>,
 ) -> Option<PlacedKnock> {
     let fields = reader.fields(body, "a mapping with `sequence` and `action`", &KEYS)?;
-    let one_time = one_time(reader, &fields, scope.file);
-    let read = match one_time {
+    let changing = changing::read(reader, &fields, scope.file);
+    let read = match changing {
         Some(_) => None,
         None => sequence(reader, &fields, &name, at),
     };
@@ -130,7 +131,7 @@ fn knock(
         sequence,
         seq_timeout: seq_timeout.unwrap_or(SEQ_TIMEOUT),
         flags: flags.unwrap_or(TcpFlags::OPENING),
-        one_time_sequences: one_time,
+        changing,
         target: fields.get("target").and_then(|node| target(reader, node)),
         action: action?,
         gates,
@@ -145,31 +146,6 @@ fn knock(
         ban,
         flags_at: fields.get("tcpflags").map(|node| node.at),
     })
-}
-
-/// The file of sequences in the place of a sequence. What is wrong about it is an error, and the
-/// empty path stands for it then.
-fn one_time(reader: &mut Reader, fields: &Fields<'_>, file: &Path) -> Option<PathBuf> {
-    let node = fields.get("sequence")?;
-    if !matches!(node.value, Value::Map(_)) {
-        return None;
-    }
-    let expected = "`{ one_time: FILE }`, or a list of ports";
-    let keys = reader.fields(node, expected, &["one_time"])?;
-    let Some(path) = keys.get("one_time") else {
-        reader.error(node.at, "an empty mapping", expected);
-        return Some(PathBuf::new());
-    };
-    let written = reader.text(path, "the path of a file of one-time sequences");
-    let written = written.filter(|text| {
-        let is_path = !text.is_empty() && !text.contains('\0');
-        if !is_path {
-            reader.wrong(path, "a path without NUL");
-        }
-        is_path
-    });
-    let directory = file.parent().unwrap_or(Path::new(""));
-    Some(directory.join(written.unwrap_or_default()))
 }
 
 fn sequence(

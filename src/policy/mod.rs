@@ -6,6 +6,7 @@
 
 mod bans;
 mod border;
+mod changing;
 mod classic;
 mod command;
 mod conflicts;
@@ -38,13 +39,16 @@ pub use file::{Checked, MOST_BYTES, parse};
 pub use load::{LoadError, load, read, usual_path};
 pub use problem::{PolicyErrors, Problem, printable};
 pub use types::{
-    BackendChoice, BanRule, Firewall, Gate, GateAddress, History, Hook, Interfaces, Knock,
-    KnockAction, LogSettings, LogStyle, OnStop, Policy, ScanAction, ScanGuard, TcpFlags, Verdict,
+    BackendChoice, BanRule, Changing, Firewall, Gate, GateAddress, History, Hook, Interfaces,
+    Knock, KnockAction, LogSettings, LogStyle, OnStop, Policy, ScanAction, ScanGuard, TcpFlags,
+    TimeBased, Verdict,
 };
 pub use words::{WhitelistSummary, check_report, describe};
 
 #[cfg(test)]
 mod bans_tests;
+#[cfg(test)]
+mod changing_tests;
 #[cfg(test)]
 mod conflicts_tests;
 #[cfg(test)]

@@ -1,10 +1,11 @@
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::model::{GateName, KnockName, KnockPort, Lifetime, PortRange};
+use crate::totp::Shape;
 
 use super::command::Run;
 
@@ -212,10 +213,10 @@ pub enum Verdict {
 pub struct Knock {
     /// As it appears in logs and reasons.
     pub name: KnockName,
-    /// What to knock, in order; 1 to 32 ports. None where `one_time_sequences` has to say.
+    /// What to knock, in order; 1 to 32 ports. None where `changing` has to say.
     pub sequence: Vec<KnockPort>,
-    /// The file that sequences are taken from, each for one knock.
-    pub one_time_sequences: Option<PathBuf>,
+    /// Where the sequence comes from that counts now, if it is not always the same.
+    pub changing: Option<Changing>,
     /// From the first knock to the last, inclusive.
     pub seq_timeout: Duration,
     /// What a TCP packet's flags must be; a UDP datagram has none and always passes.
@@ -230,6 +231,42 @@ pub struct Knock {
     pub lifetime: Option<Lifetime>,
     /// When it bans, instead of the policy's rule; only with [`KnockAction::Drop`].
     pub ban: Option<BanRule>,
+}
+
+/// A sequence that is not always the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changing {
+    /// Each line of this file counts for one knock.
+    OneTime(PathBuf),
+    /// It follows from a secret and the time.
+    TimeBased(TimeBased),
+}
+
+/// A sequence that follows from a secret and the time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimeBased {
+    /// The file with the secret.
+    pub file: PathBuf,
+    /// How long it is, and of which ports.
+    pub shape: Shape,
+}
+
+impl Knock {
+    /// The file that one-time sequences are taken from.
+    pub fn one_time(&self) -> Option<&Path> {
+        match &self.changing {
+            Some(Changing::OneTime(file)) => Some(file),
+            _ => None,
+        }
+    }
+
+    /// What its sequences follow from.
+    pub fn time_based(&self) -> Option<&TimeBased> {
+        match &self.changing {
+            Some(Changing::TimeBased(time_based)) => Some(time_based),
+            _ => None,
+        }
+    }
 }
 
 /// When stepping on a decoy bans, and how long.

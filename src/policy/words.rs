@@ -7,8 +7,8 @@ use crate::model::{Chain, GateName, KnockPort, Lifetime, Proto};
 
 use super::words_run::runs;
 use super::{
-    BackendChoice, BanRule, Gate, GateAddress, Hook, Interfaces, Knock, KnockAction, LogStyle,
-    OnStop, Policy, Problem, ScanAction, TcpFlags,
+    BackendChoice, BanRule, Changing, Gate, GateAddress, Hook, Interfaces, Knock, KnockAction,
+    LogStyle, OnStop, Policy, Problem, ScanAction, TcpFlags, TimeBased,
 };
 use super::{border, flags, problem};
 
@@ -160,7 +160,7 @@ fn ban_time(lifetime: Lifetime) -> String {
 
 /// "TCP SYN to 1228 then 1227 within 15s lets the sender in to ssh for 5m."
 fn knock_sentence(policy: &Policy, knock: &Knock) -> String {
-    let within = if knock.sequence.len() > 1 {
+    let within = if knock.sequence.len() > 1 || knock.time_based().is_some() {
         format!(" within {}", Lifetime::For(knock.seq_timeout))
     } else {
         String::new()
@@ -184,8 +184,17 @@ fn sequence(knock: &Knock) -> String {
         text.push_str(&port.port.to_string());
         before = Some(port.proto);
     }
-    if let Some(file) = &knock.one_time_sequences {
-        return format!("The next sequence of {}", file.display());
+    match &knock.changing {
+        None => {}
+        Some(Changing::OneTime(file)) => text = format!("The next sequence of {}", file.display()),
+        Some(Changing::TimeBased(TimeBased { file, shape })) => {
+            text = format!(
+                "The {} ports of {} that follow from the secret in {} and the time",
+                shape.length(),
+                shape.ports(),
+                file.display()
+            );
+        }
     }
     if let Some(target) = knock.target {
         // Writing to a string cannot fail.

@@ -31,8 +31,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::matcher::Timed;
 use crate::model::{GateName, KnockName, Lifetime, canonical, host_net};
 use crate::policy::{self, GateAddress, Policy};
+use crate::totp::{Secret, Used};
 use crate::whitelist::{self, Host as Listed};
 
 pub use error::{FormatError, ReplayError};
@@ -164,7 +166,12 @@ pub fn run(
     let mut warnings = Vec::new();
     let trusted = trusted(&policy, &mut warnings);
     let (capture, host) = open(order, &policy)?;
-    let host = Host { trusted, ..host };
+    let timed = timed(&policy, &mut warnings);
+    let host = Host {
+        trusted,
+        timed,
+        ..host
+    };
     let summary = tell_of(order, policy, host, capture, warnings, tell)?;
     Ok(Summary {
         policy: path,
@@ -345,6 +352,18 @@ fn read_error(order: &Order, source: io::Error) -> ReplayError {
 fn format_error(order: &Order, source: FormatError) -> ReplayError {
     let file = order.capture.clone();
     ReplayError::Format { file, source }
+}
+
+/// The knocks whose sequences follow from a secret and the time of the capture.
+fn timed(policy: &Policy, warnings: &mut Vec<String>) -> Timed {
+    Timed::new(policy, |knock, what| {
+        let secret = Secret::read(&what.file);
+        let secret = secret.map_err(|error| {
+            let name = &knock.name;
+            warnings.push(format!("{name}: {error}; it is never knocked here"));
+        });
+        (secret.ok(), Used::default())
+    })
 }
 
 /// Whom the whitelist trusts, but for its names.

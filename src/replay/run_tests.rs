@@ -366,3 +366,51 @@ fn more_addresses_than_a_host_has_are_asked_for() {
     let (code, why) = Place::of(&packets).fails();
     assert!(code == 2 && why.contains("--address"), "{why}");
 }
+
+#[test]
+fn a_time_based_sequence_follows_the_time_of_the_capture() {
+    use crate::totp::{Family, Secret, Shape};
+    let secret = Secret::new(vec![7; 20]).unwrap();
+    let shape = Shape::new("20000-40000".parse().unwrap(), 3).unwrap();
+    let step = START / 30;
+    let knock = |from: &str, step: u64, at: u64| {
+        let ports = shape.sequence(&secret, step, Family::V4);
+        let packets = ports
+            .iter()
+            .zip(at..)
+            .map(|(port, at)| (at, syn(from, HERE, port.port)));
+        packets.collect::<Vec<_>>()
+    };
+    let packets = [
+        knock("198.51.100.1", step + 1, 0),
+        knock("198.51.100.2", step + 1, 1_000),
+        knock("198.51.100.3", step + 2, 2_000),
+        // The step ends ten seconds after the beginning, and counts half a minute longer.
+        knock("198.51.100.4", step, 39_000),
+        knock("198.51.100.5", step + 2, 39_100),
+        knock("198.51.100.6", step, 41_000),
+    ];
+    let mut place = Place::of(&packets.concat());
+    place.order.addresses = vec![HERE.parse().unwrap()];
+    let with = POLICY.to_owned()
+        + "  travel: { sequence: { totp: s, ports: \"20000-40000\", length: 3 }, action: accept }\n";
+    fs::write(place.path("p.yaml"), with).unwrap();
+    let (told, summary) = place.run();
+    assert_eq!(told, Vec::<String>::new());
+    let warned = summary.warnings.join(" ");
+    assert!(
+        warned.contains("travel: cannot read the secret"),
+        "{warned}"
+    );
+    fs::write(place.path("s"), secret.written()).unwrap();
+    let (told, summary) = place.run();
+    assert_eq!(
+        told,
+        [
+            "2 198.51.100.1 travel: accept 198.51.100.1/32 1m",
+            "39002 198.51.100.4 travel: accept 198.51.100.4/32 1m",
+            "39102 198.51.100.5 travel: accept 198.51.100.5/32 1m",
+        ]
+    );
+    assert_eq!(summary.warnings.len(), 1, "names: {:?}", summary.warnings);
+}

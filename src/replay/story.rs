@@ -12,10 +12,11 @@ use super::link::{Below, Ip};
 use super::{Cause, Counts, Decision, Deed, Effect};
 use crate::engine::{Action, Engine, Event};
 use crate::firewall::Change;
-use crate::matcher::{Matcher, Scope};
+use crate::matcher::{Matcher, Scope, Timed, Whose};
 use crate::model::{Chain, GateName, Lifetime, Time};
 use crate::packet::{self, Knock};
 use crate::policy::Policy;
+use crate::totp;
 
 /// Who hears what was decided.
 pub(super) type Tell<'a> = &'a mut dyn FnMut(&Decision) -> io::Result<()>;
@@ -25,6 +26,7 @@ pub(super) type Tell<'a> = &'a mut dyn FnMut(&Decision) -> io::Result<()>;
 pub(super) struct Story {
     engine: Engine,
     matcher: Matcher,
+    timed: Timed,
     scope: Scope,
     only_ipv4: bool,
     now: Option<Time>,
@@ -41,6 +43,7 @@ pub(super) struct Host {
     pub(super) listening: Vec<u16>,
     pub(super) trusted: Vec<(IpNet, String)>,
     pub(super) only_ipv4: bool,
+    pub(super) timed: Timed,
 }
 
 impl Story {
@@ -61,6 +64,7 @@ impl Story {
         Self {
             engine,
             matcher,
+            timed: host.timed,
             scope,
             only_ipv4: host.only_ipv4,
             now: None,
@@ -76,6 +80,10 @@ impl Story {
         self.counts.read += 1;
         let now = self.follow(record.at);
         self.expire(now, tell)?;
+        if self.timed.turn(totp::step(Duration::from_nanos(now.0))) {
+            self.matcher
+                .reload(&self.timed.filled_in(self.engine.policy()));
+        }
         let Some(link) = record.link else {
             self.counts.unknown_link += 1;
             return Ok(());
@@ -135,6 +143,10 @@ impl Story {
         let source = knock.source;
         for id in heard.completed {
             let knock = self.matcher.name(id).clone();
+            match self.timed.complete(&knock, self.matcher.ports(id), source) {
+                Whose::Anybodys | Whose::Theirs(_) => {}
+                Whose::Anothers(_) | Whose::Nobodys => continue,
+            }
             let event = Event::Knocked {
                 source,
                 knock: knock.clone(),

@@ -15,6 +15,7 @@ mod open;
 mod owed;
 #[cfg(test)]
 mod owed_tests;
+mod settings;
 #[cfg(test)]
 mod state_tests;
 #[cfg(test)]
@@ -263,7 +264,7 @@ impl Store {
             replace_name(&change, name, addresses, now.wall_ms / 1000)?;
         }
         for (name, value) in &batch.settings {
-            set_setting(&change, name, value)?;
+            settings::set(&change, name, value)?;
         }
         history::add(&change, &batch.happened)?;
         if let Some(retention) = batch.prune {
@@ -384,24 +385,6 @@ impl Store {
         Ok(trust)
     }
 
-    /// What was last remembered under that name.
-    pub fn setting(&self, name: &str) -> Result<Option<String>, StoreError> {
-        let found = self.database.query_row(
-            "SELECT value FROM settings WHERE name = ?1",
-            [name],
-            |row| row.get(0),
-        );
-        match found {
-            Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
-            found => found.map(Some).map_err(self.failed("read a setting")),
-        }
-    }
-
-    /// Remembers it under that name, in place of what was there.
-    pub fn set_setting(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        set_setting(&self.database, name, value).map_err(self.failed("remember a setting"))
-    }
-
     fn forget_other_boots(&self) -> Result<(), StoreError> {
         self.database
             .execute(
@@ -468,14 +451,6 @@ fn remove_trust(change: &Connection, gate: Option<&GateName>, net: IpNet) -> rus
         params![gate.map(GateName::as_str), canonical_net(net).to_string()],
     );
     removed.map(drop)
-}
-
-fn set_setting(change: &Connection, name: &str, value: &str) -> rusqlite::Result<()> {
-    let set = change.execute(
-        "INSERT OR REPLACE INTO settings (name, value) VALUES (?1, ?2)",
-        [name, value],
-    );
-    set.map(drop)
 }
 
 fn unix_seconds(time: SystemTime) -> i64 {

@@ -24,6 +24,7 @@ mod running;
 mod setup;
 mod sheets;
 mod tap;
+mod timed;
 mod whitelist;
 mod world;
 
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         ("running", running::SCENARIOS),
         ("setup", setup::SCENARIOS),
         ("sheets", sheets::SCENARIOS),
+        ("timed", timed::SCENARIOS),
         ("hostile", hostile::SCENARIOS),
         ("replaying", replaying::SCENARIOS),
         ("flood", flood::SCENARIOS),

@@ -14,7 +14,7 @@ use crate::policy::node::At;
 use crate::policy::problem::{did_you_mean, quote};
 use crate::policy::reader::Reader;
 use crate::policy::run::check_line;
-use crate::policy::{Knock, KnockAction, TcpFlags};
+use crate::policy::{Changing, Knock, KnockAction, TcpFlags};
 
 pub(super) const KEYS: [KeyNames; 10] = [
     ("Sequence", &[]),
@@ -70,7 +70,7 @@ pub(super) fn read(reader: &mut Reader, door: &Section<'_>) -> Option<PlacedKnoc
     let knock = Knock {
         name: name?,
         sequence,
-        one_time_sequences: one_time,
+        changing: one_time.map(Changing::OneTime),
         seq_timeout: Duration::from_secs(seq_timeout.into()),
         // What is not listed does not matter, and without the key nothing does.
         flags: flags.unwrap_or(TcpFlags { set: 0, clear: 0 }),

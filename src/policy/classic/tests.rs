@@ -330,10 +330,7 @@ fn what_is_doubtful_but_works_is_a_warning() {
     assert_eq!(warnings(text), [] as [String; 0]);
     let one_time = door(text);
     assert!(one_time.sequence.is_empty());
-    assert_eq!(
-        one_time.one_time_sequences.as_deref(),
-        Some(Path::new("/etc/knockd/seq"))
-    );
+    assert_eq!(one_time.one_time(), Some(Path::new("/etc/knockd/seq")));
 }
 
 #[test]
