@@ -9,10 +9,10 @@ use tracing::{error, info, warn};
 
 use crate::control::protocol::{ChangeStatus, Data};
 use crate::control::{PolicyText, Response};
-use crate::engine::{Event, Everything, Record, What, Who};
+use crate::engine::{Event, Record, What, Who};
 use crate::files::FileError;
 use crate::firewall::FirewallError;
-use crate::model::{GateName, Lifetime, Time};
+use crate::model::{Lifetime, Time};
 use crate::policy::{self, Checked, LoadError, PolicyErrors};
 
 use super::daemon::{Daemon, now};
@@ -103,8 +103,9 @@ impl Daemon {
         }
     }
 
-    /// Takes down in the history what became of a change.
-    fn recorded(&self, what: What, who: &Who, response: Response) -> Response {
+    /// Takes down in the history what became of a change. Where it was made, whoever asked is told
+    /// when it is on the disk: whatever happens then, the next start knows of it.
+    fn recorded(&mut self, what: What, who: &Who, response: Response) -> Response {
         let (what, lines) = match response.code {
             0 => (what, &response.done),
             _ => (What::Refused, &response.refused),
@@ -112,6 +113,9 @@ impl Daemon {
         let note = lines.first().cloned().unwrap_or_default();
         self.memory
             .record(Record::new(what, &who.0).saying(note).by_hand());
+        if response.code == 0 {
+            self.unwritten.push(self.memory.written());
+        }
         response
     }
 
@@ -332,19 +336,6 @@ impl Daemon {
         Some(Response::refused(4, text))
     }
 
-    /// Adds what gates held that a trial has removed: they come back with it, also after a crash.
-    pub(super) fn add_what_a_trial_removed(&self, everything: &mut Everything) {
-        let Some(trial) = &self.trial else { return };
-        let gone = |gate: &GateName| self.engine.policy().gate(gate).is_none();
-        let Everything { members, trust, .. } = trial.before.engine.everything();
-        let members = members.into_iter().filter(|kept| gone(&kept.gate));
-        everything.members.extend(members);
-        let trust = trust
-            .into_iter()
-            .filter(|(gate, ..)| gate.as_ref().is_some_and(gone));
-        everything.trust.extend(trust);
-    }
-
     /// When the trial ends by itself.
     pub(super) fn trial_ends(&self) -> Option<Time> {
         self.trial.as_ref().map(|trial| trial.until)
@@ -449,6 +440,7 @@ impl Daemon {
     /// Takes down what is in force from now on; if the disk does not take it, `status` says so.
     fn kept(&mut self, source: Source) {
         let kept = self.policies.now_running(source);
+        self.settled();
         self.problems.set(POLICY, None);
         self.problems
             .set(KEPT, kept.err().map(|error| error.to_string()));

@@ -34,6 +34,7 @@ mod sheets;
 mod start;
 mod supervisor;
 mod switch;
+mod uncommitted;
 mod untracked;
 mod wants;
 mod whitelisting;

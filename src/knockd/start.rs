@@ -39,6 +39,7 @@ use super::problems::{FORMER, KEPT, POLICY, Problems, WHITELIST};
 use super::recall::{Recalled, Trust, recall, retention};
 use super::roster::Roster;
 use super::sheets::Sheets;
+use super::uncommitted::Uncommitted;
 use super::untracked::Untracked;
 use super::wants::gate_addresses;
 
@@ -343,6 +344,7 @@ pub(super) fn listen(
     let mut daemon = Daemon {
         policies,
         trial: None,
+        uncommitted: Uncommitted::default(),
         interface: options.interface.clone(),
         only_ipv4: options.only_ipv4,
         lookup_lines: Bucket::new(1, 20),

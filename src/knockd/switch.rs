@@ -1,5 +1,7 @@
 //! From one policy to another: put into force whole, or not at all, and taken back whole.
 
+use std::sync::Arc;
+
 use tracing::{error, info};
 
 use crate::engine::{Action, Engine, Event};
@@ -16,26 +18,30 @@ use super::start::remove_all;
 /// What there was before a change.
 #[derive(Debug)]
 pub(super) struct Before {
-    pub(super) engine: Box<Engine>,
+    engine: Arc<Engine>,
     roster: Roster,
     /// The whitelist that came with the change.
     applied: Roster,
 }
 
 impl Daemon {
-    /// Puts a policy and a whitelist into force, or leaves everything as it was.
+    /// Puts a policy and a whitelist into force, or leaves everything as it was. Until it is settled
+    /// the store goes on having what gates held that are gone.
     pub(super) fn switch(
         &mut self,
         policy: Policy,
         roster: Roster,
     ) -> Result<Before, FirewallError> {
+        let engine = Arc::new(self.engine.clone());
+        self.uncommitted.begin(Arc::clone(&engine));
         let before = Before {
-            engine: Box::new(self.engine.clone()),
+            engine,
             applied: roster.clone(),
             roster: std::mem::replace(&mut self.roster, roster),
         };
         if let Err(error) = self.put_into_force(policy, None) {
-            self.engine = *before.engine;
+            self.uncommitted.end();
+            self.engine = Arc::unwrap_or_clone(before.engine);
             self.roster = before.roster;
             let back = self.install().err();
             self.problems
@@ -81,6 +87,15 @@ impl Daemon {
             }
         }
         self.follow_policy();
+        self.settled();
+    }
+
+    /// What is in force is so for good: nothing else is to be remembered, and of the history no more
+    /// than it says.
+    pub(super) fn settled(&mut self) {
+        self.uncommitted.end();
+        self.memory.keep(retention(self.engine.policy()));
+        self.remember_everything();
     }
 
     /// What else depends on the policy.
@@ -89,8 +104,6 @@ impl Daemon {
         self.look_for_listeners();
         self.follow_interfaces();
         self.follow_names();
-        self.memory.keep(retention(self.engine.policy()));
-        self.remember_everything();
     }
 
     /// Gives the engine a policy, or gives it back, and the roster.

@@ -265,13 +265,24 @@ fn what_a_trial_removed_comes_back_after_a_crash_too() -> Tried {
     world.expect(0, &["drop", &banned.address]);
     let file = candidate(&world, "less.yaml", &pinned(&long_policy()))?;
     world.expect(0, &["apply", &file, "--confirm", "60s"]);
-    assert!(world.members("web_banned").is_empty());
     // What is remembered is on the disk when this is answered.
+    world.daemon.kill_9();
+    world.daemon.start()?;
+    world.await_member("web_banned", &banned.address);
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    assert!(world.members("web_banned").is_empty());
     world.expect(0, &["drop", "192.0.2.14"]);
     world.daemon.kill_9();
     world.daemon.start()?;
     world.await_member("web_banned", &banned.address);
     world.await_member("ssh_banned", "192.0.2.14");
+    // Once it is confirmed it is gone for good.
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    world.expect(0, &["confirm"]);
+    world.daemon.kill_9();
+    world.daemon.start()?;
+    world.expect(0, &["rollback"]);
+    assert!(world.members("web_banned").is_empty());
     Ok(())
 }
 
