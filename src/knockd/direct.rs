@@ -399,7 +399,7 @@ impl Whitelisting for Direct {
         reply
     }
 
-    fn whitelist_was_read(&mut self) {}
+    fn whitelist_was_written(&mut self) {}
 
     fn record(&mut self, record: Record) {
         self.records.push(record);
