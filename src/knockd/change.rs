@@ -20,6 +20,7 @@ use super::guard::{self, Operators, check_as};
 use super::policies::Source;
 use super::problems::{FIREWALL, KEPT, POLICY};
 use super::roster::{Roster, RosterError};
+use super::shelved;
 use super::switch::Before;
 
 /// What lets an apply happen that would shut somebody out.
@@ -58,6 +59,9 @@ enum ChangeError {
     /// The kernel.
     #[error(transparent)]
     Firewall(#[from] FirewallError),
+    /// What a start must know of a policy that is only tried.
+    #[error("cannot note what is tried, so nothing was changed: {0}")]
+    Note(FileError),
     /// The policy's file.
     #[error("cannot keep the policy, so the one from before is in force again: {0}")]
     File(FileError),
@@ -67,7 +71,7 @@ impl ChangeError {
     fn code(&self) -> u8 {
         match self {
             ChangeError::Policy(_) | ChangeError::Whitelist(_) => 2,
-            ChangeError::Firewall(_) | ChangeError::File(_) => 1,
+            ChangeError::Firewall(_) | ChangeError::Note(_) | ChangeError::File(_) => 1,
         }
     }
 
@@ -201,17 +205,19 @@ impl Daemon {
             file: file.to_owned(),
             text: candidate.source.text,
         };
-        if let Err(error) = self.policies.note_trial(&source, &who.0) {
-            // It only means that the next start says nothing about it.
-            warn!("{error}");
-        }
-        let before = match self.switch(candidate.checked.policy, candidate.roster) {
-            Ok(before) => before,
-            Err(error) => {
-                self.policies.end_trial();
-                return Err(error.into());
-            }
+        // Without it, a start in the middle of it would take up what nobody has confirmed.
+        let noted = shelved::keep(self.memory.dir(), &self.roster, &candidate.roster)
+            .and_then(|()| self.policies.note_trial(&source, &who.0));
+        let switched = match noted {
+            Ok(()) => self
+                .switch(candidate.checked.policy, candidate.roster)
+                .map_err(ChangeError::from),
+            Err(error) => Err(ChangeError::Note(error)),
         };
+        let before = switched.inspect_err(|_| {
+            shelved::forget(self.memory.dir());
+            self.policies.end_trial();
+        })?;
         self.trial = Some(Trial {
             source,
             by: who.0.clone(),
@@ -440,6 +446,7 @@ impl Daemon {
     /// Takes down what is in force from now on; if the disk does not take it, `status` says so.
     fn kept(&mut self, source: Source) {
         let kept = self.policies.now_running(source);
+        shelved::forget(self.memory.dir());
         self.settled();
         self.problems.set(POLICY, None);
         self.problems

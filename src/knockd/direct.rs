@@ -27,6 +27,7 @@ use super::lock::{Lock, LockError};
 use super::memory::{BACKEND, clocks, happened};
 use super::requests::{answer, nets};
 use super::roster::Roster;
+use super::shelved;
 use super::start::{self, StartError};
 use super::wants::gate_addresses;
 use super::whitelisting::Whitelisting;
@@ -168,7 +169,8 @@ impl Direct {
         if !missing.is_empty() {
             return Err(DirectError::NotInstalled(missing));
         }
-        let (mut roster, complaints, problem) = Roster::at_start(policy.trusted.as_deref());
+        let listed = policy.trusted.as_deref();
+        let (mut roster, complaints, problem) = shelved::at_start(listed, &places.state_dir);
         for complaint in complaints.into_iter().chain(problem) {
             eprintln!("knockctl: {complaint}");
         }

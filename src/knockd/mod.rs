@@ -31,6 +31,7 @@ mod requests;
 mod roster;
 mod run;
 mod sheets;
+mod shelved;
 mod start;
 mod supervisor;
 mod switch;

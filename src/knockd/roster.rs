@@ -53,6 +53,22 @@ fn listed(bad: &[String]) -> String {
 }
 
 impl Roster {
+    /// Exactly these entries, as if that file had them.
+    pub(super) fn of(file: PathBuf, entries: Vec<Entry>) -> Self {
+        Self {
+            file: Some(file),
+            entries,
+            ..Self::default()
+        }
+    }
+
+    /// The entries as a file would have them.
+    pub(super) fn text(&self) -> String {
+        let entries = self.entries.iter();
+        let lines = entries.map(|entry| format!("{} #{}\n", entry.host, entry.comment));
+        lines.collect()
+    }
+
     /// Reads the file at start: what is bad is skipped and returned as complaints.
     /// A file that cannot be read, or says nothing at all, is returned as a problem.
     pub(super) fn at_start(file: Option<&Path>) -> (Self, Vec<String>, Option<String>) {

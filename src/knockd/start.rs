@@ -39,6 +39,7 @@ use super::problems::{FORMER, KEPT, POLICY, Problems, WHITELIST};
 use super::recall::{Recalled, Trust, recall, retention};
 use super::roster::Roster;
 use super::sheets::Sheets;
+use super::shelved;
 use super::uncommitted::Uncommitted;
 use super::untracked::Untracked;
 use super::wants::gate_addresses;
@@ -170,7 +171,7 @@ pub(super) fn install(
     }
     problems.set("state", memory.problem());
 
-    let (mut roster, complaints, problem) = Roster::at_start(policy.trusted.as_deref());
+    let (mut roster, complaints, problem) = shelved::at_start(policy.trusted.as_deref(), state_dir);
     problems.set(WHITELIST, problem);
     for complaint in complaints {
         warn!("{complaint}");

@@ -13,6 +13,7 @@ use super::force::put_in_force;
 use super::problems::{FIREWALL, FORMER, WHITELIST};
 use super::recall::retention;
 use super::roster::Roster;
+use super::shelved::not_in_force;
 use super::start::remove_all;
 
 /// What there was before a change.
@@ -68,13 +69,7 @@ impl Daemon {
         let edited = same_file && !applied.lists_the_same(&roster);
         self.roster = roster.taken_back(&applied, &self.roster);
         let file = self.roster.file().filter(|_| edited);
-        let problem = file.map(|file| {
-            format!(
-                "{} is not in force as it was edited, since the change of the policy that came \
-                 with it was taken back; `knockctl reload` puts it into force",
-                file.display()
-            )
-        });
+        let problem = not_in_force(file);
         self.problems.set(WHITELIST, problem);
         match self.put_into_force(policy.clone(), Some(&engine)) {
             Ok(()) => self.problems.set(FIREWALL, None),
