@@ -3,6 +3,7 @@
 
 mod alarm;
 mod answers;
+mod catch_up;
 mod change;
 mod cli;
 mod commands;
