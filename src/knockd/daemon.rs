@@ -324,6 +324,7 @@ impl Daemon {
 
     /// Has all that holds written, in place of what is remembered.
     pub(super) fn remember_everything(&mut self) {
+        self.take_over_unread();
         // What is new is part of it; what happened is not.
         let mut news = self.engine.take_news();
         self.uncommitted.withhold(&mut news);

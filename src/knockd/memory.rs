@@ -23,6 +23,7 @@ use crate::model::Deadline;
 use crate::store::{Batch, Clocks, Happened, Readers, Retention, Store, StoreError};
 
 use super::daemon::now;
+use super::recall;
 use pending::{Pending, Tell};
 
 /// The name of the setting that says which backend was last in force.
@@ -75,12 +76,14 @@ impl Shared {
 }
 
 impl Memory {
-    /// Starts the thread. Without a store it tries again and again to open it.
+    /// Starts the thread. Without a store it tries again and again to open it. What is `unread`
+    /// is read then, before it is written over.
     pub(super) fn start(
         dir: &Path,
         readers: Readers,
         store: Result<Store, StoreError>,
         retention: Retention,
+        unread: bool,
     ) -> Self {
         let shared = Arc::new(Shared::default());
         let store = store.map_err(|error| {
@@ -94,6 +97,7 @@ impl Memory {
             dir: dir.to_owned(),
             readers,
             store: store.ok(),
+            unread,
             unpruned: 0,
             pruned: Instant::now(),
             retention: None,
@@ -160,6 +164,11 @@ impl Memory {
     /// Remembers exactly these members and this trust.
     pub(super) fn everything(&self, everything: Everything) {
         self.queue(|pending| pending.everything(everything));
+    }
+
+    /// What could not be read at the start. It is to be part of `everything` from now on.
+    pub(super) fn take_found(&self) -> Option<Everything> {
+        self.shared.lock().found.take()
     }
 
     /// Rings when `everything` is wanted.
@@ -255,6 +264,8 @@ struct Writer {
     dir: PathBuf,
     readers: Readers,
     store: Option<Store>,
+    /// What it holds is not known.
+    unread: bool,
     /// Entries written since the history was last pruned.
     unpruned: usize,
     pruned: Instant,
@@ -319,6 +330,13 @@ impl Writer {
                 none.insert(store)
             }
         };
+        if self.unread {
+            let found = recall::unread(store)?;
+            self.unread = false;
+            batch.everything = None;
+            batch.memos.clear();
+            self.shared.lock().found(found);
+        }
         self.unpruned += batch.happened.len();
         let retention = self.shared.lock().retention;
         let due = self.unpruned >= PRUNE_AFTER || self.pruned.elapsed() > PRUNE_EVERY;

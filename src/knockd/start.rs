@@ -159,13 +159,14 @@ pub(super) fn install(
         mut trust,
         remembered,
         owed,
+        unread,
     } = recall(state_dir, readers);
     let Chosen {
         backend: mut firewall,
         reason: backend_reason,
         mut former,
     } = choose::choose(policy.firewall.backend, backend)?;
-    let memory = Memory::start(state_dir, readers, store, retention(&policy));
+    let memory = Memory::start(state_dir, readers, store, retention(&policy), unread);
     if backend != Some(firewall.kind()) {
         memory.backend(firewall.kind());
     }
