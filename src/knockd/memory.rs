@@ -20,7 +20,9 @@ use tracing::{info, warn};
 use crate::engine::{Everything, News, Record, TrustEdit};
 use crate::firewall::BackendKind;
 use crate::model::Deadline;
-use crate::store::{Batch, Clocks, Happened, Readers, Retention, Store, StoreError};
+use crate::store::{
+    Batch, Clocks, Happened, Readers, Retention, Store, StoreError, forget_damaged,
+};
 
 use super::daemon::now;
 use super::recall;
@@ -345,10 +347,11 @@ impl Writer {
         }
         let clocks = clocks(store.boot_id());
         store.write(batch, &clocks)?;
-        if batch.prune.is_some() {
+        if let Some(retention) = batch.prune {
+            forget_damaged(&self.dir, retention.keep, SystemTime::now());
             self.unpruned = 0;
             self.pruned = Instant::now();
-            self.retention = retention;
+            self.retention = Some(retention);
         }
         Ok(())
     }

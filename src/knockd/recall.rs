@@ -12,7 +12,7 @@ use crate::engine::{Event, Everything, Owed};
 use crate::firewall::{BackendKind, choose};
 use crate::model::GateName;
 use crate::policy::Policy;
-use crate::store::{KnownName, Readers, Retention, Store, StoreError};
+use crate::store::{self, KnownName, Readers, Retention, Store, StoreError};
 
 use super::daemon::Daemon;
 use super::memory::{BACKEND, clocks, say_if_moved};
@@ -51,6 +51,19 @@ pub(super) fn readers() -> Readers {
             Readers::Nobody
         }
     }
+}
+
+/// What is to be said of damaged state, until somebody has seen to it.
+pub(super) fn damaged(state_dir: &Path) -> Vec<String> {
+    let aside = store::damaged(state_dir).into_iter();
+    let said = aside.map(|path| {
+        format!(
+            "the state was damaged and is moved aside: what the kernel did not hold is lost, and the \
+             history (`knockctl list` says what holds); remove {} when that is seen to",
+            path.display()
+        )
+    });
+    said.collect()
 }
 
 /// A store that cannot be written is read all the same; one that cannot be read is a store without

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::damaged::move_aside;
 use super::{FILE_NAME, Readers, StoreError, history, members, owed};
 
 const VERSION: i64 = 4;
@@ -253,33 +254,10 @@ fn migrate(connection: &mut Connection, found: i64) -> rusqlite::Result<()> {
     change.commit()
 }
 
-/// To the first free of `knockd.db.corrupt-1` and so on, with what belongs to it.
-fn move_aside(path: &Path) -> Result<PathBuf, StoreError> {
-    let beside = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let aside = (1..1000)
-        .map(|n| beside(&format!(".corrupt-{n}")))
-        .find(|candidate| matches!(fs::symlink_metadata(candidate), Err(e) if e.kind() == ErrorKind::NotFound))
-        .unwrap_or_else(|| beside(".corrupt-1000"));
-    fs::rename(path, &aside).map_err(failed("move the damaged database aside to", &aside))?;
-    // Left behind, they would be taken for the new database's.
-    for suffix in ["-wal", "-shm"] {
-        let mut to = aside.clone().into_os_string();
-        to.push(suffix);
-        match fs::rename(beside(suffix), to) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(failed("move aside", &beside(suffix))(error));
-            }
-            _ => {}
-        }
-    }
-    Ok(aside)
-}
-
-fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
+pub(super) fn failed(
+    operation: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> StoreError + use<> {
     let path = path.to_owned();
     move |source| {
         let hint = match source.kind() {

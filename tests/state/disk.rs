@@ -19,6 +19,7 @@ scenarios![
     what_is_decided_without_a_daemon_after_a_boot_counts_at_its_start,
     a_state_that_could_not_be_read_at_a_boot_comes_back_when_it_can,
     a_damaged_state_is_moved_aside_and_the_kernel_knows_who_is_in,
+    a_damaged_state_after_a_boot_has_lost_bans_and_says_so,
     a_state_that_somebody_deletes_is_written_anew,
 ];
 
@@ -276,11 +277,23 @@ fn a_damaged_state_is_moved_aside_and_the_kernel_knows_who_is_in() -> Tried {
     fs::write(&file, "garbage ".repeat(2_000))?;
     world.daemon.start()?;
     let aside = world.daemon.state_dir().join("knockd.db.corrupt-1");
-    assert!(fs::read(aside)?.starts_with(b"garbage"));
+    assert!(fs::read(&aside)?.starts_with(b"garbage"));
     world.daemon.await_log("moved aside", 1)?;
     assert!(world.member("ssh_banned", "192.0.2.11").is_some());
     await_remembered(&world, "192.0.2.11")?;
-    status(&world, 0);
+    says_until_it_is_removed(&world, &aside)?;
+    Ok(())
+}
+
+/// `status` says that state is lost, until somebody has seen to that.
+fn says_until_it_is_removed(world: &World, aside: &Path) -> Tried {
+    let name = aside.to_str().ok_or("not UTF-8")?;
+    for _ in 0..2 {
+        let told = status(world, 5)["problems"].to_string();
+        assert!(told.contains(name) && told.contains("damaged"), "{told}");
+    }
+    fs::remove_file(aside)?;
+    status(world, 0);
     Ok(())
 }
 
