@@ -9,10 +9,10 @@ use tracing::{error, info, warn};
 
 use crate::control::protocol::{ChangeStatus, Data};
 use crate::control::{PolicyText, Response};
-use crate::engine::{Event, Everything, Record, What, Who};
+use crate::engine::{Event, Record, What, Who};
 use crate::files::FileError;
 use crate::firewall::FirewallError;
-use crate::model::{GateName, Lifetime, Time};
+use crate::model::{Lifetime, Time};
 use crate::policy::{self, Checked, LoadError, PolicyErrors};
 
 use super::daemon::{Daemon, now};
@@ -20,6 +20,7 @@ use super::guard::{self, Operators, check_as};
 use super::policies::Source;
 use super::problems::{FIREWALL, KEPT, POLICY};
 use super::roster::{Roster, RosterError};
+use super::shelved;
 use super::switch::Before;
 
 /// What lets an apply happen that would shut somebody out.
@@ -58,6 +59,9 @@ enum ChangeError {
     /// The kernel.
     #[error(transparent)]
     Firewall(#[from] FirewallError),
+    /// What a start must know of a policy that is only tried.
+    #[error("cannot note what is tried, so nothing was changed: {0}")]
+    Note(FileError),
     /// The policy's file.
     #[error("cannot keep the policy, so the one from before is in force again: {0}")]
     File(FileError),
@@ -67,7 +71,7 @@ impl ChangeError {
     fn code(&self) -> u8 {
         match self {
             ChangeError::Policy(_) | ChangeError::Whitelist(_) => 2,
-            ChangeError::Firewall(_) | ChangeError::File(_) => 1,
+            ChangeError::Firewall(_) | ChangeError::Note(_) | ChangeError::File(_) => 1,
         }
     }
 
@@ -103,8 +107,9 @@ impl Daemon {
         }
     }
 
-    /// Takes down in the history what became of a change.
-    fn recorded(&self, what: What, who: &Who, response: Response) -> Response {
+    /// Takes down in the history what became of a change. Where it was made, whoever asked is told
+    /// when it is on the disk: whatever happens then, the next start knows of it.
+    fn recorded(&mut self, what: What, who: &Who, response: Response) -> Response {
         let (what, lines) = match response.code {
             0 => (what, &response.done),
             _ => (What::Refused, &response.refused),
@@ -112,6 +117,9 @@ impl Daemon {
         let note = lines.first().cloned().unwrap_or_default();
         self.memory
             .record(Record::new(what, &who.0).saying(note).by_hand());
+        if response.code == 0 {
+            self.unwritten.push(self.memory.written());
+        }
         response
     }
 
@@ -197,17 +205,19 @@ impl Daemon {
             file: file.to_owned(),
             text: candidate.source.text,
         };
-        if let Err(error) = self.policies.note_trial(&source, &who.0) {
-            // It only means that the next start says nothing about it.
-            warn!("{error}");
-        }
-        let before = match self.switch(candidate.checked.policy, candidate.roster) {
-            Ok(before) => before,
-            Err(error) => {
-                self.policies.end_trial();
-                return Err(error.into());
-            }
+        // Without it, a start in the middle of it would take up what nobody has confirmed.
+        let noted = shelved::keep(self.memory.dir(), &self.roster, &candidate.roster)
+            .and_then(|()| self.policies.note_trial(&source, &who.0));
+        let switched = match noted {
+            Ok(()) => self
+                .switch(candidate.checked.policy, candidate.roster)
+                .map_err(ChangeError::from),
+            Err(error) => Err(ChangeError::Note(error)),
         };
+        let before = switched.inspect_err(|_| {
+            shelved::forget(self.memory.dir());
+            self.policies.end_trial();
+        })?;
         self.trial = Some(Trial {
             source,
             by: who.0.clone(),
@@ -332,19 +342,6 @@ impl Daemon {
         Some(Response::refused(4, text))
     }
 
-    /// Adds what gates held that a trial has removed: they come back with it, also after a crash.
-    pub(super) fn add_what_a_trial_removed(&self, everything: &mut Everything) {
-        let Some(trial) = &self.trial else { return };
-        let gone = |gate: &GateName| self.engine.policy().gate(gate).is_none();
-        let Everything { members, trust, .. } = trial.before.engine.everything();
-        let members = members.into_iter().filter(|kept| gone(&kept.gate));
-        everything.members.extend(members);
-        let trust = trust
-            .into_iter()
-            .filter(|(gate, ..)| gate.as_ref().is_some_and(gone));
-        everything.trust.extend(trust);
-    }
-
     /// When the trial ends by itself.
     pub(super) fn trial_ends(&self) -> Option<Time> {
         self.trial.as_ref().map(|trial| trial.until)
@@ -449,6 +446,8 @@ impl Daemon {
     /// Takes down what is in force from now on; if the disk does not take it, `status` says so.
     fn kept(&mut self, source: Source) {
         let kept = self.policies.now_running(source);
+        shelved::forget(self.memory.dir());
+        self.settled();
         self.problems.set(POLICY, None);
         self.problems
             .set(KEPT, kept.err().map(|error| error.to_string()));

@@ -35,6 +35,7 @@ use super::problems::{FIREWALL, Problems, RULES};
 use super::roster::Roster;
 use super::sheets::Sheets;
 use super::timed::Clockwork;
+use super::uncommitted::Uncommitted;
 use super::untracked::Untracked;
 use super::wants::spec;
 
@@ -43,6 +44,8 @@ pub(super) struct Daemon {
     pub(super) policies: Policies,
     /// A policy that waits to be confirmed.
     pub(super) trial: Option<Trial>,
+    /// What a change that is not for good yet has removed.
+    pub(super) uncommitted: Uncommitted,
     /// From the command line, in place of the policy's.
     pub(super) interface: Option<String>,
     pub(super) only_ipv4: bool,
@@ -269,7 +272,8 @@ impl Daemon {
         } else {
             self.apply(&changes)
         };
-        let news = self.engine.take_news();
+        let mut news = self.engine.take_news();
+        self.uncommitted.withhold(&mut news);
         let to_wait = reply.is_some() && !news.memos.is_empty();
         self.memory.news(news);
         if to_wait {
@@ -325,10 +329,13 @@ impl Daemon {
 
     /// Has all that holds written, in place of what is remembered.
     pub(super) fn remember_everything(&mut self) {
+        self.take_over_unread();
         // What is new is part of it; what happened is not.
-        self.memory.news(self.engine.take_news());
+        let mut news = self.engine.take_news();
+        self.uncommitted.withhold(&mut news);
+        self.memory.news(news);
         let mut everything = self.engine.everything();
-        self.add_what_a_trial_removed(&mut everything);
+        self.uncommitted.add(&mut everything, &self.engine);
         self.memory.everything(everything);
     }
 

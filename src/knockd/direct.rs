@@ -19,14 +19,17 @@ use crate::policy;
 use crate::store::{Batch, Readers, Store, StoreError};
 
 use super::answers::{self, is_host};
+use super::catch_up::CatchUp;
 use super::cli;
 use super::cut::Cutter;
 use super::daemon::now;
 use super::guard::{self, Operators};
 use super::lock::{Lock, LockError};
 use super::memory::{BACKEND, clocks, happened};
+use super::merge::Merged;
 use super::requests::{answer, nets};
 use super::roster::Roster;
+use super::shelved;
 use super::start::{self, StartError};
 use super::wants::gate_addresses;
 use super::whitelisting::Whitelisting;
@@ -105,9 +108,9 @@ struct Direct {
     /// Dropped at the end, which waits until sessions that are to end have ended.
     cutter: Cutter,
     store: Result<Store, StoreError>,
-    /// Whether it was written since the machine was booted. Where it was not, it says at the
-    /// daemon's start who comes back, and must not take over a part from here.
-    this_boot: bool,
+    /// Where it was not written since the machine was booted: it says at the daemon's start who
+    /// comes back, and must not take over a part from here.
+    catch_up: Option<CatchUp>,
     /// What is to be remembered besides what the engine knows.
     edits: Vec<TrustEdit>,
     records: Vec<Record>,
@@ -149,7 +152,7 @@ impl Direct {
         // Only what is written there: whoever asks has it before them.
         let policy = policy::load(&path).map_err(StartError::from)?.policy;
         let links = Links::open().map_err(StartError::from)?;
-        let store = Store::open(&places.state_dir, Readers::AsBefore);
+        let mut store = Store::open(&places.state_dir, Readers::AsBefore);
         let only_read = match &store {
             Ok(_) => None,
             Err(_) => Store::open_to_read(&places.state_dir).ok(),
@@ -168,7 +171,8 @@ impl Direct {
         if !missing.is_empty() {
             return Err(DirectError::NotInstalled(missing));
         }
-        let (mut roster, complaints, problem) = Roster::at_start(policy.trusted.as_deref());
+        let listed = policy.trusted.as_deref();
+        let (mut roster, complaints, problem) = shelved::at_start(listed, &places.state_dir);
         for complaint in complaints.into_iter().chain(problem) {
             eprintln!("knockctl: {complaint}");
         }
@@ -182,13 +186,24 @@ impl Direct {
         let noted = readable.and_then(|store| store.noted().ok()?);
         let this_boot = readable.zip(noted);
         let this_boot = this_boot.is_some_and(|(store, noted)| noted.boot_id == store.boot_id());
+        let engine = Engine::new(policy);
+        let catch_up = (!this_boot).then(|| CatchUp::new(&held));
+        let merged = catch_up.as_ref().and(readable).map(|store| {
+            let clocks = clocks(store.boot_id());
+            CatchUp::merged(&held, store, &engine, &clocks)
+        });
+        let merged = merged.transpose().unwrap_or_else(|error| {
+            // What was not read is not to be written over.
+            store = Err(error);
+            None
+        });
         let mut direct = Self {
-            engine: Engine::new(policy),
+            engine,
             firewall,
             roster,
             cutter: Cutter::default(),
             store,
-            this_boot,
+            catch_up,
             edits: Vec::new(),
             records: Vec::new(),
             unwritten: None,
@@ -209,7 +224,15 @@ impl Direct {
             drop(engine.handle(event, now()));
         }
         let unknown = direct.trusted_by_the_kernel_alone(&held.members);
-        for event in [Event::RuntimeTrust(unknown), Event::Adopt(held.members)] {
+        let Merged { restore, adopt } = merged.unwrap_or(Merged {
+            restore: Vec::new(),
+            adopt: held.members,
+        });
+        for event in [
+            Event::RuntimeTrust(unknown),
+            Event::Restore(restore),
+            Event::Adopt(adopt),
+        ] {
             drop(direct.engine.handle(event, now()));
         }
         // Until here, nothing was new.
@@ -308,7 +331,7 @@ impl Direct {
         }
         let at = clocks("");
         let records = self.records.drain(..).chain(news.records);
-        let batch = Batch {
+        let mut batch = Batch {
             memos: news.memos,
             trust: edits,
             happened: records.map(|record| happened(record, &at)).collect(),
@@ -317,20 +340,31 @@ impl Direct {
         if batch.memos.is_empty() && batch.trust.is_empty() && batch.happened.is_empty() {
             return;
         }
-        let written = match &mut self.store {
-            Ok(store) if self.this_boot => {
+        let promised = !batch.trust.is_empty();
+        let caught_up = self.catch_up(&mut batch);
+        let written = caught_up.and_then(|()| match &mut self.store {
+            Ok(store) => {
                 let clocks = clocks(store.boot_id());
                 store.write(&batch, &clocks).map_err(|it| it.to_string())
             }
-            Ok(store) => {
-                let mut edits = batch.trust.iter();
-                let edited = edits.try_for_each(|edit| store.edit_trust(edit));
-                edited.map_err(|error| error.to_string())
-            }
             Err(error) => Err(error.to_string()),
-        };
-        let promised = !batch.trust.is_empty();
+        });
         self.unstored = written.err().map(|why| (why, promised));
+    }
+
+    /// Where the store is not about this boot yet, it is from now on: with all that holds, in the
+    /// kernel too.
+    fn catch_up(&mut self, batch: &mut Batch) -> Result<(), String> {
+        let (Some(catch_up), Ok(store)) = (&self.catch_up, &self.store) else {
+            return Ok(());
+        };
+        let at = clocks(store.boot_id());
+        let everything = CatchUp::everything(store, &self.engine, &at);
+        batch.everything = Some(everything.map_err(|error| error.to_string())?);
+        batch.memos.clear();
+        let missing = catch_up.missing(&self.engine, at.boot);
+        self.write(&missing);
+        self.unwritten.clone().map_or(Ok(()), Err)
     }
 
     /// Adds what went wrong on the way.
@@ -399,7 +433,7 @@ impl Whitelisting for Direct {
         reply
     }
 
-    fn whitelist_was_read(&mut self) {}
+    fn whitelist_was_written(&mut self) {}
 
     fn record(&mut self, record: Record) {
         self.records.push(record);

@@ -6,6 +6,7 @@
 //! must not keep an attacker from being banned.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,8 +14,11 @@ use ipnet::IpNet;
 use tracing::warn;
 
 use crate::control::{Asked, Response};
-use crate::engine::{Command, Engine, Event, Who, shut_out};
-use crate::model::{Lifetime, PortRange, Proto, SshConnection, host_net, net_of_prefix};
+use crate::engine::{Action, Command, Engine, Event, Who, shut_out};
+use crate::firewall::Member;
+use crate::model::{
+    Chain, GateName, Lifetime, PortRange, Proto, SshConnection, Time, host_net, net_of_prefix,
+};
 use crate::operators;
 use crate::policy::{self, Checked, PolicyErrors};
 use crate::sessions;
@@ -223,27 +227,129 @@ const TO_COME_BACK: Duration = Duration::from_secs(300);
 /// while who are logged in through them, first of all whoever installs.
 pub(super) fn accept_installers(engine: &mut Engine) {
     let operators = Operators::look(operators::own());
-    for session in operators.sessions {
-        for gate in engine.gates_before(session.local) {
-            if session.peer.ip().is_loopback() {
-                continue;
-            }
-            let usual = engine.policy().gate(&gate).map(|gate| gate.accept_timeout);
-            let lifetime = match usual {
-                Some(Lifetime::For(time)) => time.max(TO_COME_BACK),
-                _ => TO_COME_BACK,
-            };
-            let command = Command::Accept {
-                addresses: vec![session.peer.ip()],
-                gates: vec![gate],
-                lifetime: Some(Lifetime::For(lifetime)),
-                // Not whoever is banned.
-                force: false,
-            };
-            let who = Who("installer's session".to_owned());
-            let said = engine.handle(Event::Command { who, command }, now());
-            // What follows in the kernel is installed with the rest.
-            said.iter().for_each(log);
+    // What follows in the kernel is installed with the rest.
+    let said = let_come_back(engine, &operators.sessions, now());
+    said.iter().for_each(log);
+}
+
+/// Accepts them for a while, but for whoever may come back at least as long already: after a reboot
+/// the store has brought back what they had.
+fn let_come_back(engine: &mut Engine, sessions: &[SshConnection], now: Time) -> Vec<Action> {
+    let mut said = Vec::new();
+    let sessions = sessions.iter().filter(|it| !it.peer.ip().is_loopback());
+    let all = sessions.flat_map(|session| {
+        let gates = engine.gates_before(session.local).into_iter();
+        gates.map(|gate| (session.peer.ip(), gate))
+    });
+    let all: BTreeSet<(IpAddr, GateName)> = all.collect();
+    if all.is_empty() {
+        return said;
+    }
+    let held = engine.desired(now).members;
+    for (peer, gate) in all {
+        let usual = engine.policy().gate(&gate).map(|gate| gate.accept_timeout);
+        let time = match usual {
+            Some(Lifetime::For(time)) => time.max(TO_COME_BACK),
+            _ => TO_COME_BACK,
+        };
+        let is_let_in = |member: &Member| {
+            member.gate == gate
+                && member.chain != Chain::Banned
+                && member.net.contains(&peer)
+                && !matches!(member.remaining, Lifetime::For(left) if left < time)
+        };
+        if held.iter().any(is_let_in) {
+            continue;
         }
+        let command = Command::Accept {
+            addresses: vec![peer],
+            gates: vec![gate],
+            lifetime: Some(Lifetime::For(time)),
+            // Not whoever is banned.
+            force: false,
+        };
+        let who = Who("installer's session".to_owned());
+        said.extend(engine.handle(Event::Command { who, command }, now));
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+
+    const NOW: Time = Time::from_secs(1_000);
+
+    #[test]
+    fn whoever_is_logged_in_may_come_back_for_a_while_and_never_for_less_than_before() {
+        let hour = Duration::from_secs(3_600);
+        let minute = Duration::from_secs(60);
+        let cases = [
+            (None, Some(Lifetime::For(TO_COME_BACK))),
+            (
+                Some(Lifetime::For(minute)),
+                Some(Lifetime::For(TO_COME_BACK)),
+            ),
+            (Some(Lifetime::For(hour * 8)), Some(Lifetime::For(hour * 8))),
+            (Some(Lifetime::Never), Some(Lifetime::Never)),
+        ];
+        for (before, expected) in cases {
+            let mut engine = engine();
+            if let Some(lifetime) = before {
+                let command = Command::Accept {
+                    addresses: vec![fixtures::address("192.0.2.10")],
+                    gates: Vec::new(),
+                    lifetime: Some(lifetime),
+                    force: false,
+                };
+                let who = Who("somebody".into());
+                drop(engine.handle(Event::Command { who, command }, NOW));
+            }
+            drop(let_come_back(
+                &mut engine,
+                &[session("192.0.2.10:4711")],
+                NOW,
+            ));
+            assert_eq!(accepted(&engine), expected, "{before:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_is_trusted_banned_or_on_the_machine_itself_is_not_accepted() {
+        let mut engine = engine();
+        let trusted = vec![("192.0.2.0/28".parse().unwrap(), "the laboratory".into())];
+        drop(engine.handle(Event::Whitelist(trusted), NOW));
+        let command = Command::Drop {
+            nets: vec!["192.0.2.66/32".parse().unwrap()],
+            gates: Vec::new(),
+            lifetime: None,
+            force: false,
+        };
+        let who = Who("somebody".into());
+        drop(engine.handle(Event::Command { who, command }, NOW));
+        let sessions = ["192.0.2.10:4711", "192.0.2.66:4711", "127.0.0.1:4711"].map(session);
+        drop(let_come_back(&mut engine, &sessions, NOW));
+        assert_eq!(accepted(&engine), None);
+    }
+
+    fn engine() -> Engine {
+        Engine::new(fixtures::policy(vec![fixtures::gate("ssh")], Vec::new()))
+    }
+
+    fn session(peer: &str) -> SshConnection {
+        SshConnection {
+            peer: peer.parse().unwrap(),
+            local: "192.0.2.1:22".parse().unwrap(),
+        }
+    }
+
+    /// How long the only acceptance lasts.
+    fn accepted(engine: &Engine) -> Option<Lifetime> {
+        let members = engine.desired(NOW).members;
+        let mut accepted = members.iter().filter(|it| it.chain == Chain::Filter);
+        let first = accepted.next().map(|member| member.remaining);
+        assert!(accepted.next().is_none(), "{members:?}");
+        first
     }
 }

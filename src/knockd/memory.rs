@@ -20,10 +20,13 @@ use tracing::{info, warn};
 use crate::engine::{Everything, News, Record, TrustEdit};
 use crate::firewall::BackendKind;
 use crate::model::{Deadline, KnockName};
-use crate::store::{Batch, Clocks, Happened, Readers, Retention, Store, StoreError};
+use crate::store::{
+    Batch, Clocks, Happened, Readers, Retention, Store, StoreError, forget_damaged,
+};
 use crate::totp::Used;
 
 use super::daemon::now;
+use super::recall;
 use pending::{Pending, Tell};
 
 /// The name of the setting that says which backend was last in force.
@@ -79,12 +82,14 @@ impl Shared {
 }
 
 impl Memory {
-    /// Starts the thread. Without a store it tries again and again to open it.
+    /// Starts the thread. Without a store it tries again and again to open it. What is `unread`
+    /// is read then, before it is written over.
     pub(super) fn start(
         dir: &Path,
         readers: Readers,
         store: Result<Store, StoreError>,
         retention: Retention,
+        unread: bool,
     ) -> Self {
         let shared = Arc::new(Shared::default());
         let store = store.map_err(|error| {
@@ -98,6 +103,7 @@ impl Memory {
             dir: dir.to_owned(),
             readers,
             store: store.ok(),
+            unread,
             unpruned: 0,
             pruned: Instant::now(),
             retention: None,
@@ -169,6 +175,11 @@ impl Memory {
     /// Remembers exactly these members and this trust.
     pub(super) fn everything(&self, everything: Everything) {
         self.queue(|pending| pending.everything(everything));
+    }
+
+    /// What could not be read at the start. It is to be part of `everything` from now on.
+    pub(super) fn take_found(&self) -> Option<Everything> {
+        self.shared.lock().found.take()
     }
 
     /// Rings when `everything` is wanted.
@@ -264,6 +275,8 @@ struct Writer {
     dir: PathBuf,
     readers: Readers,
     store: Option<Store>,
+    /// What it holds is not known.
+    unread: bool,
     /// Entries written since the history was last pruned.
     unpruned: usize,
     pruned: Instant,
@@ -328,6 +341,13 @@ impl Writer {
                 none.insert(store)
             }
         };
+        if self.unread {
+            let found = recall::unread(store)?;
+            self.unread = false;
+            batch.everything = None;
+            batch.memos.clear();
+            self.shared.lock().found(found);
+        }
         self.unpruned += batch.happened.len();
         let retention = self.shared.lock().retention;
         let due = self.unpruned >= PRUNE_AFTER || self.pruned.elapsed() > PRUNE_EVERY;
@@ -336,10 +356,11 @@ impl Writer {
         }
         let clocks = clocks(store.boot_id());
         store.write(batch, &clocks)?;
-        if batch.prune.is_some() {
+        if let Some(retention) = batch.prune {
+            forget_damaged(&self.dir, retention.keep, SystemTime::now());
             self.unpruned = 0;
             self.pruned = Instant::now();
-            self.retention = retention;
+            self.retention = Some(retention);
         }
         Ok(())
     }

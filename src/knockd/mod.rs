@@ -3,6 +3,7 @@
 
 mod alarm;
 mod answers;
+mod catch_up;
 mod change;
 mod cli;
 mod commands;
@@ -31,10 +32,12 @@ mod requests;
 mod roster;
 mod run;
 mod sheets;
+mod shelved;
 mod start;
 mod supervisor;
 mod switch;
 mod timed;
+mod uncommitted;
 mod untracked;
 mod wants;
 mod whitelisting;

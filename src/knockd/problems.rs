@@ -24,6 +24,9 @@ pub(super) const POLICY: &str = "policy";
 /// The topic of what could not be kept of the policies.
 pub(super) const KEPT: &str = "kept policies";
 
+/// The topic of damaged state that nobody has looked at yet.
+pub(super) const DAMAGED: &str = "damaged state";
+
 /// The topic of problems with writing to the kernel.
 pub(super) const FIREWALL: &str = "firewall";
 

@@ -13,6 +13,7 @@ mod model;
 mod operations;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -23,6 +24,7 @@ use self::operations::{Chance, End, GATES, NEVER_BAN, Operation, Rules, net, uni
 use super::force::put_in_force_at;
 use super::merge::{Held, Remembered};
 use super::start::{Known, take_over};
+use super::uncommitted::Uncommitted;
 use crate::engine::{Action, Command, Engine, Event, Flush, Outcome, Who};
 use crate::firewall::memory::{self, ManualClock, Memory};
 use crate::firewall::{Backend, Change};
@@ -48,7 +50,7 @@ type Kernel = Memory<Box<dyn Fn() -> Time>>;
 /// A policy that only waits to be confirmed.
 struct Trial {
     ends: u64,
-    before: Box<Engine>,
+    before: Arc<Engine>,
     rules: Rules,
 }
 
@@ -61,6 +63,7 @@ struct Site {
     store: Store,
     rules: Rules,
     trial: Option<Trial>,
+    uncommitted: Uncommitted,
     file: Vec<IpNet>,
     /// What is not on the disk yet.
     unwritten: Option<Batch>,
@@ -120,6 +123,7 @@ impl Site {
             clock,
             rules,
             trial: None,
+            uncommitted: Uncommitted::default(),
             file: file.to_vec(),
             unwritten: None,
             now: 0,
@@ -201,13 +205,7 @@ impl Site {
     fn remember_everything(&mut self) {
         drop(self.engine.take_news());
         let mut everything = self.engine.everything();
-        if let Some(trial) = &self.trial {
-            let gone = |gate: &GateName| self.engine.policy().gate(gate).is_none();
-            let before = trial.before.everything().members.into_iter();
-            everything
-                .members
-                .extend(before.filter(|kept| gone(&kept.gate)));
-        }
+        self.uncommitted.add(&mut everything, &self.engine);
         let batch = Batch {
             everything: Some(everything),
             ..Batch::default()
@@ -234,7 +232,9 @@ impl Site {
         } else {
             self.kernel.apply(&changes).unwrap();
         }
-        batch.memos = self.engine.take_news().memos;
+        let mut news = self.engine.take_news();
+        self.uncommitted.withhold(&mut news);
+        batch.memos = news.memos;
         self.unwritten = Some(batch);
         reply
     }
@@ -252,9 +252,29 @@ impl Site {
         self.handle(Event::Knocked { source, knock });
     }
 
-    /// As `Daemon::switch` and `Daemon::go_back`.
-    fn switch(&mut self, rules: Rules, before: Option<&Engine>) {
+    /// As `Daemon::switch`; what was decided before is returned.
+    fn switch(&mut self, rules: Rules) -> Arc<Engine> {
         self.settle();
+        let before = Arc::new(self.engine.clone());
+        self.uncommitted.begin(Arc::clone(&before));
+        self.put_into_force(rules, None);
+        before
+    }
+
+    /// As `Daemon::go_back`.
+    fn go_back(&mut self, trial: &Trial) {
+        self.settle();
+        self.put_into_force(trial.rules, Some(&trial.before));
+        self.settled();
+    }
+
+    fn settled(&mut self) {
+        self.uncommitted.end();
+        self.remember_everything();
+    }
+
+    /// As `Daemon::put_into_force` and `Daemon::follow_policy`.
+    fn put_into_force(&mut self, rules: Rules, before: Option<&Engine>) {
         let now = self.time();
         drop(match before {
             Some(before) => self.engine.back_to(policy(rules), before, now),
@@ -266,14 +286,16 @@ impl Site {
         drop(self.engine.handle(listed, now));
         self.install();
         self.rules = rules;
+        // The names of gates are followed, and what is new by then may be on the disk at once.
+        self.handle(Event::GateAddresses(Vec::new()));
+        self.settle();
     }
 
     fn take_back(&mut self) -> bool {
         let Some(trial) = self.trial.take() else {
             return false;
         };
-        self.switch(trial.rules, Some(&trial.before));
-        self.remember_everything();
+        self.go_back(&trial);
         true
     }
 
@@ -300,6 +322,7 @@ impl Site {
         if let Some(trial) = self.trial.take() {
             self.rules = trial.rules;
         }
+        self.uncommitted.end();
         match how {
             End::KilledAndFlushed => self.kernel.vanish(),
             End::Rebooted => {
@@ -444,31 +467,33 @@ impl Story {
             }
             Operation::Rewrite(ref entries) => {
                 site.file.clone_from(entries);
-                site.switch(site.rules, None);
-                site.remember_everything();
+                site.switch(site.rules);
+                site.settled();
                 self.model.reread(entries);
             }
             Operation::Reload | Operation::Apply(..) if site.trial.is_some() => return 4,
             Operation::Reload => {
-                site.switch(site.rules, None);
-                site.remember_everything();
+                site.switch(site.rules);
+                site.settled();
             }
             Operation::Apply(rules, time) => {
-                let (before, old) = (Box::new(site.engine.clone()), site.rules);
-                site.switch(rules, None);
+                let old = site.rules;
+                let before = site.switch(rules);
                 site.trial = time.map(|secs| Trial {
                     ends: site.now + 1000 * secs,
                     before,
                     rules: old,
                 });
-                site.remember_everything();
                 if time.is_none() {
+                    site.settled();
                     self.keep(old);
+                } else {
+                    site.remember_everything();
                 }
             }
             Operation::Confirm => {
                 if let Some(trial) = site.trial.take() {
-                    site.remember_everything();
+                    site.settled();
                     self.keep(trial.rules);
                 }
             }
@@ -478,8 +503,8 @@ impl Story {
                         return 1;
                     };
                     let old = site.rules;
-                    site.switch(previous, None);
-                    site.remember_everything();
+                    site.switch(previous);
+                    site.settled();
                     self.keep(old);
                 }
             }
@@ -600,6 +625,33 @@ fn play(seed: u64, operations: usize) -> usize {
         story.compare(&told);
     }
     restarts
+}
+
+#[test]
+fn a_change_that_is_cut_short_takes_nothing_from_the_gates_that_it_removes() {
+    for how in [End::Killed, End::KilledAndFlushed, End::Rebooted] {
+        let mut site = Site::new(Rules::Both, &[]);
+        let who = net("192.0.2.10");
+        site.command(Command::Drop {
+            nets: vec![who],
+            gates: at(Some("web")),
+            lifetime: Some(Lifetime::Never),
+            force: false,
+        });
+        site.switch(Rules::Alone);
+        let gone = site.kernel.fate(&gate("web"), who.addr());
+        assert!(gone.is_none(), "{gone:?}");
+        // What it says is in no file yet.
+        site.rules = Rules::Both;
+        site.restart(how);
+        let fate = site.kernel.fate(&gate("web"), who.addr());
+        assert!(
+            matches!(fate, Some(memory::Fate::Dropped(_))),
+            "{how:?}: {fate:?}"
+        );
+        let held = site.kernel.observe_chains(&[Chain::Banned]).unwrap();
+        assert_eq!(held.unwrap().members.len(), 1, "{how:?}");
+    }
 }
 
 #[test]

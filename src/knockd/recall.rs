@@ -6,16 +6,17 @@ use std::time::SystemTime;
 
 use ipnet::IpNet;
 use nix::unistd::Group;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::control::GROUP;
-use crate::engine::Owed;
+use crate::engine::{Event, Everything, Owed};
 use crate::firewall::{BackendKind, choose};
 use crate::model::{GateName, KnockName};
 use crate::policy::Policy;
-use crate::store::{KnownName, Readers, Retention, Store, StoreError};
+use crate::store::{self, KnownName, Readers, Retention, Store, StoreError};
 use crate::totp::Used;
 
+use super::daemon::Daemon;
 use super::memory::{BACKEND, USED, clocks, say_if_moved};
 use super::merge::Remembered;
 
@@ -32,6 +33,8 @@ pub(super) struct Recalled {
     pub(super) owed: Vec<Owed>,
     /// Time-based sequences that counted for somebody.
     pub(super) used: BTreeMap<KnockName, Used>,
+    /// Nobody knows whom it holds.
+    pub(super) unread: bool,
 }
 
 /// How much of the history the policy lets us keep.
@@ -54,6 +57,19 @@ pub(super) fn readers() -> Readers {
     }
 }
 
+/// What is to be said of damaged state, until somebody has seen to it.
+pub(super) fn damaged(state_dir: &Path) -> Vec<String> {
+    let aside = store::damaged(state_dir).into_iter();
+    let said = aside.map(|path| {
+        format!(
+            "the state was damaged and is moved aside: what the kernel did not hold is lost, and the \
+             history (`knockctl list` says what holds); remove {} when that is seen to",
+            path.display()
+        )
+    });
+    said.collect()
+}
+
 /// A store that cannot be written is read all the same; one that cannot be read is a store without
 /// memories.
 pub(super) fn recall(state_dir: &Path, readers: Readers) -> Recalled {
@@ -72,6 +88,7 @@ pub(super) fn recall(state_dir: &Path, readers: Readers) -> Recalled {
         remembered: Remembered::default(),
         owed: Vec::new(),
         used: BTreeMap::new(),
+        unread: true,
         store,
     };
     let Some(store) = recalled.store.as_ref().ok().or(only_read.as_ref()) else {
@@ -98,9 +115,65 @@ pub(super) fn recall(state_dir: &Path, readers: Readers) -> Recalled {
     let clocks = clocks(store.boot_id());
     recalled.owed = store.owed(&clocks).map_err(complain).unwrap_or_default();
     let members = store.members(&clocks).map_err(complain);
+    recalled.unread = members.is_err();
     recalled.remembered = Remembered {
         members: members.unwrap_or_default(),
         this_boot: noted.is_some_and(|noted| noted.boot_id == store.boot_id()),
     };
     recalled
+}
+
+/// What a store holds that could be read only when the daemon ran. Of what was written in this boot
+/// the kernel has said at the start who is in.
+pub(super) fn unread(store: &Store) -> Result<Everything, StoreError> {
+    let clocks = clocks(store.boot_id());
+    let noted = store.noted()?;
+    let members = match noted {
+        Some(noted) if noted.boot_id == store.boot_id() => Vec::new(),
+        _ => store.members(&clocks)?,
+    };
+    let trust = store.trust()?.into_iter();
+    Ok(Everything {
+        members,
+        trust: trust.map(|t| (t.gate, t.net, t.reason)).collect(),
+        owed: store.owed(&clocks)?,
+    })
+}
+
+impl Daemon {
+    /// Takes over what the store holds that could not be read at the start. What was decided since
+    /// counts.
+    pub(super) fn take_over_unread(&mut self) {
+        let Some(found) = self.memory.take_found() else {
+            return;
+        };
+        if found == Everything::default() {
+            return;
+        }
+        let Everything {
+            mut members,
+            trust,
+            mut owed,
+        } = found;
+        members.retain(|kept| {
+            let known = self.engine.reason(&kept.gate, kept.chain, kept.net);
+            known.is_none()
+        });
+        let number = members.len();
+        info!("the state from before can be read: {number} acceptances and bans come back");
+        // Their numbers may have been given to others since.
+        let taken = self.engine.everything().owed;
+        let next = taken.iter().map(|owed| owed.id.saturating_add(1)).max();
+        let next = next.unwrap_or(0);
+        for owed in &mut owed {
+            owed.id = owed.id.saturating_add(next);
+        }
+        for event in [
+            Event::RuntimeTrust(trust),
+            Event::Restore(members),
+            Event::Owed(owed),
+        ] {
+            self.handle(event);
+        }
+    }
 }

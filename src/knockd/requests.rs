@@ -14,6 +14,8 @@ use crate::packet::NotAKnock;
 use super::answers::{self, is_host};
 use super::daemon::{Daemon, now};
 use super::guard::Prepared;
+use super::problems::DAMAGED;
+use super::recall;
 use super::whitelisting::Whitelisting;
 
 impl Daemon {
@@ -126,6 +128,8 @@ impl Daemon {
 
     fn status(&mut self) -> Response {
         self.problems.set("state", self.memory.problem());
+        self.problems
+            .set_all(DAMAGED, recall::damaged(self.memory.dir()));
         let problems: Vec<String> = self.problems.lines().map(ToOwned::to_owned).collect();
         let degraded = !problems.is_empty();
         let now = now();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use crate::model::host_net;
-use crate::whitelist::{self, Entry, Host, Parsed, WhitelistError};
+use crate::whitelist::{self, BadLine, Entry, Host, Parsed, WhitelistError};
 
 /// The whitelist file's entries, and the addresses of names.
 #[derive(Debug, Clone, Default)]
@@ -53,8 +53,24 @@ fn listed(bad: &[String]) -> String {
 }
 
 impl Roster {
+    /// Exactly these entries, as if that file had them.
+    pub(super) fn of(file: PathBuf, entries: Vec<Entry>) -> Self {
+        Self {
+            file: Some(file),
+            entries,
+            ..Self::default()
+        }
+    }
+
+    /// The entries as a file would have them.
+    pub(super) fn text(&self) -> String {
+        let entries = self.entries.iter();
+        let lines = entries.map(|entry| format!("{} #{}\n", entry.host, entry.comment));
+        lines.collect()
+    }
+
     /// Reads the file at start: what is bad is skipped and returned as complaints.
-    /// A file that cannot be read is returned as a problem.
+    /// A file that cannot be read, or says nothing at all, is returned as a problem.
     pub(super) fn at_start(file: Option<&Path>) -> (Self, Vec<String>, Option<String>) {
         let mut roster = Self {
             file: file.map(Path::to_owned),
@@ -65,10 +81,13 @@ impl Roster {
         };
         match whitelist::load(file) {
             Ok(parsed) => {
+                let problem = parsed.blank.then(|| blank(file));
                 let complaints = complaints(&parsed);
                 let named = |line| format!("{}: {line}; skipped", file.display());
                 roster.entries = parsed.entries;
-                (roster, complaints.into_iter().map(named).collect(), None)
+                let complaints: Vec<String> = complaints.into_iter().map(named).collect();
+                let problem = problem.or_else(|| skipped(file, &parsed.bad, parsed.more_bad));
+                (roster, complaints, problem)
             }
             Err(error) => (roster, Vec::new(), Some(error.to_string())),
         }
@@ -116,6 +135,12 @@ impl Roster {
     /// Whether both trust the same, by the same names.
     pub(super) fn lists_the_same(&self, other: &Self) -> bool {
         self.keys() == other.keys()
+    }
+
+    /// Whether the file says just that.
+    pub(super) fn is_what_its_file_says(&self) -> bool {
+        let read = self.reloaded(self.file());
+        read.is_ok_and(|read| read.lists_the_same(self))
     }
 
     fn keys(&self) -> HashSet<String> {
@@ -246,6 +271,30 @@ impl Roster {
     }
 }
 
+/// What is left of a file after a power failure, more often than not.
+fn blank(file: &Path) -> String {
+    format!(
+        "{} is empty, so nobody is trusted: put its entries back and `knockctl reload`; a whitelist \
+         that is meant to be empty has a comment",
+        file.display()
+    )
+}
+
+/// A file that was read, but not as it was meant.
+fn skipped(file: &Path, bad: &[BadLine], more: usize) -> Option<String> {
+    let first = bad.first()?;
+    let (file, number, line) = (file.display(), bad.len() + more, first.line);
+    let what = match number {
+        1 => format!("line {line} of {file} is not understood and skipped"),
+        _ => {
+            format!("{number} lines of {file} are not understood and skipped, the first is {line}")
+        }
+    };
+    Some(format!(
+        "{what}: whoever they name is not trusted; mend them and `knockctl reload`"
+    ))
+}
+
 /// The same for entries that mean the same.
 fn key(entry: &Entry) -> String {
     match &entry.host {
@@ -284,12 +333,30 @@ mod tests {
     #[test]
     fn at_start_a_bad_line_is_reported_with_its_number_and_skipped() {
         let (_dir, path) = file("192.0.2.1\n999.0.0.1 oops\n192.0.2.2\n");
-        let (roster, complaints, _) = Roster::at_start(Some(&path));
+        let (roster, complaints, problem) = Roster::at_start(Some(&path));
         assert_eq!(nets(&roster), ["192.0.2.1/32", "192.0.2.2/32"]);
         assert!(
             complaints.len() == 1 && complaints[0].contains("line 2"),
             "{complaints:?}"
         );
+        assert!(problem.is_some_and(|it| it.starts_with("line 2 of ")));
+    }
+
+    #[test]
+    fn at_start_a_file_with_nothing_in_it_is_a_problem_and_one_of_comments_is_not() {
+        for (text, expected) in [
+            ("", true),
+            (" \n\t\n", true),
+            ("\u{feff}", true),
+            ("# nobody\n", false),
+            ("192.0.2.1\n", false),
+        ] {
+            let (_dir, path) = file(text);
+            let (_, complaints, problem) = Roster::at_start(Some(&path));
+            assert!(complaints.is_empty(), "{text:?}: {complaints:?}");
+            assert_eq!(problem.is_some(), expected, "{text:?}: {problem:?}");
+            assert!(problem.is_none_or(|it| it.contains("has a comment")));
+        }
     }
 
     #[test]

@@ -254,6 +254,8 @@ async fn events(
             Happened::Looked((Some(call), prepared)) => drop(serve(daemon, call, prepared)),
             Happened::Looked((None, prepared)) => {
                 drop(daemon.reload(false, &Who("SIGHUP".to_owned()), &prepared.operators));
+                // Nobody waits for that.
+                daemon.unwritten.clear();
             }
             Happened::Ended(Ended { job, again }) => {
                 drop(daemon.handle(Event::Ended { job, again }));

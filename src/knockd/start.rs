@@ -41,6 +41,8 @@ use super::recall::{Recalled, Trust, recall, retention};
 use super::roster::Roster;
 use super::sheets::Sheets;
 use super::timed::Clockwork;
+use super::shelved;
+use super::uncommitted::Uncommitted;
 use super::untracked::Untracked;
 use super::wants::gate_addresses;
 
@@ -161,19 +163,20 @@ pub(super) fn install(
         remembered,
         owed,
         used,
+        unread,
     } = recall(state_dir, readers);
     let Chosen {
         backend: mut firewall,
         reason: backend_reason,
         mut former,
     } = choose::choose(policy.firewall.backend, backend)?;
-    let memory = Memory::start(state_dir, readers, store, retention(&policy));
+    let memory = Memory::start(state_dir, readers, store, retention(&policy), unread);
     if backend != Some(firewall.kind()) {
         memory.backend(firewall.kind());
     }
     problems.set("state", memory.problem());
 
-    let (mut roster, complaints, problem) = Roster::at_start(policy.trusted.as_deref());
+    let (mut roster, complaints, problem) = shelved::at_start(policy.trusted.as_deref(), state_dir);
     problems.set(WHITELIST, problem);
     for complaint in complaints {
         warn!("{complaint}");
@@ -349,6 +352,7 @@ pub(super) fn listen(
     let mut daemon = Daemon {
         policies,
         trial: None,
+        uncommitted: Uncommitted::default(),
         interface: options.interface.clone(),
         only_ipv4: options.only_ipv4,
         lookup_lines: Bucket::new(1, 20),

@@ -1,5 +1,7 @@
 //! From one policy to another: put into force whole, or not at all, and taken back whole.
 
+use std::sync::Arc;
+
 use tracing::{error, info};
 
 use crate::engine::{Action, Engine, Event};
@@ -11,31 +13,36 @@ use super::force::put_in_force;
 use super::problems::{FIREWALL, FORMER, WHITELIST};
 use super::recall::retention;
 use super::roster::Roster;
+use super::shelved::not_in_force;
 use super::start::remove_all;
 
 /// What there was before a change.
 #[derive(Debug)]
 pub(super) struct Before {
-    pub(super) engine: Box<Engine>,
+    engine: Arc<Engine>,
     roster: Roster,
     /// The whitelist that came with the change.
     applied: Roster,
 }
 
 impl Daemon {
-    /// Puts a policy and a whitelist into force, or leaves everything as it was.
+    /// Puts a policy and a whitelist into force, or leaves everything as it was. Until it is settled
+    /// the store goes on having what gates held that are gone.
     pub(super) fn switch(
         &mut self,
         policy: Policy,
         roster: Roster,
     ) -> Result<Before, FirewallError> {
+        let engine = Arc::new(self.engine.clone());
+        self.uncommitted.begin(Arc::clone(&engine));
         let before = Before {
-            engine: Box::new(self.engine.clone()),
+            engine,
             applied: roster.clone(),
             roster: std::mem::replace(&mut self.roster, roster),
         };
         if let Err(error) = self.put_into_force(policy, None) {
-            self.engine = *before.engine;
+            self.uncommitted.end();
+            self.engine = Arc::unwrap_or_clone(before.engine);
             self.roster = before.roster;
             let back = self.install().err();
             self.problems
@@ -62,13 +69,7 @@ impl Daemon {
         let edited = same_file && !applied.lists_the_same(&roster);
         self.roster = roster.taken_back(&applied, &self.roster);
         let file = self.roster.file().filter(|_| edited);
-        let problem = file.map(|file| {
-            format!(
-                "{} is not in force as it was edited, since the change of the policy that came \
-                 with it was taken back; `knockctl reload` puts it into force",
-                file.display()
-            )
-        });
+        let problem = not_in_force(file);
         self.problems.set(WHITELIST, problem);
         match self.put_into_force(policy.clone(), Some(&engine)) {
             Ok(()) => self.problems.set(FIREWALL, None),
@@ -81,6 +82,15 @@ impl Daemon {
             }
         }
         self.follow_policy();
+        self.settled();
+    }
+
+    /// What is in force is so for good: nothing else is to be remembered, and of the history no more
+    /// than it says.
+    pub(super) fn settled(&mut self) {
+        self.uncommitted.end();
+        self.memory.keep(retention(self.engine.policy()));
+        self.remember_everything();
     }
 
     /// What else depends on the policy.
@@ -90,8 +100,6 @@ impl Daemon {
         self.look_for_listeners();
         self.follow_interfaces();
         self.follow_names();
-        self.memory.keep(retention(self.engine.policy()));
-        self.remember_everything();
     }
 
     /// Gives the engine a policy, or gives it back, and the roster.

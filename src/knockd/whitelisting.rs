@@ -22,8 +22,12 @@ impl Whitelisting for Daemon {
         Daemon::handle(self, event)
     }
 
-    fn whitelist_was_read(&mut self) {
-        self.problems.set(WHITELIST, None);
+    fn whitelist_was_written(&mut self) {
+        let stands = self.problems.get(WHITELIST).is_some();
+        // What else is in the file may still not be in force.
+        if stands && self.roster.is_what_its_file_says() {
+            self.problems.set(WHITELIST, None);
+        }
     }
 
     fn record(&mut self, record: Record) {
@@ -50,8 +54,8 @@ pub(super) trait Whitelisting {
     /// Lets the engine decide, and carries out what it decides.
     fn handle(&mut self, event: Event) -> Option<Outcome>;
 
-    /// Whatever was wrong with the file is not any more.
-    fn whitelist_was_read(&mut self);
+    /// What was wrong with the file may not be any more.
+    fn whitelist_was_written(&mut self);
 
     /// Remembers what happened.
     fn record(&mut self, record: Record);
@@ -93,7 +97,6 @@ pub(super) trait Whitelisting {
             Ok(edits) => edits,
             Err(error) => return Response::refused(1, error.to_string()),
         };
-        self.whitelist_was_read();
         let mut done = Vec::new();
         for (entry, edit) in entries.iter().zip(edits) {
             if !matches!(edit, Edit::AlreadyThere { .. }) {
@@ -116,6 +119,7 @@ pub(super) trait Whitelisting {
             });
         }
         let change = self.roster().add(hosts);
+        self.whitelist_was_written();
         self.handle(Event::WhitelistEdit {
             add: change.add,
             remove: change.remove,
@@ -159,6 +163,7 @@ pub(super) trait Whitelisting {
             }
         }
         let change = self.roster().remove(&hosts);
+        self.whitelist_was_written();
         self.handle(Event::WhitelistEdit {
             add: change.add,
             remove: change.remove,

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod damaged;
 mod history;
 mod members;
 mod open;
@@ -34,6 +35,7 @@ use crate::engine::{Everything, Kept, Memo, Owed, TrustEdit};
 use crate::model::{GateName, canonical, canonical_net};
 
 pub use clock::Clocks;
+pub use damaged::{damaged, forget_damaged};
 pub use history::{Entry, Happened, MOST_ENTRIES, Query, Retention, read as read_history};
 pub use open::boot_id;
 

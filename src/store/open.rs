@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::damaged::move_aside;
 use super::{FILE_NAME, Readers, StoreError, history, members, owed};
 
 const VERSION: i64 = 4;
@@ -29,7 +30,6 @@ const SCHEMA: &str = "
         boot_id TEXT NOT NULL
     );
     CREATE UNIQUE INDEX runtime_trust_key ON runtime_trust (coalesce(gate, ''), net);
-    PRAGMA user_version = 1;
 ";
 
 /// What version 2 adds.
@@ -38,8 +38,15 @@ const SETTINGS: &str = "
         name TEXT PRIMARY KEY NOT NULL,
         value TEXT NOT NULL
     ) WITHOUT ROWID;
-    PRAGMA user_version = 2;
 ";
+
+/// The tables with the version that added them, but for the history: that is read elsewhere.
+const TABLES: &[(i64, &str)] = &[
+    (1, SCHEMA),
+    (2, SETTINGS),
+    (3, members::SCHEMA),
+    (4, owed::SCHEMA),
+];
 
 /// Which boot this is (random(4)).
 pub fn boot_id() -> Result<String, StoreError> {
@@ -71,8 +78,8 @@ pub(super) fn open(dir: &Path, readers: Readers) -> Result<Opened, StoreError> {
     }
 }
 
-/// Opens a database of our version without writing to it. Where not even the files beside it can
-/// be made, what is in the write-ahead log is left out.
+/// Opens a database of our version, or of an earlier one, without writing to it. Where not even the
+/// files beside it can be made, what is in the write-ahead log is left out.
 pub(super) fn open_to_read(dir: &Path) -> Result<(Connection, PathBuf), StoreError> {
     let path = dir.join(FILE_NAME);
     let failed = |source| StoreError::Database {
@@ -89,7 +96,7 @@ pub(super) fn open_to_read(dir: &Path) -> Result<(Connection, PathBuf), StoreErr
         version(&database).map(|found| (database, found))
     };
     let (database, found) = opened.or_else(|_| alone()).map_err(failed)?;
-    if found != VERSION {
+    if found > VERSION {
         return Err(StoreError::Newer {
             path,
             found,
@@ -97,7 +104,19 @@ pub(super) fn open_to_read(dir: &Path) -> Result<(Connection, PathBuf), StoreErr
         });
     }
     check(&database).map_err(failed)?;
+    stand_in(&database, found).map_err(failed)?;
     Ok((database, path))
+}
+
+/// Gives an earlier version the tables that it lacks, empty and for this connection alone.
+fn stand_in(database: &Connection, found: i64) -> rusqlite::Result<()> {
+    let lacking = TABLES.iter().filter(|(since, _)| found < *since);
+    let tables: String = lacking.map(|(_, tables)| *tables).collect();
+    if tables.is_empty() {
+        return Ok(());
+    }
+    database.pragma_update(None, "temp_store", "MEMORY")?;
+    database.execute_batch(&tables.replace("CREATE TABLE", "CREATE TEMP TABLE"))
 }
 
 /// The file as a URI that says that nobody changes it (sqlite.org/uri.html).
@@ -235,33 +254,10 @@ fn migrate(connection: &mut Connection, found: i64) -> rusqlite::Result<()> {
     change.commit()
 }
 
-/// To the first free of `knockd.db.corrupt-1` and so on, with what belongs to it.
-fn move_aside(path: &Path) -> Result<PathBuf, StoreError> {
-    let beside = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let aside = (1..1000)
-        .map(|n| beside(&format!(".corrupt-{n}")))
-        .find(|candidate| matches!(fs::symlink_metadata(candidate), Err(e) if e.kind() == ErrorKind::NotFound))
-        .unwrap_or_else(|| beside(".corrupt-1000"));
-    fs::rename(path, &aside).map_err(failed("move the damaged database aside to", &aside))?;
-    // Left behind, they would be taken for the new database's.
-    for suffix in ["-wal", "-shm"] {
-        let mut to = aside.clone().into_os_string();
-        to.push(suffix);
-        match fs::rename(beside(suffix), to) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(failed("move aside", &beside(suffix))(error));
-            }
-            _ => {}
-        }
-    }
-    Ok(aside)
-}
-
-fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
+pub(super) fn failed(
+    operation: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> StoreError + use<> {
     let path = path.to_owned();
     move |source| {
         let hint = match source.kind() {

@@ -216,6 +216,56 @@ fn a_store_of_the_second_version_gets_the_new_tables_and_keeps_the_rest() {
 }
 
 #[test]
+fn an_earlier_version_is_read_where_nothing_can_be_written() {
+    let changes = [
+        (3, "DROP TABLE owed;"),
+        (
+            2,
+            "DROP TABLE members; DROP TABLE clocks; DROP TABLE history;",
+        ),
+        (1, "DROP TABLE settings;"),
+        (0, "DROP TABLE names; DROP TABLE runtime_trust;"),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open_as(dir.path(), "a").unwrap();
+    let (now, wall) = (clocks("a", 100, NOON), std::time::SystemTime::now());
+    let all = [kept(Chain::Banned, "192.0.2.3/32", None, None)];
+    store.write(&everything(&all), &now).unwrap();
+    store.set_setting("backend", "iptables").unwrap();
+    let address = "192.0.2.7".parse().unwrap();
+    store.remember_name("gw", &[address], wall).unwrap();
+    drop(store);
+    let path = dir.path().join(FILE_NAME);
+    for (version, change) in changes {
+        let database = rusqlite::Connection::open(&path).unwrap();
+        database.execute_batch(change).unwrap();
+        database
+            .pragma_update(None, "user_version", version)
+            .unwrap();
+        drop(database);
+        let before = std::fs::read(&path).unwrap();
+        let store = Store::open_to_read(dir.path()).unwrap();
+        let members = store.members(&now).unwrap();
+        assert_eq!(members, all[..usize::from(version >= 3)], "{version}");
+        assert_eq!(store.noted().unwrap().is_some(), version >= 3);
+        assert_eq!(store.owed(&now).unwrap(), []);
+        let backend = store.setting("backend").unwrap();
+        assert_eq!(backend.is_some(), version >= 2, "{version}");
+        let names = store.names(wall).unwrap().len();
+        assert_eq!(names, usize::from(version >= 1), "{version}");
+        assert_eq!(store.trust().unwrap(), []);
+        drop(store);
+        assert_eq!(std::fs::read(&path).unwrap(), before, "{version}");
+    }
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .pragma_update(None, "user_version", 7)
+        .unwrap();
+    let error = Store::open_to_read(dir.path()).unwrap_err();
+    assert!(matches!(error, StoreError::Newer { .. }), "{error}");
+}
+
+#[test]
 fn rows_edited_into_nonsense_are_no_members() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open_as(dir.path(), "a").unwrap();

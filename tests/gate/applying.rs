@@ -23,6 +23,9 @@ scenarios![
     a_trial_of_the_policys_own_file_is_not_taken_up_by_a_start,
     a_bad_policy_is_not_applied_and_changes_nothing,
     what_cannot_be_kept_is_taken_back,
+    what_cannot_be_noted_is_not_tried,
+    a_whitelist_that_came_with_a_trial_is_not_taken_up_by_a_start,
+    a_trial_takes_nothing_from_the_history,
     an_edit_that_was_never_in_force_is_not_lost,
     diff_says_what_would_change,
     garbage_at_start_is_overcome_by_the_last_good_policy,
@@ -161,14 +164,15 @@ fn a_whitelist_that_came_with_a_trial_is_taken_back_with_it() -> Tried {
         world.expect(0, &["trust", &person.address]);
     }
     world.daemon.await_log("in time and is taken back", 1)?;
-    for person in old.iter().chain(&new) {
-        person.gets_in();
-    }
+    // It is said before it is done, and answered after that.
     let status = world.expect(5, &["status"]).stdout;
     assert!(
         status.contains("knockd.trusted is not in force"),
         "{status}"
     );
+    for person in old.iter().chain(&new) {
+        person.gets_in();
+    }
     world.expect(0, &["reload"]);
     old.iter().for_each(Person::is_refused);
     for person in &new {
@@ -265,13 +269,24 @@ fn what_a_trial_removed_comes_back_after_a_crash_too() -> Tried {
     world.expect(0, &["drop", &banned.address]);
     let file = candidate(&world, "less.yaml", &pinned(&long_policy()))?;
     world.expect(0, &["apply", &file, "--confirm", "60s"]);
-    assert!(world.members("web_banned").is_empty());
     // What is remembered is on the disk when this is answered.
+    world.daemon.kill_9();
+    world.daemon.start()?;
+    world.await_member("web_banned", &banned.address);
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    assert!(world.members("web_banned").is_empty());
     world.expect(0, &["drop", "192.0.2.14"]);
     world.daemon.kill_9();
     world.daemon.start()?;
     world.await_member("web_banned", &banned.address);
     world.await_member("ssh_banned", "192.0.2.14");
+    // Once it is confirmed it is gone for good.
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    world.expect(0, &["confirm"]);
+    world.daemon.kill_9();
+    world.daemon.start()?;
+    world.expect(0, &["rollback"]);
+    assert!(world.members("web_banned").is_empty());
     Ok(())
 }
 
@@ -353,6 +368,80 @@ fn what_cannot_be_kept_is_taken_back() -> Tried {
     world.expect(0, &["confirm"]);
     opens_with(&world, OTHER, KNOCK);
     assert_eq!(on_disk(&world), other_policy());
+    Ok(())
+}
+
+fn what_cannot_be_noted_is_not_tried() -> Tried {
+    let world = World::with(&long_policy(), TRUSTED)?;
+    let path = world.daemon.policy_path();
+    let own = path.to_str().ok_or("not UTF-8")?.to_owned();
+    world.daemon.write_policy(&other_policy())?;
+    let note = world.daemon.state_dir().join("policy.unconfirmed");
+    fs::create_dir(&note)?;
+    let reply = world.expect(1, &["apply", &own, "--confirm", "60s"]);
+    assert!(reply.stderr.contains("cannot note"), "{reply:?}");
+    assert!(change(&world, 0).is_null());
+    opens_with(&world, KNOCK, OTHER);
+    fs::remove_dir(&note)?;
+    world.expect(0, &["apply", &own, "--confirm", "60s"]);
+    opens_with(&world, OTHER, KNOCK);
+    Ok(())
+}
+
+fn a_whitelist_that_came_with_a_trial_is_not_taken_up_by_a_start() -> Tried {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let file = candidate(&world, "other.yaml", &other_policy())?;
+    let (old, new) = (world.people(50)?, world.people(15)?);
+    let edited = "192.0.2.15\n2001:db8::15\n";
+    for gently in [false, true] {
+        world.daemon.write_trusted(edited)?;
+        world.expect(0, &["apply", &file, "--confirm", "60s"]);
+        old.iter().for_each(Person::is_refused);
+        if gently {
+            world.daemon.terminate()?;
+        } else {
+            world.daemon.kill_9();
+        }
+        for _ in 0..2 {
+            world.daemon.start()?;
+            old.iter().for_each(|person| drop(person.gets_in()));
+            new.iter().for_each(Person::is_refused);
+            let reply = world.expect(5, &["status"]);
+            assert!(reply.stdout.contains("as it was edited"), "{reply:?}");
+            world.daemon.kill_9();
+        }
+        world.daemon.start()?;
+        world.expect(0, &["reload"]);
+        old.iter().for_each(Person::is_refused);
+        world.daemon.kill_9();
+        world.daemon.start()?;
+        old.iter().for_each(Person::is_refused);
+        new.iter().for_each(|person| drop(person.gets_in()));
+        world.expect(0, &["status"]);
+        world.daemon.write_trusted(TRUSTED)?;
+        world.expect(0, &["reload"]);
+    }
+    Ok(())
+}
+
+fn a_trial_takes_nothing_from_the_history() -> Tried {
+    let world = World::with(&long_policy(), TRUSTED)?;
+    for n in 0..20 {
+        world.expect(0, &["drop", &format!("198.51.100.{n}")]);
+    }
+    let short = format!("{}history: {{ rows: 10 }}\n", other_policy());
+    let file = candidate(&world, "short.yaml", &short)?;
+    let entries = || {
+        world.json(&["history"])["entries"]
+            .as_array()
+            .map_or(0, Vec::len)
+    };
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    world.expect(0, &["drop", "198.51.100.100"]);
+    assert!(entries() > 20, "{}", entries());
+    world.expect(0, &["confirm"]);
+    world.expect(0, &["drop", "198.51.100.101"]);
+    assert!(entries() <= 12, "{}", entries());
     Ok(())
 }
 

@@ -16,6 +16,7 @@ scenarios![
     an_operators_trust_is_not_taken_away,
     a_policy_that_would_shut_an_operator_out_is_refused,
     whoever_installs_can_come_back_for_a_while,
+    a_start_with_an_empty_kernel_takes_nothing_from_whoever_is_logged_in,
 ];
 
 /// A session as sshd tells of it.
@@ -250,5 +251,29 @@ fn whoever_installs_can_come_back_for_a_while() -> Tried {
     assert!(said.contains("installer's session"), "{said}");
     operator.gets_in();
     colleague.is_refused();
+    Ok(())
+}
+
+fn a_start_with_an_empty_kernel_takes_nothing_from_whoever_is_logged_in() -> Tried {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let people = [10, 11, 50].map(|number| world.person(Family::V4, number).expect("a person"));
+    world.expect(0, &["accept", "192.0.2.10", "--for", "8h"]);
+    world.expect(0, &["accept", "192.0.2.11", "--for", "2m"]);
+    let logins = people.each_ref().map(|person| Login::at(person, 22));
+    let _shells = [
+        logins[0].shell(&world)?,
+        logins[1].shell(&world)?,
+        logins[2].shell(&world)?,
+    ];
+    world.daemon.kill_9();
+    // As after a reboot.
+    assert_eq!(world.daemon.run_knockd(&["teardown"])?.code, Some(0));
+    world.daemon.start()?;
+    let left = |address| world.member("ssh_filter", address).and_then(|it| it.left);
+    let (long, short) = (left("192.0.2.10"), left("192.0.2.11"));
+    assert!(long.is_some_and(|left| left > 28_000.0), "{long:?}");
+    assert!(short.is_some_and(|left| left > 280.0), "{short:?}");
+    let trusted = world.member("ssh_filter", "192.0.2.50");
+    assert!(trusted.is_none(), "{trusted:?}");
     Ok(())
 }

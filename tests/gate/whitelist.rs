@@ -16,6 +16,7 @@ scenarios![
     a_reload_with_a_bad_whitelist_changes_nothing,
     a_file_of_comments_empties_it,
     a_bad_line_at_start_is_reported_and_skipped,
+    an_empty_file_at_start_is_said_and_one_of_comments_is_not,
     a_line_removed_while_the_daemon_was_dead_is_gone,
     everybody_is_trusted_only_by_force,
 ];
@@ -165,6 +166,33 @@ fn a_bad_line_at_start_is_reported_and_skipped() -> Tried {
         .lines()
         .any(|line| line.contains("192.0.2.999") && line.contains('2'));
     assert!(reported, "{log}");
+    let reply = world.expect(5, &["status"]);
+    assert!(reply.stdout.contains("line 2 of "), "{reply:?}");
+    // An edit by command puts nothing right that it does not touch.
+    world.expect(0, &["trust", "192.0.2.77"]);
+    world.expect(5, &["status"]);
+    world.daemon.write_trusted(TRUSTED)?;
+    world.expect(0, &["reload"]);
+    world.expect(0, &["status"]);
+    Ok(())
+}
+
+fn an_empty_file_at_start_is_said_and_one_of_comments_is_not() -> Tried {
+    let mut world = World::new()?;
+    for (text, code) in [("# nobody\n", 0), (" \n", 5), ("", 5)] {
+        world.daemon.kill_9();
+        world.daemon.write_trusted(text)?;
+        world.daemon.start()?;
+        let reply = world.expect(code, &["status"]);
+        let said = reply.stdout.contains("knockd.trusted is empty");
+        assert_eq!(said, code == 5, "{text:?}: {reply:?}");
+        for former in world.people(50)? {
+            former.is_refused();
+        }
+    }
+    // What a command adds is all that is in it, and in force.
+    world.expect(0, &["trust", "192.0.2.77"]);
+    world.expect(0, &["status"]);
     Ok(())
 }
 

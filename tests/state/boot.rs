@@ -7,19 +7,20 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use portcullis::engine::{Everything, Kept};
-use portcullis::lab::LabError;
+use portcullis::lab::{Lab, LabError};
 use portcullis::model::{Chain, Deadline, GateName, Time, host_net};
 use portcullis::store::{Batch, Clocks, Store, boot_id};
 use portcullis::sys::clock;
 
 use crate::scenarios;
-use crate::world::{DECOY, Family, TRUSTED, Tried, World, long_policy};
+use crate::world::{DECOY, Family, TRUSTED, Tried, World, long_policy, on_backend};
 
 scenarios![
     members_come_back_with_their_reasons_and_what_is_left,
     trust_until_reboot_is_over_and_the_whitelist_rules,
     what_was_decided_without_a_daemon_outlives_the_boot,
     an_open_gate_stays_open_for_the_rest_of_its_time,
+    a_boot_in_the_middle_of_a_trial_takes_it_back_with_all_that_it_removed,
     a_wall_clock_that_was_wrong_prolongs_nothing,
     a_hundred_thousand_bans_come_back,
 ];
@@ -51,13 +52,18 @@ impl Drop for Boot {
 /// A machine with the same disk, not yet started.
 pub(crate) fn with_the_disk_of(old: &World, policy: &str) -> Result<World, LabError> {
     let new = World::before(policy, TRUSTED, &[22])?;
+    copy_state(old, &new)?;
+    Ok(new)
+}
+
+fn copy_state(old: &World, new: &World) -> Result<(), LabError> {
     let from = fs::read_dir(old.daemon.state_dir()).expect("the state directory");
     for entry in from {
         let entry = entry.expect("an entry");
         let to = new.daemon.state_dir().join(entry.file_name());
         fs::copy(entry.path(), to).expect("a copy");
     }
-    Ok(new)
+    Ok(())
 }
 
 type Members = BTreeMap<String, (Option<f64>, String)>;
@@ -219,6 +225,61 @@ fn an_open_gate_stays_open_for_the_rest_of_its_time() -> Tried {
         left.is_some_and(|left| left <= 7200 && left > 7000),
         "{left:?}"
     );
+    Ok(())
+}
+
+fn a_boot_in_the_middle_of_a_trial_takes_it_back_with_all_that_it_removed() -> Tried {
+    let web = "gates:\n  web: { ports: [8443], accept_timeout: 60s, ban_timeout: never }\n";
+    // Another machine has the same whitelist at the same place.
+    let place = Lab::new()?;
+    let list = place.dir().join("list");
+    fs::write(&list, TRUSTED)?;
+    let list_name = list.to_str().ok_or("not UTF-8")?;
+    let less = on_backend(&long_policy().replace("knockd.trusted", list_name));
+    let whole = less
+        .replace("gates:\n", web)
+        .replace("action: accept", "action: accept, gate: ssh");
+    let mut old = World::with_services(&whole, TRUSTED, &[22, 8443])?;
+    old.expect(0, &["drop", "192.0.2.12", "--gate", "web"]);
+    old.expect(0, &["accept", "192.0.2.13", "--for", "1h", "--gate", "web"]);
+    let file = old.lab.dir().join("less.yaml");
+    fs::write(&file, &less)?;
+    // Whoever edits the list takes their own line out.
+    fs::write(&list, "192.0.2.15\n")?;
+    let file = file.to_str().ok_or("not UTF-8")?;
+    old.expect(0, &["apply", file, "--confirm", "1h"]);
+    old.person(Family::V4, 12)?.gets_in_at(8443);
+    old.person(Family::V4, 50)?.is_refused();
+    old.daemon.kill_9();
+
+    let mut new = World::before(&whole, TRUSTED, &[22, 8443])?;
+    copy_state(&old, &new)?;
+    let _boot = Boot::another(new.lab.dir())?;
+    for round in ["the first boot", "and again"] {
+        new.daemon.start()?;
+        new.person(Family::V4, 12)?.is_refused_at(8443);
+        assert!(new.member("web_banned", "192.0.2.12").is_some(), "{round}");
+        let accepted = new.member("web_filter", "192.0.2.13").ok_or(round)?;
+        assert!(
+            accepted.left.is_some_and(|left| left > 3_000.0),
+            "{accepted:?}"
+        );
+        for trusted in new.people(50)? {
+            trusted.gets_in();
+        }
+        new.person(Family::V4, 15)?.is_refused();
+        let told = new.expect(5, &["status"]).stdout;
+        assert!(
+            told.contains("list is not in force as it was edited"),
+            "{round}: {told}"
+        );
+        new.daemon.kill_9();
+    }
+    new.daemon.start()?;
+    new.expect(0, &["reload"]);
+    new.expect(0, &["status"]);
+    new.person(Family::V4, 50)?.is_refused();
+    new.person(Family::V4, 15)?.gets_in();
     Ok(())
 }
 

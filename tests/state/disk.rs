@@ -9,13 +9,17 @@ use portcullis::model::Time;
 use portcullis::store::{Clocks, FILE_NAME, Store};
 use serde_json::Value;
 
+use crate::boot::{Boot, with_the_disk_of};
 use crate::scenarios;
-use crate::world::{AT_ONCE, DECOY, TRUSTED, Tried, World, goes_on, long_policy};
+use crate::world::{AT_ONCE, DECOY, Family, TRUSTED, Tried, World, goes_on, long_policy};
 
 scenarios![
     a_full_disk_degrades_and_when_there_is_room_everything_is_written,
     a_read_only_disk_is_read_and_written_when_that_is_over,
+    what_is_decided_without_a_daemon_after_a_boot_counts_at_its_start,
+    a_state_that_could_not_be_read_at_a_boot_comes_back_when_it_can,
     a_damaged_state_is_moved_aside_and_the_kernel_knows_who_is_in,
+    a_damaged_state_after_a_boot_has_lost_bans_and_says_so,
     a_state_that_somebody_deletes_is_written_anew,
 ];
 
@@ -172,6 +176,91 @@ fn a_read_only_disk_is_read_and_written_when_that_is_over() -> Tried {
     Ok(())
 }
 
+fn what_is_decided_without_a_daemon_after_a_boot_counts_at_its_start() -> Tried {
+    let fates: [fn(&Disk, &Path) -> Result<Option<Disk>, nix::Error>; 2] = [
+        // Set up from a disk that could only be read.
+        |disk, _| disk.remount(MsFlags::MS_RDONLY).map(|()| None),
+        // Set up before the disk was there.
+        |_, state| Disk::mount(state.to_owned()).map(Some),
+    ];
+    for fate in fates {
+        let mut world = World::before(&long_policy(), TRUSTED, &[22])?;
+        let state = world.daemon.state_dir();
+        let disk = Disk::mount(state.clone())?;
+        world.daemon.start()?;
+        for last in 1..4 {
+            world.expect(0, &["drop", &format!("198.51.100.{last}")]);
+        }
+        world.expect(0, &["accept", "192.0.2.10", "--for", "1h"]);
+        world.expect(0, &["trust", "192.0.2.77", "--runtime"]);
+        world.daemon.terminate()?;
+        assert_eq!(world.daemon.run_knockd(&["teardown"])?.code, Some(0));
+        let _boot = Boot::another(world.lab.dir())?;
+        let over = fate(&disk, &state)?;
+        assert_eq!(world.daemon.run_knockd(&["setup"])?.code, Some(0));
+        drop(over);
+        disk.remount(MsFlags::empty())?;
+        for command in [
+            &["unban", "198.51.100.1"][..],
+            &["drop", "198.51.100.9", "--for", "1h"],
+        ] {
+            let reply = world.daemon.ctl_direct(command)?;
+            assert_eq!(reply.code, Some(0), "{reply:?}");
+            assert!(!reply.stdout.contains("not written"), "{reply:?}");
+        }
+        let mut found = remembered(&state);
+        found.sort();
+        let expected = ["192.0.2.10", "198.51.100.2", "198.51.100.3", "198.51.100.9"];
+        assert_eq!(found, expected);
+        world.daemon.start()?;
+        assert!(world.member("ssh_banned", "198.51.100.1").is_none());
+        for last in [2, 3, 9] {
+            let address = format!("198.51.100.{last}");
+            assert!(world.member("ssh_banned", &address).is_some(), "{address}");
+        }
+        world.person(Family::V4, 10)?.gets_in();
+        assert!(world.member("ssh_trusted", "192.0.2.77").is_none());
+        let told = world.json(&["history", "198.51.100.1"])["entries"].to_string();
+        assert!(told.contains("unbanned"), "{told}");
+        world.daemon.terminate()?;
+    }
+    Ok(())
+}
+
+fn a_state_that_could_not_be_read_at_a_boot_comes_back_when_it_can() -> Tried {
+    let mut old = World::with(&long_policy(), TRUSTED)?;
+    old.expect(0, &["drop", "192.0.2.11", "192.0.2.12"]);
+    old.expect(0, &["accept", "192.0.2.10", "--for", "1h"]);
+    old.daemon.terminate()?;
+    let mut new = with_the_disk_of(&old, &long_policy())?;
+    let state = new.daemon.state_dir();
+    let (file, aside) = (state.join(FILE_NAME), state.join("aside"));
+    let _boot = Boot::another(new.lab.dir())?;
+    fs::rename(&file, &aside)?;
+    fs::create_dir(&file)?;
+    new.daemon.start()?;
+    status(&new, 5);
+    new.person(Family::V4, 10)?.is_refused();
+    // What is decided meanwhile counts.
+    new.expect(0, &["drop", "192.0.2.12", "--for", "1h"]);
+    fs::remove_dir(&file)?;
+    fs::rename(&aside, &file)?;
+    await_status(&new, 0)?;
+    await_some("the bans", AT_ONCE, || {
+        Ok(new.member("ssh_banned", "192.0.2.11").map(drop))
+    })?;
+    new.person(Family::V4, 10)?.gets_in();
+    let meanwhile = new
+        .member("ssh_banned", "192.0.2.12")
+        .ok_or("it is there")?;
+    assert!(meanwhile.left.is_some(), "{meanwhile:?}");
+    await_remembered(&new, "192.0.2.12")?;
+    let mut found = remembered(&state);
+    found.sort();
+    assert_eq!(found, ["192.0.2.10", "192.0.2.11", "192.0.2.12"]);
+    Ok(())
+}
+
 fn a_damaged_state_is_moved_aside_and_the_kernel_knows_who_is_in() -> Tried {
     let mut world = World::with(&long_policy(), TRUSTED)?;
     world.expect(0, &["drop", "192.0.2.11"]);
@@ -188,12 +277,51 @@ fn a_damaged_state_is_moved_aside_and_the_kernel_knows_who_is_in() -> Tried {
     fs::write(&file, "garbage ".repeat(2_000))?;
     world.daemon.start()?;
     let aside = world.daemon.state_dir().join("knockd.db.corrupt-1");
-    assert!(fs::read(aside)?.starts_with(b"garbage"));
+    assert!(fs::read(&aside)?.starts_with(b"garbage"));
     world.daemon.await_log("moved aside", 1)?;
     assert!(world.member("ssh_banned", "192.0.2.11").is_some());
     await_remembered(&world, "192.0.2.11")?;
-    status(&world, 0);
+    says_until_it_is_removed(&world, &aside)?;
     Ok(())
+}
+
+/// `status` says that state is lost, until somebody has seen to that.
+fn says_until_it_is_removed(world: &World, aside: &Path) -> Tried {
+    let name = aside.to_str().ok_or("not UTF-8")?;
+    for _ in 0..2 {
+        let told = status(world, 5)["problems"].to_string();
+        assert!(told.contains(name) && told.contains("damaged"), "{told}");
+    }
+    fs::remove_file(aside)?;
+    status(world, 0);
+    Ok(())
+}
+
+fn a_damaged_state_after_a_boot_has_lost_bans_and_says_so() -> Tried {
+    let mut old = World::with(&long_policy(), TRUSTED)?;
+    old.expect(0, &["drop", "192.0.2.11"]);
+    old.daemon.terminate()?;
+    let file = old.daemon.state_dir().join(FILE_NAME);
+    let mut bytes = fs::read(&file)?;
+    // As a disk loses a block.
+    bytes[4096..8192].fill(0xa5);
+    fs::write(&file, bytes)?;
+    let mut new = with_the_disk_of(&old, &long_policy())?;
+    let _boot = Boot::another(new.lab.dir())?;
+    new.daemon.start()?;
+    let aside = new.daemon.state_dir().join("knockd.db.corrupt-1");
+    assert!(new.member("ssh_banned", "192.0.2.11").is_none());
+    // The gate is shut, and opens for whoever may come in.
+    for stranger in new.people(12)? {
+        stranger.is_refused();
+    }
+    for trusted in new.people(50)? {
+        trusted.gets_in();
+    }
+    new.person(Family::V4, 10)?.opens();
+    new.daemon.kill_9();
+    new.daemon.start()?;
+    says_until_it_is_removed(&new, &aside)
 }
 
 fn a_state_that_somebody_deletes_is_written_anew() -> Tried {

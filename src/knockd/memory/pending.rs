@@ -39,6 +39,8 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     pub(super) queue: Queue,
+    /// What the store turned out to hold that could not be read at the start.
+    pub(super) found: Option<Everything>,
     /// Something about the members is neither written nor here: all of them must be written.
     pub(super) incomplete: bool,
     /// How many things that happened were left out since the daemon started.
@@ -115,6 +117,12 @@ impl Pending {
         self.queue.trust = Vec::new();
         self.queue.everything = Some(everything);
         self.incomplete = false;
+    }
+
+    /// The store can be read, after all: none of what it holds is written over before it is known.
+    pub(super) fn found(&mut self, found: Everything) {
+        self.forget_members();
+        self.found = Some(found);
     }
 
     /// Whether there is nothing to write.

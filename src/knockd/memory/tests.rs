@@ -12,7 +12,7 @@ const RETENTION: Retention = Retention {
 
 fn start(dir: &Path) -> Memory {
     let store = Store::open(dir, Readers::Nobody);
-    Memory::start(dir, Readers::Nobody, store, RETENTION)
+    Memory::start(dir, Readers::Nobody, store, RETENTION, false)
 }
 
 fn kept(last: u8) -> Kept {
@@ -40,7 +40,7 @@ fn members(dir: &Path) -> Vec<Kept> {
 }
 
 /// Waits for it; far longer than it takes.
-fn await_that(what: &str, so: impl Fn() -> bool) {
+fn await_that(what: &str, mut so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !so() {
         assert!(started.elapsed() < Duration::from_secs(20), "{what}");
@@ -155,4 +155,44 @@ fn a_database_that_somebody_takes_away_is_written_anew() {
     is_written(&memory).unwrap();
     assert_eq!(members(&state), [kept(2)]);
     assert!(memory.is_incomplete(), "all that holds is asked for");
+}
+
+#[test]
+fn what_could_not_be_read_at_the_start_is_read_before_it_is_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open_as(dir.path(), "another boot").unwrap();
+    let batch = Batch {
+        everything: Some(Everything {
+            members: vec![kept(1)],
+            ..Everything::default()
+        }),
+        ..Batch::default()
+    };
+    store.write(&batch, &clocks("another boot")).unwrap();
+    drop(store);
+    let error = StoreError::File {
+        operation: "open",
+        path: dir.path().to_owned(),
+        source: std::io::ErrorKind::Other.into(),
+        hint: "",
+    };
+    let memory = Memory::start(dir.path(), Readers::Nobody, Err(error), RETENTION, true);
+    let all = |members: &[Kept]| Everything {
+        members: members.to_vec(),
+        ..Everything::default()
+    };
+    memory.everything(all(&[kept(2)]));
+    let mut found = None;
+    await_that("what was unread is found", || {
+        found = found.take().or_else(|| memory.take_found());
+        found.is_some()
+    });
+    assert_eq!(found.unwrap().members, [kept(1)]);
+    await_that("it can be written", || memory.problem().is_none());
+    assert_eq!(members(dir.path()), [kept(1)]);
+    assert!(memory.is_incomplete());
+    memory.everything(all(&[kept(1), kept(2)]));
+    is_written(&memory).unwrap();
+    assert_eq!(members(dir.path()), [kept(1), kept(2)]);
+    assert_eq!(memory.take_found(), None);
 }

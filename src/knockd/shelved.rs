@@ -1,0 +1,174 @@
+//! A whitelist that was edited together with a policy that was only tried: what it said before, and
+//! what it said then. Kept in the state directory until the file is read for good, so that a start
+//! does not take up an edit that nobody has confirmed.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use tracing::warn;
+
+use crate::files::{self, FileError};
+use crate::whitelist::{self, MOST_BYTES};
+
+use super::roster::Roster;
+
+/// What was in force before.
+const BEFORE: &str = "trusted.before";
+/// What was tried.
+const TRIED: &str = "trusted.unconfirmed";
+
+/// As the policies beside them.
+const MODE: u32 = 0o600;
+/// The first line says which file it was.
+const FROM: &[u8] = b"# from ";
+
+/// Keeps both, if they are of one file and differ.
+pub(super) fn keep(state_dir: &Path, before: &Roster, tried: &Roster) -> Result<(), FileError> {
+    let Some(file) = before.file().filter(|file| tried.file() == Some(file)) else {
+        return Ok(());
+    };
+    if before.lists_the_same(tried) {
+        forget(state_dir);
+        return Ok(());
+    }
+    for (name, roster) in [(TRIED, tried), (BEFORE, before)] {
+        let mut bytes = [FROM, file.as_os_str().as_bytes(), b"\n"].concat();
+        bytes.extend_from_slice(roster.text().as_bytes());
+        files::put(&state_dir.join(name), &bytes, MODE)?;
+    }
+    Ok(())
+}
+
+/// What the file says is in force.
+pub(super) fn forget(state_dir: &Path) {
+    for path in [BEFORE, TRIED].map(|name| state_dir.join(name)) {
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                warn!("cannot remove {}: {error}", path.display());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Reads the whitelist for a start: who is trusted, a complaint for each line that is skipped, and
+/// what is wrong with the file as a whole.
+pub(super) fn at_start(
+    file: Option<&Path>,
+    state_dir: &Path,
+) -> (Roster, Vec<String>, Option<String>) {
+    let (found, complaints, problem) = Roster::at_start(file);
+    let kept = file.filter(|_| problem.is_none()).and_then(|file| {
+        let [before, tried] = [BEFORE, TRIED].map(|name| kept(&state_dir.join(name), file));
+        before.zip(tried)
+    });
+    let Some((before, tried)) = kept else {
+        return (found, complaints, problem);
+    };
+    let roster = before.taken_back(&tried, &found);
+    let problem = (!roster.lists_the_same(&found)).then(|| not_in_force(file));
+    (roster, complaints, problem.flatten())
+}
+
+/// What is said of a file whose edit was taken back.
+pub(super) fn not_in_force(file: Option<&Path>) -> Option<String> {
+    let file = file?.display();
+    Some(format!(
+        "{file} is not in force as it was edited, since the change of the policy that came with it \
+         was taken back; `knockctl reload` puts it into force"
+    ))
+}
+
+/// What is kept of that file; what cannot be understood is as if it were not there.
+fn kept(path: &Path, file: &Path) -> Option<Roster> {
+    let bytes = match files::read(path, 2 * MOST_BYTES) {
+        Ok(found) => found.bytes,
+        Err(FileError::Missing(_)) => return None,
+        Err(error) => {
+            warn!("{error}");
+            return None;
+        }
+    };
+    let mut of = [FROM, file.as_os_str().as_bytes()].concat();
+    of.push(b'\n');
+    let text = bytes.strip_prefix(of.as_slice())?;
+    let entries = whitelist::parse(text).entries;
+    Some(Roster::of(PathBuf::from(file), entries))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: &str = "192.0.2.1 me\n192.0.2.2\ngw.example.org # a name\n0.0.0.0/0 --force\n";
+    const NEW: &str = "192.0.2.2\n192.0.2.3\n";
+
+    fn nets(roster: &Roster) -> Vec<String> {
+        let nets = roster.trusted().into_iter();
+        nets.map(|(net, _)| net.to_string()).collect()
+    }
+
+    /// A whitelist with that text, in a state directory where another was tried.
+    fn tried(old: &str, new: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("knockd.trusted");
+        std::fs::write(&path, old).unwrap();
+        let (before, ..) = Roster::at_start(Some(&path));
+        std::fs::write(&path, new).unwrap();
+        let applied = before.reloaded(Some(&path)).unwrap();
+        keep(dir.path(), &before, &applied).unwrap();
+        (dir, path)
+    }
+
+    #[test]
+    fn a_start_takes_up_no_edit_that_was_only_tried_and_says_so() {
+        let (dir, path) = tried(OLD, NEW);
+        let (roster, complaints, problem) = at_start(Some(&path), dir.path());
+        assert_eq!(nets(&roster), ["192.0.2.1/32", "192.0.2.2/32", "0.0.0.0/0"]);
+        assert_eq!(roster.names().collect::<Vec<_>>(), ["gw.example.org"]);
+        assert!(roster.trusted()[0].1.ends_with("me"));
+        assert!(complaints.is_empty());
+        assert!(problem.is_some_and(|it| it.contains("knockctl reload")));
+        // What was done to the file since counts.
+        std::fs::write(&path, "192.0.2.3\n192.0.2.4\n").unwrap();
+        let (roster, ..) = at_start(Some(&path), dir.path());
+        assert_eq!(nets(&roster), ["192.0.2.1/32", "0.0.0.0/0", "192.0.2.4/32"]);
+    }
+
+    #[test]
+    fn an_edit_that_was_undone_or_is_in_force_is_nothing_to_speak_of() {
+        let (dir, path) = tried(OLD, NEW);
+        std::fs::write(&path, OLD).unwrap();
+        assert_eq!(at_start(Some(&path), dir.path()).2, None);
+        std::fs::write(&path, NEW).unwrap();
+        forget(dir.path());
+        let (roster, _, problem) = at_start(Some(&path), dir.path());
+        assert_eq!(nets(&roster), ["192.0.2.2/32", "192.0.2.3/32"]);
+        assert_eq!(problem, None);
+    }
+
+    #[test]
+    fn another_file_and_one_that_cannot_be_read_are_as_they_are() {
+        let (dir, path) = tried(OLD, NEW);
+        let other = dir.path().join("another");
+        std::fs::write(&other, "192.0.2.9\n").unwrap();
+        let (roster, _, problem) = at_start(Some(&other), dir.path());
+        assert_eq!(
+            (nets(&roster), problem),
+            (vec!["192.0.2.9/32".into()], None)
+        );
+        std::fs::remove_file(&path).unwrap();
+        let (roster, _, problem) = at_start(Some(&path), dir.path());
+        assert!(nets(&roster).is_empty() && problem.is_some());
+    }
+
+    #[test]
+    fn what_is_kept_is_nobody_elses_to_read() {
+        use std::os::unix::fs::PermissionsExt;
+        let (dir, _) = tried(OLD, NEW);
+        for name in [BEFORE, TRIED] {
+            let mode = std::fs::metadata(dir.path().join(name)).unwrap();
+            assert_eq!(mode.permissions().mode() & 0o7777, 0o600);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! A change of the policy that is neither in the policy's file nor confirmed: until it is, the store
+//! keeps what gates held that the change has removed. Whatever ends the daemon meanwhile, the next
+//! start is one with the policy from before.
+
+use std::sync::Arc;
+
+use crate::engine::{Engine, Everything, Memo, News};
+use crate::model::GateName;
+
+/// What was decided before such a change, while there is one.
+#[derive(Debug, Default)]
+pub(super) struct Uncommitted(Option<Arc<Engine>>);
+
+impl Uncommitted {
+    /// A change begins. Comes before anything that follows from it is remembered.
+    pub(super) fn begin(&mut self, before: Arc<Engine>) {
+        self.0 = Some(before);
+    }
+
+    /// It is committed, or taken back; all that holds is to be remembered next.
+    pub(super) fn end(&mut self) {
+        self.0 = None;
+    }
+
+    /// What is not to be remembered yet: that gates are gone. Once they are for good, all that
+    /// holds is remembered, which leaves them out.
+    pub(super) fn withhold(&self, news: &mut News) {
+        if self.0.is_some() {
+            news.memos.retain(|it| !matches!(it, Memo::ForgetGate(_)));
+        }
+    }
+
+    /// Adds what the gates held that are gone from `now`.
+    pub(super) fn add(&self, everything: &mut Everything, now: &Engine) {
+        let Some(before) = &self.0 else { return };
+        let gone = |gate: &GateName| now.policy().gate(gate).is_none();
+        let Everything { members, trust, .. } = before.everything();
+        let members = members.into_iter().filter(|kept| gone(&kept.gate));
+        everything.members.extend(members);
+        let trust = trust
+            .into_iter()
+            .filter(|(gate, ..)| gate.as_ref().is_some_and(gone));
+        everything.trust.extend(trust);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Command, Event, Who};
+    use crate::fixtures;
+    use crate::model::Time;
+    use crate::policy::Policy;
+
+    const NOW: Time = Time::from_secs(1_000);
+
+    fn policy(gates: &[&str]) -> Policy {
+        let gates = gates.iter().map(|name| fixtures::gate(name));
+        fixtures::policy(gates.collect(), Vec::new())
+    }
+
+    /// An engine with a ban and trust at both gates, to which nothing is new.
+    fn engine() -> Engine {
+        let mut engine = Engine::new(policy(&["ssh", "web"]));
+        let nets = |text: &str| vec![text.parse().unwrap()];
+        let web = vec![GateName::new("web").unwrap()];
+        for command in [
+            Command::Drop {
+                nets: nets("192.0.2.9/32"),
+                gates: Vec::new(),
+                lifetime: None,
+                force: false,
+            },
+            Command::Trust {
+                nets: nets("192.0.2.10/32"),
+                gates: web,
+            },
+        ] {
+            let who = Who("somebody".into());
+            drop(engine.handle(Event::Command { who, command }, NOW));
+        }
+        drop(engine.take_news());
+        engine
+    }
+
+    fn at_web(everything: &Everything) -> (usize, usize) {
+        let members = everything.members.iter();
+        let trust = everything.trust.iter();
+        (
+            members.filter(|kept| kept.gate.as_str() == "web").count(),
+            trust
+                .filter(|(gate, ..)| gate.as_ref().is_some_and(|it| it.as_str() == "web"))
+                .count(),
+        )
+    }
+
+    #[test]
+    fn until_a_change_is_committed_what_removed_gates_held_is_remembered() {
+        let mut engine = engine();
+        let mut uncommitted = Uncommitted::default();
+        uncommitted.begin(Arc::new(engine.clone()));
+        drop(engine.handle(Event::Policy(Box::new(policy(&["ssh"]))), NOW));
+        // What happens at the gates that stay is remembered at once.
+        let who = Who("somebody".into());
+        let command = Command::Unban {
+            nets: vec!["192.0.2.9/32".parse().unwrap()],
+            gates: Vec::new(),
+        };
+        drop(engine.handle(Event::Command { who, command }, NOW));
+        let mut news = engine.take_news();
+        assert_eq!(news.memos.len(), 2, "{news:?}");
+        uncommitted.withhold(&mut news);
+        assert!(matches!(news.memos[..], [Memo::Forget(..)]), "{news:?}");
+        let mut everything = engine.everything();
+        uncommitted.add(&mut everything, &engine);
+        assert_eq!(at_web(&everything), (1, 1));
+        assert_eq!(everything.members.len(), 1);
+
+        uncommitted.end();
+        let mut everything = engine.everything();
+        uncommitted.add(&mut everything, &engine);
+        assert_eq!(at_web(&everything), (0, 0));
+    }
+
+    #[test]
+    fn gates_that_are_back_are_remembered_once() {
+        let mut engine = engine();
+        let before = Arc::new(engine.clone());
+        let mut uncommitted = Uncommitted::default();
+        uncommitted.begin(Arc::clone(&before));
+        drop(engine.handle(Event::Policy(Box::new(policy(&["ssh"]))), NOW));
+        drop(engine.back_to(policy(&["ssh", "web"]), &before, NOW));
+        let mut everything = engine.everything();
+        uncommitted.add(&mut everything, &engine);
+        assert_eq!(at_web(&everything), (1, 1));
+    }
+}
