@@ -13,6 +13,7 @@ scenarios![
     a_command_starts_with_nothing_but_what_it_is_to_know,
     a_shell_reads_a_line_that_asks_for_one,
     a_stop_command_runs_on_time_and_each_start_has_its_own,
+    the_time_until_a_stop_command_begins_when_the_start_command_has_run,
     a_stop_command_runs_after_a_restart_though_the_daemon_was_killed,
     commands_of_one_door_and_address_never_overlap,
     a_command_that_hangs_is_killed_with_all_that_it_started,
@@ -154,6 +155,20 @@ fn a_stop_command_runs_on_time_and_each_start_has_its_own() -> Tried {
     }
     let history = doors.world.expect(0, &["history"]).stdout;
     assert!(history.contains("echo stop 192.0.2.10"), "{history}");
+    Ok(())
+}
+
+fn the_time_until_a_stop_command_begins_when_the_start_command_has_run() -> Tried {
+    let doors = Doors::with(
+        "shell: true, start: \"sleep 2; echo start >> NOTES\", stop: \"echo stop >> NOTES\", \
+         for: 1s",
+    )?;
+    doors.knock()?;
+    doors.await_lines(1, LONG)?;
+    let started = Instant::now();
+    assert_eq!(doors.await_lines(2, LONG)?, "start\nstop\n");
+    let between = started.elapsed();
+    assert!(between >= Duration::from_millis(800), "{between:?}");
     Ok(())
 }
 

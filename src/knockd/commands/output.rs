@@ -13,8 +13,8 @@ use crate::model::KnockName;
 const MOST_LINES: u32 = 20;
 const LONGEST_LINE: usize = 500;
 
-/// What a pipe holds (pipe(7)).
-const BUFFER: usize = 65_536;
+/// A quarter of what a pipe holds (pipe(7)): hundreds of commands may run.
+const BUFFER: usize = 16_384;
 
 /// What has been printed so far.
 pub(super) struct Output {
