@@ -38,6 +38,8 @@ pub struct Job {
     pub timeout: Duration,
     /// The stop command that it owes: it must not run before that is remembered.
     pub owes: Option<u64>,
+    /// It is a stop command: it runs again if it does not end.
+    pub is_stop: bool,
 }
 
 /// A stop command that is to run, as it is to be remembered: until it has ended.
@@ -166,8 +168,7 @@ impl Jobs {
 
     /// How many stop commands run; the rest are start commands.
     fn stopping(&self) -> usize {
-        let is_stop = |id: &&u64| self.owed.contains_key(id);
-        self.running.keys().filter(is_stop).count()
+        self.running.values().filter(|job| job.is_stop).count()
     }
 
     fn is_busy(&self, knock: &KnockName, source: IpAddr) -> bool {
@@ -198,6 +199,7 @@ impl Jobs {
             command: owed.command.clone(),
             timeout: owed.timeout,
             owes: None,
+            is_stop: true,
         })
     }
 

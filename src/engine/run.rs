@@ -48,6 +48,7 @@ impl Engine {
             command: command.for_source(source),
             timeout: run.timeout,
             owes: None,
+            is_stop: false,
         };
         let stop = run.stop.for_address(source).zip(knock.lifetime);
         let stop = stop.map(|(command, after)| Pledge {
