@@ -363,6 +363,47 @@ mod tests {
     }
 
     #[test]
+    fn no_line_stands_twice_in_the_journal_and_classic_ones_are_there_as_filters_look_for_them() {
+        use crate::knockd::cli::Cli;
+        use clap::Parser;
+        let (plain, classic) = (LogStyle::Plain, LogStyle::Classic);
+        let words = |command: &str, syslog: bool, style: LogStyle, in_journal: bool| {
+            let mut options = Cli::parse_from(command.split(' ')).options;
+            (options.log.syslog, options.log.style) = (syslog, style);
+            let file = options.logfile.as_deref();
+            let file = file.map(|path| (path, tempfile::tempfile().unwrap()));
+            let targets = targets(&options, file, in_journal);
+            let word = |target: &Target| match target {
+                Target::Stderr => "stderr",
+                Target::Journal => "journal",
+                Target::File { .. } => "file",
+                Target::System => "system",
+            };
+            targets.iter().map(word).collect::<Vec<_>>().join(" ")
+        };
+        for (command, syslog, style, in_journal, expected) in [
+            ("knockd", false, plain, false, "stderr"),
+            ("knockd", true, classic, false, "stderr system"),
+            ("knockd", false, classic, true, "journal"),
+            ("knockd", true, plain, true, "journal"),
+            ("knockd", true, classic, true, "system"),
+            ("knockd -g /x", true, classic, true, "file system"),
+            ("knockd -g /x", false, plain, true, "file"),
+            ("knockd --role worker", false, classic, false, "system"),
+            (
+                "knockd --role worker -g /x",
+                true,
+                plain,
+                true,
+                "file system",
+            ),
+        ] {
+            let found = words(command, syslog, style, in_journal);
+            assert_eq!(found, expected, "{command} {syslog} {style:?} {in_journal}");
+        }
+    }
+
+    #[test]
     fn the_first_word_of_a_line_is_its_level() {
         assert_eq!(severity(b" WARN x"), Severity::LOG_WARNING);
         assert_eq!(severity(b"ERROR x"), Severity::LOG_ERR);

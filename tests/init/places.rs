@@ -10,7 +10,8 @@ use nix::sys::signal::Signal;
 use portcullis::lab::LabError;
 
 use crate::world::{
-    AT_ONCE, BAD_POLICY, KNOCKD, KNOCKER, Shell, Tried, World, await_end, exists, is_alive, send,
+    AT_ONCE, BAD_POLICY, KNOCKCTL, KNOCKD, KNOCKER, Shell, Tried, World, await_end, exists,
+    is_alive, send,
 };
 
 crate::scenarios!(crate::Played:
@@ -99,6 +100,13 @@ fn a_pid_file_of_a_classic_file_is_one_more(shell: Shell) -> Tried {
         let pid = pid.trim().parse()?;
         let said = world.expect(shell, 0, &["status"]).stdout;
         assert!(said.contains(&format!("process {pid}")), "{said}");
+        let mut ctl = world.command(KNOCKCTL)?;
+        ctl.args(["--socket", &path("run/control.sock"), "status"]);
+        let said = world.finish(&mut ctl)?.stdout;
+        assert!(
+            said.contains("ptime") && !said.contains("pid file"),
+            "{said}"
+        );
         world.expect(shell, 0, &["stop"]);
         assert!(!is_alive(pid) && !exists(other) && !exists(&world.path("run/knockd.pid")));
         world.expect(shell, 3, &["status"]);
