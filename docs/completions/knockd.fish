@@ -26,7 +26,7 @@ end
 
 complete -c knockd -n "__fish_knockd_needs_command" -s c -l config -d 'The policy [default: /etc/knockd/knockd.yaml, else /etc/knockd.conf]' -r -F
 complete -c knockd -n "__fish_knockd_needs_command" -s i -l interface -d 'Listen on this interface, whatever the policy says' -r
-complete -c knockd -n "__fish_knockd_needs_command" -s p -l pidfile -d 'The pid file [default: knockd.pid in the runtime directory]' -r -F
+complete -c knockd -n "__fish_knockd_needs_command" -s p -l pidfile -d 'Another pid file, beside knockd.pid in the runtime directory' -r -F
 complete -c knockd -n "__fish_knockd_needs_command" -s g -l logfile -d 'Log to this file' -r -F
 complete -c knockd -n "__fish_knockd_needs_command" -l state-dir -d 'What outlives the daemon is kept here' -r -F
 complete -c knockd -n "__fish_knockd_needs_command" -l runtime-dir -d 'The control socket and the pid file are here' -r -F
@@ -46,7 +46,7 @@ complete -c knockd -n "__fish_knockd_needs_command" -f -a "teardown" -d 'Remove 
 complete -c knockd -n "__fish_knockd_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c knockd -n "__fish_knockd_using_subcommand check" -s c -l config -d 'The policy [default: /etc/knockd/knockd.yaml, else /etc/knockd.conf]' -r -F
 complete -c knockd -n "__fish_knockd_using_subcommand check" -s i -l interface -d 'Listen on this interface, whatever the policy says' -r
-complete -c knockd -n "__fish_knockd_using_subcommand check" -s p -l pidfile -d 'The pid file [default: knockd.pid in the runtime directory]' -r -F
+complete -c knockd -n "__fish_knockd_using_subcommand check" -s p -l pidfile -d 'Another pid file, beside knockd.pid in the runtime directory' -r -F
 complete -c knockd -n "__fish_knockd_using_subcommand check" -s g -l logfile -d 'Log to this file' -r -F
 complete -c knockd -n "__fish_knockd_using_subcommand check" -l state-dir -d 'What outlives the daemon is kept here' -r -F
 complete -c knockd -n "__fish_knockd_using_subcommand check" -l runtime-dir -d 'The control socket and the pid file are here' -r -F
@@ -60,7 +60,7 @@ complete -c knockd -n "__fish_knockd_using_subcommand check" -s l -l lookup -d '
 complete -c knockd -n "__fish_knockd_using_subcommand check" -s h -l help -d 'Print help'
 complete -c knockd -n "__fish_knockd_using_subcommand demo" -s c -l config -d 'The policy [default: /etc/knockd/knockd.yaml, else /etc/knockd.conf]' -r -F
 complete -c knockd -n "__fish_knockd_using_subcommand demo" -s i -l interface -d 'Listen on this interface, whatever the policy says' -r
-complete -c knockd -n "__fish_knockd_using_subcommand demo" -s p -l pidfile -d 'The pid file [default: knockd.pid in the runtime directory]' -r -F
+complete -c knockd -n "__fish_knockd_using_subcommand demo" -s p -l pidfile -d 'Another pid file, beside knockd.pid in the runtime directory' -r -F
 complete -c knockd -n "__fish_knockd_using_subcommand demo" -s g -l logfile -d 'Log to this file' -r -F
 complete -c knockd -n "__fish_knockd_using_subcommand demo" -l state-dir -d 'What outlives the daemon is kept here' -r -F
 complete -c knockd -n "__fish_knockd_using_subcommand demo" -l runtime-dir -d 'The control socket and the pid file are here' -r -F
@@ -74,7 +74,7 @@ complete -c knockd -n "__fish_knockd_using_subcommand demo" -s l -l lookup -d 'L
 complete -c knockd -n "__fish_knockd_using_subcommand demo" -s h -l help -d 'Print help'
 complete -c knockd -n "__fish_knockd_using_subcommand setup" -s c -l config -d 'The policy [default: /etc/knockd/knockd.yaml, else /etc/knockd.conf]' -r -F
 complete -c knockd -n "__fish_knockd_using_subcommand setup" -s i -l interface -d 'Listen on this interface, whatever the policy says' -r
-complete -c knockd -n "__fish_knockd_using_subcommand setup" -s p -l pidfile -d 'The pid file [default: knockd.pid in the runtime directory]' -r -F
+complete -c knockd -n "__fish_knockd_using_subcommand setup" -s p -l pidfile -d 'Another pid file, beside knockd.pid in the runtime directory' -r -F
 complete -c knockd -n "__fish_knockd_using_subcommand setup" -s g -l logfile -d 'Log to this file' -r -F
 complete -c knockd -n "__fish_knockd_using_subcommand setup" -l state-dir -d 'What outlives the daemon is kept here' -r -F
 complete -c knockd -n "__fish_knockd_using_subcommand setup" -l runtime-dir -d 'The control socket and the pid file are here' -r -F
@@ -88,7 +88,7 @@ complete -c knockd -n "__fish_knockd_using_subcommand setup" -s l -l lookup -d '
 complete -c knockd -n "__fish_knockd_using_subcommand setup" -s h -l help -d 'Print help'
 complete -c knockd -n "__fish_knockd_using_subcommand teardown" -s c -l config -d 'The policy [default: /etc/knockd/knockd.yaml, else /etc/knockd.conf]' -r -F
 complete -c knockd -n "__fish_knockd_using_subcommand teardown" -s i -l interface -d 'Listen on this interface, whatever the policy says' -r
-complete -c knockd -n "__fish_knockd_using_subcommand teardown" -s p -l pidfile -d 'The pid file [default: knockd.pid in the runtime directory]' -r -F
+complete -c knockd -n "__fish_knockd_using_subcommand teardown" -s p -l pidfile -d 'Another pid file, beside knockd.pid in the runtime directory' -r -F
 complete -c knockd -n "__fish_knockd_using_subcommand teardown" -s g -l logfile -d 'Log to this file' -r -F
 complete -c knockd -n "__fish_knockd_using_subcommand teardown" -l state-dir -d 'What outlives the daemon is kept here' -r -F
 complete -c knockd -n "__fish_knockd_using_subcommand teardown" -l runtime-dir -d 'The control socket and the pid file are here' -r -F

@@ -19,8 +19,8 @@ _knockd() {
 '--config=[The policy \[default\: /etc/knockd/knockd.yaml, else /etc/knockd.conf\]]:POLICY:_files' \
 '-i+[Listen on this interface, whatever the policy says]:IFACE:_default' \
 '--interface=[Listen on this interface, whatever the policy says]:IFACE:_default' \
-'-p+[The pid file \[default\: knockd.pid in the runtime directory\]]:PIDFILE:_files' \
-'--pidfile=[The pid file \[default\: knockd.pid in the runtime directory\]]:PIDFILE:_files' \
+'-p+[Another pid file, beside knockd.pid in the runtime directory]:PIDFILE:_files' \
+'--pidfile=[Another pid file, beside knockd.pid in the runtime directory]:PIDFILE:_files' \
 '-g+[Log to this file]:LOGFILE:_files' \
 '--logfile=[Log to this file]:LOGFILE:_files' \
 '--state-dir=[What outlives the daemon is kept here]:DIR:_files' \
@@ -56,8 +56,8 @@ _arguments "${_arguments_options[@]}" : \
 '--config=[The policy \[default\: /etc/knockd/knockd.yaml, else /etc/knockd.conf\]]:POLICY:_files' \
 '-i+[Listen on this interface, whatever the policy says]:IFACE:_default' \
 '--interface=[Listen on this interface, whatever the policy says]:IFACE:_default' \
-'-p+[The pid file \[default\: knockd.pid in the runtime directory\]]:PIDFILE:_files' \
-'--pidfile=[The pid file \[default\: knockd.pid in the runtime directory\]]:PIDFILE:_files' \
+'-p+[Another pid file, beside knockd.pid in the runtime directory]:PIDFILE:_files' \
+'--pidfile=[Another pid file, beside knockd.pid in the runtime directory]:PIDFILE:_files' \
 '-g+[Log to this file]:LOGFILE:_files' \
 '--logfile=[Log to this file]:LOGFILE:_files' \
 '--state-dir=[What outlives the daemon is kept here]:DIR:_files' \
@@ -85,8 +85,8 @@ _arguments "${_arguments_options[@]}" : \
 '--config=[The policy \[default\: /etc/knockd/knockd.yaml, else /etc/knockd.conf\]]:POLICY:_files' \
 '-i+[Listen on this interface, whatever the policy says]:IFACE:_default' \
 '--interface=[Listen on this interface, whatever the policy says]:IFACE:_default' \
-'-p+[The pid file \[default\: knockd.pid in the runtime directory\]]:PIDFILE:_files' \
-'--pidfile=[The pid file \[default\: knockd.pid in the runtime directory\]]:PIDFILE:_files' \
+'-p+[Another pid file, beside knockd.pid in the runtime directory]:PIDFILE:_files' \
+'--pidfile=[Another pid file, beside knockd.pid in the runtime directory]:PIDFILE:_files' \
 '-g+[Log to this file]:LOGFILE:_files' \
 '--logfile=[Log to this file]:LOGFILE:_files' \
 '--state-dir=[What outlives the daemon is kept here]:DIR:_files' \
@@ -113,8 +113,8 @@ _arguments "${_arguments_options[@]}" : \
 '--config=[The policy \[default\: /etc/knockd/knockd.yaml, else /etc/knockd.conf\]]:POLICY:_files' \
 '-i+[Listen on this interface, whatever the policy says]:IFACE:_default' \
 '--interface=[Listen on this interface, whatever the policy says]:IFACE:_default' \
-'-p+[The pid file \[default\: knockd.pid in the runtime directory\]]:PIDFILE:_files' \
-'--pidfile=[The pid file \[default\: knockd.pid in the runtime directory\]]:PIDFILE:_files' \
+'-p+[Another pid file, beside knockd.pid in the runtime directory]:PIDFILE:_files' \
+'--pidfile=[Another pid file, beside knockd.pid in the runtime directory]:PIDFILE:_files' \
 '-g+[Log to this file]:LOGFILE:_files' \
 '--logfile=[Log to this file]:LOGFILE:_files' \
 '--state-dir=[What outlives the daemon is kept here]:DIR:_files' \
@@ -141,8 +141,8 @@ _arguments "${_arguments_options[@]}" : \
 '--config=[The policy \[default\: /etc/knockd/knockd.yaml, else /etc/knockd.conf\]]:POLICY:_files' \
 '-i+[Listen on this interface, whatever the policy says]:IFACE:_default' \
 '--interface=[Listen on this interface, whatever the policy says]:IFACE:_default' \
-'-p+[The pid file \[default\: knockd.pid in the runtime directory\]]:PIDFILE:_files' \
-'--pidfile=[The pid file \[default\: knockd.pid in the runtime directory\]]:PIDFILE:_files' \
+'-p+[Another pid file, beside knockd.pid in the runtime directory]:PIDFILE:_files' \
+'--pidfile=[Another pid file, beside knockd.pid in the runtime directory]:PIDFILE:_files' \
 '-g+[Log to this file]:LOGFILE:_files' \
 '--logfile=[Log to this file]:LOGFILE:_files' \
 '--state-dir=[What outlives the daemon is kept here]:DIR:_files' \

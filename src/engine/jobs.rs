@@ -2,11 +2,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::model::{Deadline, GateName, KnockName, Time};
+use crate::model::{Deadline, GateName, KnockName, Lifetime, Time};
 use crate::policy::CommandLine;
 
-/// Commands that run at a time.
-pub(super) const AT_A_TIME: usize = 32;
+/// Start commands that run at a time. They may take an hour where a classic file says `sleep`.
+pub(super) const STARTS_AT_A_TIME: usize = 256;
+
+/// Stop commands that run at a time, however many start commands do.
+pub(super) const STOPS_AT_A_TIME: usize = 16;
 
 /// The most start commands that wait, and the most of one knock and address.
 pub(super) const MOST_WAITING: usize = 256;
@@ -35,6 +38,8 @@ pub struct Job {
     pub timeout: Duration,
     /// The stop command that it owes: it must not run before that is remembered.
     pub owes: Option<u64>,
+    /// It is a stop command: it runs again if it does not end.
+    pub is_stop: bool,
 }
 
 /// A stop command that is to run, as it is to be remembered: until it has ended.
@@ -52,43 +57,39 @@ pub struct Owed {
     pub command: CommandLine,
     /// How long it may take.
     pub timeout: Duration,
-    /// When.
+    /// When. Until its start command has ended, when it is to run if we do not live to see that.
     pub due: Deadline,
 }
 
-/// What must not overlap.
-type Key = (KnockName, IpAddr);
+/// What a start command brings with it: its stop command, and how long after its end that is due.
+#[derive(Debug)]
+pub(super) struct Pledge {
+    pub(super) stop: Owed,
+    pub(super) after: Lifetime,
+}
 
 /// Commands that run, that wait, and that are owed. Of one knock and address only one runs at a
 /// time, in the order in which they came, and no stop command before its start command. Stop
-/// commands are never refused, and come before start commands of others.
+/// commands are never refused, and no start command of others keeps them from running.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Jobs {
     next: u64,
-    running: BTreeMap<u64, Key>,
+    running: BTreeMap<u64, Job>,
     starts: VecDeque<Job>,
     /// Owed stop commands whose time has come.
     stops: VecDeque<u64>,
     owed: BTreeMap<u64, Owed>,
     /// Those whose time has not.
     due: BTreeSet<(Time, u64)>,
+    /// Those whose start command has not ended, and how long after that they are due.
+    pledged: BTreeMap<u64, Lifetime>,
     /// What is another since it was last asked for.
     changed: BTreeSet<u64>,
     /// What runs as soon as it is taken.
     pub(super) ready: Vec<Job>,
 }
 
-impl Job {
-    fn key(&self) -> Key {
-        (self.knock.clone(), self.source)
-    }
-}
-
 impl Owed {
-    fn key(&self) -> Key {
-        (self.knock.clone(), self.source)
-    }
-
     fn time(&self) -> Time {
         match self.due {
             Deadline::At(time) => time,
@@ -100,7 +101,7 @@ impl Owed {
 impl Jobs {
     /// Has a start command wait for its turn; what it owes is owed from now on. Says why not, if
     /// there is too much already.
-    pub(super) fn ask(&mut self, mut start: Job, stop: Option<Owed>) -> Result<(), String> {
+    pub(super) fn ask(&mut self, mut start: Job, stop: Option<Pledge>) -> Result<(), String> {
         let same = |job: &&Job| job.knock == start.knock && job.source == start.source;
         if self.starts.len() >= MOST_WAITING {
             return Err(format!("{MOST_WAITING} commands wait already"));
@@ -115,11 +116,13 @@ impl Jobs {
         }
         start.id = self.next;
         self.next += 1;
-        start.owes = stop.map(|mut stop| {
+        start.owes = stop.map(|Pledge { mut stop, after }| {
             stop.id = self.next;
             self.next += 1;
             let id = stop.id;
-            self.owe(stop);
+            self.pledged.insert(id, after);
+            self.changed.insert(id);
+            self.owed.insert(id, stop);
             id
         });
         self.starts.push_back(start);
@@ -155,26 +158,31 @@ impl Jobs {
 
     /// The next command that may run. It counts as running from now on.
     pub(super) fn next(&mut self) -> Option<Job> {
-        if self.running.len() >= AT_A_TIME {
-            return None;
-        }
         let job = match self.next_stop() {
             Some(job) => job,
             None => self.next_start()?,
         };
-        self.running.insert(job.id, job.key());
+        self.running.insert(job.id, job.clone());
         Some(job)
     }
 
+    /// How many stop commands run; the rest are start commands.
+    fn stopping(&self) -> usize {
+        self.running.values().filter(|job| job.is_stop).count()
+    }
+
     fn is_busy(&self, knock: &KnockName, source: IpAddr) -> bool {
-        let busy = |key: &Key| key.0 == *knock && key.1 == source;
+        let busy = |job: &Job| job.knock == *knock && job.source == source;
         self.running.values().any(busy)
     }
 
     fn next_stop(&mut self) -> Option<Job> {
+        if self.stopping() >= STOPS_AT_A_TIME {
+            return None;
+        }
         let may_run = |id: &u64| {
             let Some(owed) = self.owed.get(id) else {
-                return true;
+                return false;
             };
             let before = |start: &Job| {
                 start.id < *id && start.knock == owed.knock && start.source == owed.source
@@ -191,10 +199,14 @@ impl Jobs {
             command: owed.command.clone(),
             timeout: owed.timeout,
             owes: None,
+            is_stop: true,
         })
     }
 
     fn next_start(&mut self) -> Option<Job> {
+        if self.running.len() - self.stopping() >= STARTS_AT_A_TIME {
+            return None;
+        }
         let may_run = |job: &Job| !self.is_busy(&job.knock, job.source);
         let place = self.starts.iter().position(may_run)?;
         self.starts.remove(place)
@@ -202,7 +214,9 @@ impl Jobs {
 
     /// A command has ended, or could not be started for want of something that comes back.
     pub(super) fn ended(&mut self, id: u64, again: bool, now: Time) {
-        self.running.remove(&id);
+        if let Some(stop) = self.running.remove(&id).and_then(|job| job.owes) {
+            self.fall_due_after(stop, now);
+        }
         let Some(owed) = self.owed.get_mut(&id) else {
             return;
         };
@@ -215,6 +229,18 @@ impl Jobs {
         self.changed.insert(id);
     }
 
+    /// A start command has ended: the time until what it owes begins.
+    fn fall_due_after(&mut self, stop: u64, now: Time) {
+        let Some(after) = self.pledged.remove(&stop) else {
+            return;
+        };
+        if let Some(owed) = self.owed.get_mut(&stop) {
+            owed.due = after.deadline(now);
+            self.due.insert((owed.time(), stop));
+            self.changed.insert(stop);
+        }
+    }
+
     /// Takes back what the knock of that address brought about last: a start command that waits,
     /// with what it owes, or the time that is left until its stop command. Whether there was any.
     pub(super) fn undo(&mut self, knock: &KnockName, source: IpAddr, now: Time) -> bool {
@@ -222,22 +248,28 @@ impl Jobs {
         if let Some(place) = self.starts.iter().rposition(of_it) {
             let owes = self.starts.remove(place).and_then(|start| start.owes);
             if let Some(owed) = owes.and_then(|id| self.owed.remove(&id)) {
-                self.due.remove(&(owed.time(), owed.id));
+                self.pledged.remove(&owed.id);
                 self.changed.insert(owed.id);
             }
             return true;
         }
-        let key = (knock.clone(), source);
         let mut latest = self.owed.values_mut().rev();
-        let Some(owed) = latest.find(|owed| owed.key() == key) else {
+        let of_it = |owed: &&mut Owed| owed.knock == *knock && owed.source == source;
+        let Some(owed) = latest.find(of_it) else {
             return false;
         };
-        if !self.due.remove(&(owed.time(), owed.id)) {
+        if let Some(after) = self.pledged.get_mut(&owed.id) {
+            let at_once = Lifetime::For(Duration::ZERO);
+            if std::mem::replace(after, at_once) == at_once {
+                return false;
+            }
+        } else if self.due.remove(&(owed.time(), owed.id)) {
+            self.due.insert((now, owed.id));
+        } else {
             // Its time has come already.
             return false;
         }
         owed.due = Deadline::At(now);
-        self.due.insert((now, owed.id));
         self.changed.insert(owed.id);
         true
     }

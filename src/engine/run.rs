@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::jobs::{Job, Owed};
+use super::jobs::{Job, Owed, Pledge};
 use super::out::Out;
 use super::{Engine, Record, What, shown};
 use crate::model::{KnockName, host_net};
@@ -34,8 +34,8 @@ impl Engine {
         self.start_commands(source, knock, run, out);
     }
 
-    /// Has the start command run, and owes the stop command when `knock.lifetime` is over. Where
-    /// there is nothing to start there is nothing to stop.
+    /// Has the start command run, and owes the stop command when `knock.lifetime` has passed since
+    /// its end. Where there is nothing to start there is nothing to stop.
     fn start_commands(&mut self, source: IpAddr, knock: &Knock, run: &Run, out: &mut Out) {
         let Some(command) = run.start.for_address(source) else {
             return;
@@ -48,16 +48,20 @@ impl Engine {
             command: command.for_source(source),
             timeout: run.timeout,
             owes: None,
+            is_stop: false,
         };
         let stop = run.stop.for_address(source).zip(knock.lifetime);
-        let stop = stop.map(|(command, lifetime)| Owed {
-            id: 0,
-            knock: knock.name.clone(),
-            source,
-            gates: knock.gates.clone(),
-            command: command.for_source(source),
-            timeout: run.timeout,
-            due: lifetime.deadline(out.now),
+        let stop = stop.map(|(command, after)| Pledge {
+            stop: Owed {
+                id: 0,
+                knock: knock.name.clone(),
+                source,
+                gates: knock.gates.clone(),
+                command: command.for_source(source),
+                timeout: run.timeout,
+                due: after.deadline(out.now),
+            },
+            after,
         });
         if let Err(why) = self.jobs.ask(start, stop) {
             let name = &knock.name;

@@ -12,6 +12,9 @@ pub(super) const STATE_DIR: &str = "/var/lib/knockd";
 /// Where socket, lock and pid file are unless a flag says otherwise.
 pub(super) const RUNTIME_DIR: &str = "/run/knockd";
 
+/// Where the classic daemon has its pid file, in the background (knockd(1), `PidFile`).
+const CLASSIC_PID_FILE: &str = "/var/run/knockd.pid";
+
 /// Keeps an SSH host's port shut to everyone but whitelisted machines and addresses that have
 /// just knocked, and shuts out whoever steps on a decoy.
 ///
@@ -58,14 +61,17 @@ pub(super) struct Options {
     #[arg(short, long, global = true)]
     pub(super) verbose: bool,
     /// Take knocks over IPv4 only; gates are shut over IPv6 all the same
-    #[arg(short = '4', long, global = true)]
+    #[arg(short = '4', long, alias = "only-ip-v4", global = true)]
     pub(super) only_ipv4: bool,
     /// Look up the host names of those who knock, for the log
     #[arg(short, long, global = true)]
     pub(super) lookup: bool,
-    /// The pid file [default: knockd.pid in the runtime directory]
+    /// Another pid file, beside knockd.pid in the runtime directory
     #[arg(short, long, value_name = "PIDFILE", global = true)]
     pub(super) pidfile: Option<PathBuf>,
+    /// The pid file that the policy names, or that the classic daemon has
+    #[arg(skip)]
+    policy_pidfile: Option<PathBuf>,
     /// Log to this file
     #[arg(short = 'g', long = "logfile", value_name = "LOGFILE", global = true)]
     pub(super) logfile: Option<PathBuf>,
@@ -129,7 +135,9 @@ impl Options {
         };
         let Policy { log, pid_file, .. } = checked.policy;
         self.logfile = self.logfile.or_else(|| log.file.clone());
-        self.pidfile = self.pidfile.or(pid_file);
+        let is_classic = policy::read(&path).is_ok_and(|text| policy::is_classic(&text));
+        let usual = (is_classic && self.daemon).then(|| PathBuf::from(CLASSIC_PID_FILE));
+        self.policy_pidfile = pid_file.or(usual);
         self.log = log;
         self
     }
@@ -148,11 +156,21 @@ impl Options {
             .all(|path| path.is_absolute())
     }
 
-    /// The pid file's path.
+    /// The path of the pid file that init scripts look at.
     pub(super) fn pid_path(&self) -> PathBuf {
-        self.pidfile
-            .clone()
-            .unwrap_or_else(|| self.runtime_dir.join("knockd.pid"))
+        self.pidfile.clone().unwrap_or_else(|| self.own_pid_path())
+    }
+
+    fn own_pid_path(&self) -> PathBuf {
+        self.runtime_dir.join("knockd.pid")
+    }
+
+    /// All pid files; the first is in the runtime directory.
+    pub(super) fn pid_paths(&self) -> Vec<PathBuf> {
+        let other = self.pidfile.as_ref().or(self.policy_pidfile.as_ref());
+        let mut paths = vec![self.own_pid_path()];
+        paths.extend(other.filter(|path| **path != paths[0]).cloned());
+        paths
     }
 }
 
@@ -174,6 +192,12 @@ mod tests {
         assert!(options.daemon && options.debug && options.verbose);
         assert!(options.only_ipv4 && options.lookup);
         assert_eq!(options.pid_path(), PathBuf::from("x"));
+        let both = ["/run/knockd/knockd.pid", "x"].map(PathBuf::from);
+        assert_eq!(options.pid_paths(), both);
+        let long = "--interface e --daemon --config c --debug --lookup --pidfile p --logfile l \
+                    --verbose --only-ip-v4";
+        let long = Cli::parse_from(["knockd"].into_iter().chain(long.split_whitespace()));
+        assert!(long.options.only_ipv4 && long.options.lookup && long.options.daemon);
         let cli = Cli::parse_from("knockd setup -c a.yaml --runtime-dir /tmp/r".split(' '));
         assert_eq!(cli.options.policy_path(), PathBuf::from("a.yaml"));
         assert_eq!(cli.options.pid_path(), PathBuf::from("/tmp/r/knockd.pid"));

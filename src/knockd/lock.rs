@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::kill;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getppid};
+use tracing::warn;
 
 /// How long the lock may still be held although no daemon runs: a program that a killed daemon was
 /// about to start has it until it is started, and `knockctl --direct` while it works.
@@ -53,11 +54,11 @@ fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Loc
     }
 }
 
-/// The lock, and the pid file, which goes with it.
+/// The lock, and the pid files, which go with it.
 #[derive(Debug)]
 pub(super) struct Lock {
     _lock: Flock<File>,
-    pid_path: Option<PathBuf>,
+    pid_paths: Vec<PathBuf>,
 }
 
 impl Lock {
@@ -80,12 +81,23 @@ impl Lock {
         let lock = lock_soon(file, runtime_dir, &path, pid_path)?;
         Ok(Self {
             _lock: lock,
-            pid_path: None,
+            pid_paths: Vec::new(),
         })
     }
 
-    /// Writes this process's number into the pid file.
-    pub(super) fn write_pid(&mut self, pid_path: &Path) -> Result<(), LockError> {
+    /// Writes this process's number into the pid files. The first, in the runtime directory, is
+    /// needed; of the others it is said if they cannot be written.
+    pub(super) fn write_pids(&mut self, pid_paths: &[PathBuf]) -> Result<(), LockError> {
+        for (index, path) in pid_paths.iter().enumerate() {
+            match self.write_pid(path) {
+                Err(error) if index > 0 => warn!("{error}"),
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+
+    fn write_pid(&mut self, pid_path: &Path) -> Result<(), LockError> {
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(true)
@@ -94,13 +106,13 @@ impl Lock {
             .open(pid_path)
             .map_err(failed("write", pid_path))?;
         writeln!(file, "{}", std::process::id()).map_err(failed("write", pid_path))?;
-        self.pid_path = Some(pid_path.to_owned());
+        self.pid_paths.push(pid_path.to_owned());
         Ok(())
     }
 
-    /// Leaves the pid file where it is, as a sign that this did not end as it should.
-    pub(super) fn leave_pid_file(&mut self) {
-        self.pid_path = None;
+    /// Leaves the pid files where they are, as a sign that this did not end as it should.
+    pub(super) fn leave_pid_files(&mut self) {
+        self.pid_paths.clear();
     }
 }
 
@@ -132,6 +144,18 @@ fn recorded(pid_path: &Path) -> Option<String> {
     (!pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit())).then_some(pid)
 }
 
+/// Which of the pid files names neither this process nor its supervisor, in words.
+pub(super) fn unwritten(pid_paths: &[PathBuf]) -> Option<String> {
+    let ours = [Pid::this(), getppid()].map(|pid| Some(pid.to_string()));
+    let path = pid_paths
+        .iter()
+        .find(|path| !ours.contains(&recorded(path)))?;
+    let path = path.display();
+    Some(format!(
+        "the pid file {path} is not written: see the log of the start"
+    ))
+}
+
 /// Whether there is such a process; what cannot be told counts as alive.
 fn is_alive(pid: &str) -> bool {
     let Ok(pid) = pid.parse() else { return true };
@@ -140,7 +164,7 @@ fn is_alive(pid: &str) -> bool {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        if let Some(path) = &self.pid_path {
+        for path in &self.pid_paths {
             // What is left behind is harmless: the lock tells who runs, not the file.
             let _ = fs::remove_file(path);
         }
@@ -203,12 +227,26 @@ mod tests {
     }
 
     #[test]
+    fn a_pid_file_that_cannot_be_written_is_told_unless_it_is_our_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let [own, other] = ["pid", "nowhere/pid"].map(|name| dir.path().join(name));
+        let mut lock = Lock::take(dir.path(), &own).unwrap();
+        lock.write_pids(&[own.clone(), other.clone()]).unwrap();
+        assert_eq!(unwritten(std::slice::from_ref(&own)), None);
+        let told = unwritten(&[own.clone(), other.clone()]).unwrap();
+        assert!(told.contains("nowhere/pid is not written"), "{told}");
+        assert!(lock.write_pids(&[other, own.clone()]).is_err());
+        drop(lock);
+        assert!(!own.exists());
+    }
+
+    #[test]
     fn a_daemon_that_fails_can_leave_its_pid_file() {
         let dir = tempfile::tempdir().unwrap();
         let pid = dir.path().join("pid");
         let mut lock = Lock::take(dir.path(), &pid).unwrap();
         lock.write_pid(&pid).unwrap();
-        lock.leave_pid_file();
+        lock.leave_pid_files();
         drop(lock);
         assert!(pid.exists());
         Lock::take(dir.path(), &pid).unwrap();

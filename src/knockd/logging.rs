@@ -11,13 +11,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::syslog::{self, Facility, LogFlags, Severity};
-use tracing::Level;
+use tracing::{Level, warn};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 
 use crate::policy::LogStyle;
 use crate::sys::clock::{self, WallTime};
 
 use super::cli::Options;
+
+/// Who reads what we write to standard error under systemd says so here (systemd.exec(5)).
+const JOURNAL: &str = "JOURNAL_STREAM";
 
 /// Lines that may wait to be written.
 const QUEUE: usize = 4096;
@@ -26,34 +29,53 @@ const QUEUE: usize = 4096;
 /// second at most.
 pub(super) struct Log {
     reopen: Arc<AtomicBool>,
+    problem: Option<String>,
     _guard: WorkerGuard,
 }
 
 enum Target {
     Stderr,
-    File { path: PathBuf, file: File },
+    /// Standard error, to which the journal adds the time.
+    Journal,
+    File {
+        path: PathBuf,
+        file: File,
+    },
     System,
 }
 
-/// Why there is no log.
+/// Why there is no log file.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot open the log file {}: {source}", path.display())]
-pub(super) struct LogError {
+struct LogError {
     path: PathBuf,
     source: io::Error,
 }
 
 impl Log {
-    /// Opens the log that the options ask for and makes it the program's.
-    pub(super) fn set_up(options: &Options) -> Result<Self, LogError> {
+    /// Opens the log that the options ask for and makes it the program's. A file that cannot be
+    /// opened is no reason not to start: the classic daemon does as well.
+    pub(super) fn set_up(options: &Options) -> Self {
         let style = options.log.style;
-        let targets = targets(options)?;
+        let file = options
+            .logfile
+            .as_deref()
+            .map(|path| Ok((path, open(path)?)));
+        let file: Result<_, LogError> = file.transpose();
+        let problem = file.as_ref().err().map(ToString::to_string);
+        let in_journal = std::env::var_os(JOURNAL).is_some();
+        let targets = targets(options, file.ok().flatten(), in_journal);
+        if targets
+            .iter()
+            .any(|target| matches!(target, Target::System))
+        {
+            open_system_log(style);
+        }
         // The classic style has a time of its own.
         let timed = style == LogStyle::Plain
             && targets.iter().any(|target| match target {
-                Target::File { .. } => true,
-                Target::Stderr => std::env::var_os("JOURNAL_STREAM").is_none(),
-                Target::System => false,
+                Target::File { .. } | Target::Stderr => true,
+                Target::Journal | Target::System => false,
             });
         let level = match (options.debug, options.verbose) {
             (true, _) => Level::TRACE,
@@ -85,10 +107,19 @@ impl Log {
         } else {
             tracing::subscriber::set_global_default(lines.without_time().finish())
         };
-        Ok(Self {
+        if let Some(problem) = &problem {
+            warn!("{problem}; the log is here instead");
+        }
+        Self {
             reopen,
+            problem,
             _guard: guard,
-        })
+        }
+    }
+
+    /// Why the log is not where it should be, which it has said itself.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.problem.clone()
     }
 
     /// Has the file opened anew before the next line, if it is one: somebody may have moved it
@@ -98,23 +129,39 @@ impl Log {
     }
 }
 
-/// Where the options, and what the policy says in their place, want the log.
-fn targets(options: &Options) -> Result<Vec<Target>, LogError> {
+/// Where the options, and what the policy says in their place, want the log; `file` is the log's
+/// file, if it could be opened.
+fn targets(options: &Options, file: Option<(&Path, File)>, in_journal: bool) -> Vec<Target> {
+    let is_classic = options.log.style == LogStyle::Classic;
     let mut targets = Vec::new();
-    if let Some(path) = &options.logfile {
-        let (path, file) = (path.clone(), open(path)?);
+    let mut system = options.log.syslog;
+    if let Some((path, file)) = file {
+        let path = path.to_owned();
         targets.push(Target::File { path, file });
-    } else if options.role.is_none() {
+    } else if options.role.is_some() {
+        system = true;
+    } else if !in_journal {
         targets.push(Target::Stderr);
+    } else if !(system && is_classic) {
+        // In the journal it would stand twice; what filters the classic daemon's lines looks for
+        // those of the system log.
+        targets.push(Target::Journal);
+        system = false;
     }
-    // In the journal it would stand twice.
-    let in_journal = options.role.is_none() && std::env::var_os("JOURNAL_STREAM").is_some();
-    if targets.is_empty() || (options.log.syslog && !in_journal) {
-        // A lost log is no reason not to start.
-        let _ = syslog::openlog(Some(c"knockd"), LogFlags::LOG_PID, Facility::LOG_DAEMON);
+    if system {
         targets.push(Target::System);
     }
-    Ok(targets)
+    targets
+}
+
+/// The classic daemon does not give its number.
+fn open_system_log(style: LogStyle) {
+    let flags = match style {
+        LogStyle::Plain => LogFlags::LOG_PID,
+        LogStyle::Classic => LogFlags::empty(),
+    };
+    // A lost log is no reason not to start.
+    let _ = syslog::openlog(Some(c"knockd"), flags, Facility::LOG_DAEMON);
 }
 
 /// Starts threads that no signal is delivered to: the supervisor takes signals as they come to a
@@ -184,10 +231,11 @@ impl Target {
     fn write(&mut self, line: &[u8], style: LogStyle, timed: bool) -> io::Result<()> {
         if let Target::System = self {
             let line = if timed { after_word(line) } else { line };
-            let severity = severity(line);
-            let line = match style {
-                LogStyle::Plain => line,
-                LogStyle::Classic => after_word(line),
+            let (severity, line) = match (style, severity(line)) {
+                (LogStyle::Plain, severity) => (severity, line),
+                // What the classic daemon has to say is all of this severity.
+                (LogStyle::Classic, Severity::LOG_INFO) => (Severity::LOG_NOTICE, after_word(line)),
+                (LogStyle::Classic, severity) => (severity, after_word(line)),
             };
             let text = OsStr::from_bytes(line.trim_ascii());
             return syslog::syslog(severity, text).map_err(io::Error::from);
@@ -196,13 +244,14 @@ impl Target {
         let line = match style {
             LogStyle::Plain => line,
             LogStyle::Classic => {
-                classic = in_classic_style(line, clock::wall_time());
+                let is_timed = !matches!(self, Target::Journal);
+                classic = in_classic_style(line, is_timed.then(clock::wall_time).flatten());
                 &classic
             }
         };
         match self {
             Target::File { file, .. } => file.write_all(line),
-            Target::Stderr | Target::System => io::stderr().write_all(line),
+            Target::Stderr | Target::Journal | Target::System => io::stderr().write_all(line),
         }
     }
 }
@@ -311,6 +360,47 @@ mod tests {
         );
         assert_eq!(in_classic_style(b" WARN x  y\n", None), b"x  y\n");
         assert_eq!(in_classic_style(b"\n", None), b"\n");
+    }
+
+    #[test]
+    fn no_line_stands_twice_in_the_journal_and_classic_ones_are_there_as_filters_look_for_them() {
+        use crate::knockd::cli::Cli;
+        use clap::Parser;
+        let (plain, classic) = (LogStyle::Plain, LogStyle::Classic);
+        let words = |command: &str, syslog: bool, style: LogStyle, in_journal: bool| {
+            let mut options = Cli::parse_from(command.split(' ')).options;
+            (options.log.syslog, options.log.style) = (syslog, style);
+            let file = options.logfile.as_deref();
+            let file = file.map(|path| (path, tempfile::tempfile().unwrap()));
+            let targets = targets(&options, file, in_journal);
+            let word = |target: &Target| match target {
+                Target::Stderr => "stderr",
+                Target::Journal => "journal",
+                Target::File { .. } => "file",
+                Target::System => "system",
+            };
+            targets.iter().map(word).collect::<Vec<_>>().join(" ")
+        };
+        for (command, syslog, style, in_journal, expected) in [
+            ("knockd", false, plain, false, "stderr"),
+            ("knockd", true, classic, false, "stderr system"),
+            ("knockd", false, classic, true, "journal"),
+            ("knockd", true, plain, true, "journal"),
+            ("knockd", true, classic, true, "system"),
+            ("knockd -g /x", true, classic, true, "file system"),
+            ("knockd -g /x", false, plain, true, "file"),
+            ("knockd --role worker", false, classic, false, "system"),
+            (
+                "knockd --role worker -g /x",
+                true,
+                plain,
+                true,
+                "file system",
+            ),
+        ] {
+            let found = words(command, syslog, style, in_journal);
+            assert_eq!(found, expected, "{command} {syslog} {style:?} {in_journal}");
+        }
     }
 
     #[test]

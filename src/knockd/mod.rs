@@ -87,7 +87,7 @@ fn privileged(
     start::check_privileges()?;
     // Modes are given where files are made; what whoever starts us has set must not narrow them.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-    let log = Log::set_up(options)?;
+    let log = Log::set_up(options);
     std::panic::set_hook(Box::new(log_panic));
     let result = task(options, &log);
     if let (Some(_), Err(error)) = (options.role, &result) {
@@ -115,7 +115,7 @@ fn serve(options: &Options) -> Result<ExitCode, StartError> {
         None if options.daemon => supervisor::launch(),
         None => privileged(options, |options, log| {
             let mut lock = Lock::take(&options.runtime_dir, &options.pid_path())?;
-            lock.write_pid(&options.pid_path())?;
+            lock.write_pids(&options.pid_paths())?;
             run::run(options, log)
         }),
     }

@@ -30,6 +30,12 @@ pub(super) const DAMAGED: &str = "damaged state";
 /// The topic of problems with writing to the kernel.
 pub(super) const FIREWALL: &str = "firewall";
 
+/// The topic of a log file that cannot be opened.
+pub(super) const LOG_FILE: &str = "log file";
+
+/// The topic of a pid file that cannot be written.
+pub(super) const PID_FILE: &str = "pid file";
+
 /// The topic of a look at the ports that are listened on.
 pub(super) const LISTENERS: &str = "listeners";
 
@@ -41,6 +47,11 @@ impl Problems {
     /// Sets or clears a topic, and says so in the log when it changes.
     pub(super) fn set(&mut self, topic: &'static str, problem: Option<String>) {
         self.set_all(topic, problem.into_iter().collect());
+    }
+
+    /// Sets a topic that the log has heard of already.
+    pub(super) fn said(&mut self, topic: &'static str, problem: Option<String>) {
+        self.0.extend(problem.map(|text| (topic, vec![text])));
     }
 
     /// The same for a topic with several sides to it.

@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::capture::Drained;
 use crate::control::{Asked, Call, ControlError, Response, Server};
@@ -24,14 +24,17 @@ use super::commands::Ended;
 use super::daemon::{Daemon, now};
 use super::drift;
 use super::guard::Prepared;
+use super::lock;
 use super::logging::Log;
 use super::memory::Written;
 use super::pace::{PAUSE, Pace};
+use super::problems::{LOG_FILE, PID_FILE};
 use super::pulse::{Listener, Pulse, Stir};
 use super::recall;
 use super::sheets::Marked;
 use super::start::{self, StartError};
 use super::supervisor;
+use super::wants::unlabelled;
 
 /// Requests that wait at a time; more wait in their connections.
 const REQUESTS: usize = 16;
@@ -62,6 +65,9 @@ pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> 
     runtime.block_on(async {
         let (mut daemon, names) = start::listen(basis, policies, options)?;
         daemon.policies.end_trial();
+        daemon.problems.said(LOG_FILE, log.problem());
+        let pid_file = lock::unwritten(&options.pid_paths());
+        daemon.problems.set(PID_FILE, pid_file);
         let server = Server::bind(&options.runtime_dir)?;
         let (calls, requests) = mpsc::channel(REQUESTS);
         let server = tokio::spawn(server.run(calls));
@@ -81,6 +87,12 @@ pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> 
 /// Tells whoever started us that everything is in place; who wants to hear that it stays so.
 fn announce(options: &Options, interfaces: &Interfaces) -> Option<Listener> {
     info!("knockd {} is listening", env!("CARGO_PKG_VERSION"));
+    if let Some(name) = &options.interface
+        && unlabelled(name) != name
+    {
+        let whole = unlabelled(name);
+        warn!("-i {name} is all of {whole}: knocks to every address of it count");
+    }
     if options.log.style == LogStyle::Classic {
         let named = match (&options.interface, interfaces) {
             (Some(name), _) => name.clone(),
@@ -274,6 +286,12 @@ async fn events(
                 }
             }
             Happened::Hangup => {
+                if daemon.engine.policy().log.style == LogStyle::Classic {
+                    info!(
+                        "re-reading config file: {}",
+                        daemon.policies.path().display()
+                    );
+                }
                 log.reopen();
                 sources.looks.look(None, daemon);
             }

@@ -31,7 +31,6 @@ use super::drift::Drift;
 use super::force::put_in_force;
 use super::guard;
 use super::lock::LockError;
-use super::logging::LogError;
 use super::memory::Memory;
 use super::merge::{Held, Merged, Remembered, merge};
 use super::pace::Scheduling;
@@ -61,9 +60,6 @@ pub(super) enum StartError {
     /// The runtime directory.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// The log.
-    #[error(transparent)]
-    Log(#[from] LogError),
     /// The kernel's rules.
     #[error(transparent)]
     Firewall(#[from] FirewallError),

@@ -172,7 +172,7 @@ pub(super) fn supervise(options: &Options, log: &Log) -> Result<ExitCode, StartE
     let mut lock = Lock::take(&options.runtime_dir, &options.pid_path())?;
     // The one before died without being stopped. It still did if we fail to take its place.
     let died = options.pid_path().exists();
-    lock.write_pid(&options.pid_path())?;
+    lock.write_pids(&options.pid_paths())?;
     let mut told = false;
     let end = Signals::take().and_then(|signals| keep_running(&signals, log, &mut told));
     let leave = match &end {
@@ -183,7 +183,7 @@ pub(super) fn supervise(options: &Options, log: &Log) -> Result<ExitCode, StartE
     };
     if leave {
         // `restartifdead` is to find it.
-        lock.leave_pid_file();
+        lock.leave_pid_files();
     }
     end.map(|end| match end {
         End::NotStarted(status) => code(status),

@@ -48,12 +48,17 @@ pub(super) fn spec(
     spec.flags.dedup();
     let wanted = match (only, &policy.interfaces) {
         (Some("any"), _) | (None, Interfaces::Any) => return (spec, Vec::new()),
-        (Some(name), _) => vec![name.to_owned()],
+        (Some(name), _) => vec![unlabelled(name).to_owned()],
         (None, Interfaces::Named(names)) => names.clone(),
     };
     let found = links.find(&wanted);
     spec.interfaces = capture::Interfaces::Only(found.indexes);
     (spec, found.missing)
+}
+
+/// `eth0` of `eth0:1`, which is the label of an address and no interface: no name of one has a colon.
+pub(super) fn unlabelled(name: &str) -> &str {
+    name.split_once(':').map_or(name, |(name, _)| name)
 }
 
 /// The last port at which sweeps are looked for. Where knocks need not be connection attempts, all

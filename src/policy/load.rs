@@ -2,6 +2,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::classic::is_classic;
 use super::file::{Checked, MOST_BYTES, parse};
 use super::problem::PolicyErrors;
 
@@ -78,14 +79,51 @@ pub fn read(file: &Path) -> Result<String, LoadError> {
     if bytes.len() > MOST_BYTES {
         return Err(LoadError::TooBig(file.to_owned()));
     }
-    String::from_utf8(bytes).map_err(|error| {
-        let good = error.utf8_error().valid_up_to();
-        let before = String::from_utf8_lossy(&error.as_bytes()[..good]);
-        let last = before.rsplit('\n').next().unwrap_or_default();
-        LoadError::NotUtf8 {
-            file: file.to_owned(),
-            line: before.matches('\n').count() + 1,
-            column: last.chars().count() + 1,
+    let text = String::from_utf8(bytes);
+    text.or_else(|error| with_old_comments(error.as_bytes()).ok_or(error))
+        .map_err(|error| {
+            let good = error.utf8_error().valid_up_to();
+            let before = String::from_utf8_lossy(&error.as_bytes()[..good]);
+            let last = before.rsplit('\n').next().unwrap_or_default();
+            LoadError::NotUtf8 {
+                file: file.to_owned(),
+                line: before.matches('\n').count() + 1,
+                column: last.chars().count() + 1,
+            }
+        })
+}
+
+/// The text of a classic file of which only comments are not UTF-8: `# accès`, written when that was
+/// a byte.
+fn with_old_comments(bytes: &[u8]) -> Option<String> {
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let fits = |line: &[u8]| {
+        line.trim_ascii_start().starts_with(b"#") || std::str::from_utf8(line).is_ok()
+    };
+    let text = String::from_utf8_lossy(bytes);
+    (lines.all(fits) && is_classic(&text)).then(|| text.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_of_a_classic_file_may_be_in_an_older_encoding_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("knockd.conf");
+        let read = |bytes: &[u8]| {
+            fs::write(&file, bytes).unwrap();
+            super::read(&file).map_err(|error| error.to_string())
+        };
+        let text = read(b"# acc\xe8s\n[a]\n \t#\xff\nsequence=1\n").unwrap();
+        assert_eq!(text, "# acc\u{fffd}s\n[a]\n \t#\u{fffd}\nsequence=1\n");
+        for (bytes, place) in [
+            (&b"# x\n[a]\ncommand=\xe8\n"[..], ":3:9: "),
+            (b"# \xe8\ngates: {}\n", ":1:3: "),
+        ] {
+            let told = read(bytes).unwrap_err();
+            assert!(told.contains(place), "{told}");
         }
-    })
+    }
 }

@@ -1,8 +1,11 @@
 //! A classic knockd.conf, and policies without gates: nothing is in the kernel.
 
 use std::fs;
+use std::net::UdpSocket;
+use std::time::Duration;
 
-use portcullis::lab::await_some;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use portcullis::lab::{LabError, await_some};
 
 use crate::scenarios;
 use crate::world::{AT_ONCE, POLICY, TRUSTED, Tried, World};
@@ -13,6 +16,13 @@ scenarios![
     gates_go_with_a_reload_to_a_classic_file_and_come_back,
     setup_of_a_classic_file_installs_nothing_and_removes_what_was_there,
     the_log_is_where_the_file_says_and_in_its_words,
+    files_that_cannot_be_written_are_told_of_and_keep_nobody_out,
+    the_journal_has_times_of_its_own,
+    an_attempt_that_is_too_slow_and_a_hangup_have_the_classic_words,
+    with_4_a_knock_over_ipv6_is_not_heard,
+    with_l_the_name_of_who_knocks_follows_in_a_line_of_its_own,
+    with_big_d_the_log_has_all_that_happens,
+    with_i_a_label_is_its_interface,
 ];
 
 const CLASSIC: &str = "[options]
@@ -160,7 +170,7 @@ fn the_log_is_where_the_file_says_and_in_its_words() -> Tried {
     world.daemon.start()?;
     assert!(pid.exists(), "the pid file is where the file says");
     let [person, _] = world.people(10)?;
-    person.knocks(&["7000", "8000", "9000:udp"]);
+    person.knocks(ALL);
     let line = format!(
         "] {0}: openSSH: Stage 3\n[TIME] {0}: openSSH: OPEN SESAME\n[TIME] openSSH: running command: \
          /bin/true {0}\n",
@@ -176,5 +186,143 @@ fn the_log_is_where_the_file_says_and_in_its_words() -> Tried {
     assert!(log.contains("] starting up, listening on any\n"), "{log}");
     assert!(log.ends_with("] shutting down\n"), "{log}");
     assert!(log.lines().all(is_timed), "{log}");
+    Ok(())
+}
+
+/// A daemon with the classic file and these arguments.
+fn with_arguments(arguments: &[&str]) -> Result<World, LabError> {
+    let mut world = World::before(CLASSIC, TRUSTED, &[])?;
+    world.daemon.set_arguments(arguments);
+    world.daemon.start()?;
+    Ok(world)
+}
+
+const ALL: &[&str] = &["7000", "8000", "9000:udp"];
+
+fn files_that_cannot_be_written_are_told_of_and_keep_nobody_out() -> Tried {
+    let options = "[options]\n    LogFile = /nowhere/log\n    PidFile = /nowhere/pid";
+    let world = World::with(&CLASSIC.replace("[options]", options), TRUSTED)?;
+    let [person, _] = world.people(10)?;
+    person.knocks(ALL);
+    world.daemon.await_log("openSSH: OPEN SESAME", 1)?;
+    let status = world.expect(5, &["status"]).stdout;
+    for problem in [
+        "cannot open the log file /nowhere/log: No such file or directory",
+        "the pid file /nowhere/pid is not written",
+    ] {
+        assert!(status.contains(problem), "{problem} in {status}");
+    }
+    let log = world.daemon.log();
+    let told = "cannot open the log file /nowhere/log: ";
+    assert_eq!(log.matches(told).count(), 1, "{log}");
+    assert!(log.contains("cannot write /nowhere/pid: "), "{log}");
+    Ok(())
+}
+
+fn the_journal_has_times_of_its_own() -> Tried {
+    let mut world = World::before(CLASSIC, TRUSTED, &[])?;
+    world.daemon.set_environment(&[("JOURNAL_STREAM", "8:1")]);
+    world.daemon.start()?;
+    let [person, _] = world.people(10)?;
+    person.knocks(ALL);
+    let line = format!("\n{}: openSSH: OPEN SESAME\n", person.address);
+    world.daemon.await_log(&line, 1)?;
+    let log = world.daemon.log();
+    assert!(!log.lines().any(is_timed), "{log}");
+    Ok(())
+}
+
+fn an_attempt_that_is_too_slow_and_a_hangup_have_the_classic_words() -> Tried {
+    let quick = CLASSIC.replace("Seq_Timeout = 5", "Seq_Timeout = 1");
+    let world = World::with(&quick, TRUSTED)?;
+    let [person, _] = world.people(10)?;
+    person.knocks(&["7000", "8000"]);
+    let line = format!(
+        "] {}: openSSH: sequence timeout (stage 2)\n",
+        person.address
+    );
+    // Nobody looks at an attempt until there is another packet.
+    std::thread::sleep(Duration::from_millis(1100));
+    person.knocks(&["9000:udp"]);
+    world.daemon.await_log(&line, 1)?;
+    world.daemon.hang_up()?;
+    let file = world.daemon.policy_path();
+    let line = format!("] re-reading config file: {}\n", file.display());
+    Ok(world.daemon.await_log(&line, 1)?)
+}
+
+fn with_4_a_knock_over_ipv6_is_not_heard() -> Tried {
+    let world = with_arguments(&["-4"])?;
+    let [person, person_6] = world.people(10)?;
+    person_6.knocks(ALL);
+    person.knocks(ALL);
+    world.daemon.await_log("openSSH: OPEN SESAME", 1)?;
+    // By then that of IPv6 would have been heard as well.
+    person.knocks(ALL);
+    world.daemon.await_log("openSSH: OPEN SESAME", 2)?;
+    let log = world.daemon.log();
+    assert!(!log.contains(&person_6.address), "{log}");
+    Ok(())
+}
+
+/// As a message has it: each label after its length.
+const NAME: &[u8; 18] = b"\x04cafe\x07example\x03org\0";
+
+/// An answer to a question for the name of an address: it is `NAME` (RFC 1035, 4.1).
+fn answer(question: &[u8]) -> Vec<u8> {
+    let name = question[12..].iter().position(|byte| *byte == 0);
+    let end = 12 + name.expect("a name") + 5;
+    let mut answer = question[..2].to_vec();
+    // A response; one question, one answer.
+    answer.extend([0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+    answer.extend(&question[12..end]);
+    // The name asked for, PTR, IN, a minute, and how long it is.
+    answer.extend([0xc0, 12, 0, 12, 0, 1, 0, 0, 0, 60, 0, 18]);
+    answer.extend(NAME);
+    answer
+}
+
+fn with_l_the_name_of_who_knocks_follows_in_a_line_of_its_own() -> Tried {
+    let world = with_arguments(&["-l"])?;
+    let [person, _] = world.people(10)?;
+    let server = world.server.run(|| UdpSocket::bind("127.0.0.1:53"))??;
+    server.set_read_timeout(Some(AT_ONCE))?;
+    let conf = world.lab.dir().join("resolv.conf");
+    fs::write(&conf, "nameserver 127.0.0.1\n")?;
+    // Ours alone: we are in a mount namespace of our own.
+    let (bind, none) = (MsFlags::MS_BIND, None::<&str>);
+    mount(Some(&conf), "/etc/resolv.conf", none, bind, none)?;
+    person.knocks(ALL);
+    let mut question = [0; 512];
+    let asked = server.recv_from(&mut question);
+    umount2("/etc/resolv.conf", MntFlags::MNT_DETACH)?;
+    let (length, who) = asked?;
+    world
+        .daemon
+        .await_log(&format!("{}: openSSH: OPEN SESAME", person.address), 1)?;
+    server.send_to(&answer(&question[..length]), who)?;
+    let line = format!("] {} is cafe.example.org\n", person.address);
+    Ok(world.daemon.await_log(&line, 1)?)
+}
+
+fn with_big_d_the_log_has_all_that_happens() -> Tried {
+    let words = "own addresses: ";
+    let world = with_arguments(&["-D"])?;
+    world.daemon.await_log(words, 1)?;
+    let plain = World::with(CLASSIC, TRUSTED)?;
+    let log = plain.daemon.log();
+    assert!(!log.contains(words), "{log}");
+    Ok(())
+}
+
+fn with_i_a_label_is_its_interface() -> Tried {
+    let world = with_arguments(&["-i", "eth0:1"])?;
+    world.daemon.await_log("-i eth0:1 is all of eth0: ", 1)?;
+    for person in world.people(10)? {
+        person.knocks(ALL);
+        let line = format!("{}: openSSH: OPEN SESAME", person.address);
+        world.daemon.await_log(&line, 1)?;
+    }
+    assert_eq!(world.json(&["status"])["state"], "running");
     Ok(())
 }

@@ -7,18 +7,21 @@ use std::time::{Duration, Instant};
 use portcullis::lab::{LabError, await_some};
 
 use crate::scenarios;
-use crate::world::{AT_ONCE, TRUSTED, Tried, World, backend};
+use crate::world::{AT_ONCE, POLICY, TRUSTED, Tried, World, backend};
 
 scenarios![
     a_command_starts_with_nothing_but_what_it_is_to_know,
+    a_command_knows_the_gates_of_its_knock,
     a_shell_reads_a_line_that_asks_for_one,
     a_stop_command_runs_on_time_and_each_start_has_its_own,
+    the_time_until_a_stop_command_begins_when_the_start_command_has_run,
     a_stop_command_runs_after_a_restart_though_the_daemon_was_killed,
     commands_of_one_door_and_address_never_overlap,
     a_command_that_hangs_is_killed_with_all_that_it_started,
     commands_that_fail_or_do_not_exist_are_told_of_and_harm_nobody,
     a_gigabyte_that_is_printed_costs_a_line,
-    commands_that_run_when_the_daemon_ends_are_not_left_behind,
+    stop_commands_that_run_when_the_daemon_ends_are_not_left_behind,
+    start_commands_that_run_when_the_daemon_ends_go_on,
 ];
 
 /// A daemon that runs these, a line each, and notes in `notes` what happened.
@@ -69,7 +72,7 @@ fn a_command_starts_with_nothing_but_what_it_is_to_know() -> Tried {
     // Shells count themselves among the children; what /proc says of one is the truth.
     fs::write(
         &script,
-        "{ echo \"$@\"; echo $PWD $0; cat; for fd in /proc/$$/fd/*; do readlink $fd; done; \
+        "{ echo \"$@\"; echo $PWD $0; cat; for fd in /proc/$$/fd/*; do printf 'fd '; readlink $fd || echo; done; \
          tr '\\0' '\\n' < /proc/$$/environ; cut -d' ' -f5,19,41 /proc/$$/stat; echo pid $$; \
          grep SigBlk /proc/$$/status; } > $1.new; mv $1.new $1",
     )?;
@@ -87,7 +90,7 @@ fn a_command_starts_with_nothing_but_what_it_is_to_know() -> Tried {
         assert!(noted.starts_with(&arguments), "{noted}");
         for part in [
             &format!("\n/ {}\n", script.display()),
-            "\n/dev/null\n",
+            "\nfd /dev/null\n",
             &format!("\nKNOCK_IP={ip}\n"),
             "\nKNOCK_NAME=door\n",
             "\nKNOCK_GATE=\n",
@@ -99,20 +102,40 @@ fn a_command_starts_with_nothing_but_what_it_is_to_know() -> Tried {
         }
         let variables = noted.lines().filter(|line| line.contains('=')).count();
         assert_eq!(variables, 5, "{noted}");
-        // Its output, this script, and the pipe to us, twice: nothing else is open.
-        let of_ours = |line: &&str| line.starts_with("socket:") || line.contains("anon_inode");
-        assert_eq!(noted.lines().find(of_ours), None, "{noted}");
-        let pipes = noted
-            .lines()
-            .filter(|line| line.starts_with("pipe:"))
-            .count();
-        assert!(pipes <= 2, "{noted}");
+        // No input, the file that the shell writes to, the pipe to us, which it has put aside, and
+        // this script: nothing else is open.
+        let open = noted.lines().filter_map(|line| line.strip_prefix("fd "));
+        let open = open.map(|line| line.split(':').next().unwrap_or(line));
+        let mut open: Vec<&str> = open.filter(|line| !line.is_empty()).collect();
+        open.sort_unstable();
+        let new = format!("{}.new", doors.notes.display());
+        let script = script.to_string_lossy();
+        let mut expected = vec!["/dev/null", &new, "pipe", "pipe", &script];
+        expected.sort_unstable();
+        assert_eq!(open, expected, "{noted}");
         // Its own group, not before others, SCHED_OTHER.
         let pid = noted.lines().find_map(|line| line.strip_prefix("pid "));
         let group = format!("{} ", pid.ok_or("no pid")?);
         let found = noted.lines().find_map(|line| line.strip_prefix(&group));
         let (nice, class) = found.and_then(|f| f.split_once(' ')).ok_or("no group")?;
         assert!(class == "0" && !nice.starts_with('-'), "{noted}");
+    }
+    Ok(())
+}
+
+fn a_command_knows_the_gates_of_its_knock() -> Tried {
+    let policy = POLICY.replace("gates:\n", "gates:\n  web: { ports: [80] }\n");
+    for (gate, known) in [("", "[web ssh]"), (", gate: web", "[web]")] {
+        let run = format!("start: \"echo [$KNOCK_GATE]\", shell: true{gate}");
+        let door = format!("  door: {{ sequence: [2001, 2002], action: run, {run} }}\n");
+        let open = "action: accept, gate: ssh";
+        let policy = format!("{}{door}", policy.replace("action: accept", open));
+        let world = World::with(&policy, TRUSTED)?;
+        let [person, _] = world.people(10)?;
+        person.knocks(&["2001", "2002"]);
+        world
+            .daemon
+            .await_log(&format!("door: command printed: {known}"), 1)?;
     }
     Ok(())
 }
@@ -154,6 +177,20 @@ fn a_stop_command_runs_on_time_and_each_start_has_its_own() -> Tried {
     }
     let history = doors.world.expect(0, &["history"]).stdout;
     assert!(history.contains("echo stop 192.0.2.10"), "{history}");
+    Ok(())
+}
+
+fn the_time_until_a_stop_command_begins_when_the_start_command_has_run() -> Tried {
+    let doors = Doors::with(
+        "shell: true, start: \"sleep 2; echo start >> NOTES\", stop: \"echo stop >> NOTES\", \
+         for: 1s",
+    )?;
+    doors.knock()?;
+    doors.await_lines(1, LONG)?;
+    let started = Instant::now();
+    assert_eq!(doors.await_lines(2, LONG)?, "start\nstop\n");
+    let between = started.elapsed();
+    assert!(between >= Duration::from_millis(800), "{between:?}");
     Ok(())
 }
 
@@ -268,7 +305,19 @@ fn a_gigabyte_that_is_printed_costs_a_line() -> Tried {
     Ok(())
 }
 
-fn commands_that_run_when_the_daemon_ends_are_not_left_behind() -> Tried {
+fn start_commands_that_run_when_the_daemon_ends_go_on() -> Tried {
+    let mut doors = Doors::with(
+        "shell: true, start: \"echo opened >> NOTES; sleep 4; echo a word; echo shut >> NOTES\"",
+    )?;
+    doors.knock()?;
+    doors.await_lines(1, AT_ONCE)?;
+    doors.world.daemon.terminate()?;
+    assert_eq!(doors.noted(), "opened\n");
+    assert_eq!(doors.await_lines(2, LONG)?, "opened\nshut\n");
+    Ok(())
+}
+
+fn stop_commands_that_run_when_the_daemon_ends_are_not_left_behind() -> Tried {
     let mut doors = Doors::with(
         "shell: true, start: \"echo start >> NOTES\", stop: \"echo $$ >> NOTES; sleep 60\", for: 1s, \
          timeout: 120s",

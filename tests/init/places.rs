@@ -10,13 +10,15 @@ use nix::sys::signal::Signal;
 use portcullis::lab::LabError;
 
 use crate::world::{
-    AT_ONCE, BAD_POLICY, KNOCKD, KNOCKER, Shell, Tried, World, await_end, exists, is_alive, send,
+    AT_ONCE, BAD_POLICY, KNOCKCTL, KNOCKD, KNOCKER, Shell, Tried, World, await_end, exists,
+    is_alive, send,
 };
 
 crate::scenarios!(crate::Played:
     the_usual_places_need_no_telling,
     every_spelling_of_the_options_is_understood,
     the_environment_can_say_where,
+    a_pid_file_of_a_classic_file_is_one_more,
     the_shipped_settings_do_not_start_it,
     without_settings_it_starts,
     the_environment_of_others_is_not_ours,
@@ -69,6 +71,46 @@ fn usual_places(world: &World, shell: Shell) -> Tried {
     assert_eq!(run("stop")?.status.code(), Some(0));
     assert!(!exists(lock));
     assert_eq!(run("status")?.status.code(), Some(3));
+    Ok(())
+}
+
+/// PidFile in knockd.conf, or the classic daemon's own: others look there, and the script where it
+/// always does.
+fn a_pid_file_of_a_classic_file_is_one_more(shell: Shell) -> Tried {
+    let _alone = USUAL.lock().unwrap_or_else(PoisonError::into_inner);
+    let world = World::new()?;
+    let path = |name: &str| world.path(name).to_string_lossy().into_owned();
+    let (conf, state, run, log) = (path("conf"), path("state"), path("run"), path("log"));
+    world.write(
+        "defaults",
+        &format!(
+            "START_KNOCKD=1\nKNOCKD_OPTS='-c {conf} --state-dir {state} --runtime-dir {run} -g {log}'\n"
+        ),
+    );
+    let named = world.path("classic.pid");
+    for (key, other) in [
+        (format!("PidFile = {}", named.display()), named.as_path()),
+        (String::new(), Path::new("/var/run/knockd.pid")),
+    ] {
+        let door = "[door]\nSequence = 7000,8000\nCommand = /bin/true\n";
+        world.write("conf", &format!("[options]\n{key}\n{door}"));
+        world.expect(shell, 0, &["start"]);
+        let pid = fs::read_to_string(other)?;
+        assert_eq!(pid, fs::read_to_string(world.path("run/knockd.pid"))?);
+        let pid = pid.trim().parse()?;
+        let said = world.expect(shell, 0, &["status"]).stdout;
+        assert!(said.contains(&format!("process {pid}")), "{said}");
+        let mut ctl = world.command(KNOCKCTL)?;
+        ctl.args(["--socket", &path("run/control.sock"), "status"]);
+        let said = world.finish(&mut ctl)?.stdout;
+        assert!(
+            said.contains("ptime") && !said.contains("pid file"),
+            "{said}"
+        );
+        world.expect(shell, 0, &["stop"]);
+        assert!(!is_alive(pid) && !exists(other) && !exists(&world.path("run/knockd.pid")));
+        world.expect(shell, 3, &["status"]);
+    }
     Ok(())
 }
 

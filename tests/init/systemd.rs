@@ -158,7 +158,11 @@ fn the_early_unit_is_before_the_network_and_before_the_daemon() -> Tried {
     assert_eq!(values(&early, "DefaultDependencies"), ["no"]);
     assert_eq!(values(&early, "Conflicts"), ["shutdown.target"]);
     assert_eq!(values(&early, "Type"), ["oneshot"]);
-    assert_eq!(values(&early, "ExecStart")[1..], ["setup"]);
+    assert_eq!(values(&early, "ExecStart")[1..], ["setup", "$KNOCKD_OPTS"]);
+    // As in the unit of Debian's package knockd.
+    assert_eq!(values(&daemon, "ExecStart")[1..], ["$KNOCKD_OPTS"]);
+    assert_eq!(values(&daemon, "EnvironmentFile"), ["-/etc/default/knockd"]);
+    assert_eq!(values(&early, "EnvironmentFile"), ["-/etc/default/knockd"]);
     // Its end must not take away the directory in which the daemon has its socket.
     assert_eq!(values(&early, "RuntimeDirectoryPreserve"), ["yes"]);
     for same in ["RuntimeDirectory", "StateDirectory", "StateDirectoryMode"] {

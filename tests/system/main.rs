@@ -18,6 +18,7 @@ mod repair;
 mod replaying;
 mod scanning;
 mod ssh;
+mod syslog;
 mod unit;
 mod world;
 
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         ("handout", handout::CASES),
         ("migrating", migrating::CASES),
         ("compliance", compliance::CASES),
+        ("syslog", syslog::CASES),
     ];
     let mut trials: Vec<Trial> = topics
         .into_iter()

@@ -1,7 +1,9 @@
 //! Knocks that start commands, and policies without gates.
 
 use super::*;
-use crate::engine::jobs::{AT_A_TIME, MOST_OWED, MOST_WAITING, MOST_WAITING_EACH};
+use crate::engine::jobs::{
+    MOST_OWED, MOST_WAITING, MOST_WAITING_EACH, STARTS_AT_A_TIME, STOPS_AT_A_TIME,
+};
 use crate::fixtures::{gate, knock, policy};
 use crate::policy::{CommandLine, LogStyle, PerFamily, Run};
 use proptest::prelude::*;
@@ -145,15 +147,12 @@ fn a_start_owes_its_stop_from_the_moment_it_is_decided_until_that_has_run() {
         panic!("{memos:?}")
     };
     assert_eq!(start.owes, Some(owed.id));
-    assert_eq!(
-        owed.due,
-        Deadline::At(bench.now.after(Duration::from_secs(10)))
-    );
-    assert_eq!(
-        bench.engine.next_deadline(),
-        Some(bench.now.after(Duration::from_secs(10)))
-    );
+    let in_ten = |bench: &Bench| bench.now.after(Duration::from_secs(10));
+    assert_eq!(owed.due, Deadline::At(in_ten(&bench)));
+    assert_eq!(bench.engine.next_deadline(), None);
     bench.ended(&start);
+    assert_eq!(bench.engine.next_deadline(), Some(in_ten(&bench)));
+    assert_eq!(bench.memos(), [Memo::Owe(owed.clone())]);
     bench.tick_after(9);
     assert!(bench.taken().is_empty());
     bench.tick_after(1);
@@ -168,6 +167,49 @@ fn a_start_owes_its_stop_from_the_moment_it_is_decided_until_that_has_run() {
     assert_eq!(bench.memos(), [Memo::Settled(owed.id)]);
     assert!(bench.engine.everything().owed.is_empty());
     assert_eq!(bench.engine.next_deadline(), None);
+}
+
+/// knockd(1): "when Cmd_Timeout seconds have passed since Start_Command has been executed".
+#[test]
+fn the_time_until_the_stop_begins_when_the_start_has_run() {
+    let mut bench = with_stop();
+    bench.knocked(A, "a");
+    bench.knocked(A, "a");
+    let first = bench.taken().remove(0);
+    drop(bench.memos());
+    bench.tick_after(30);
+    assert!(!bench.logged("command timeout") && bench.taken().is_empty());
+    bench.ended(&first);
+    let memos = bench.memos();
+    let [Memo::Owe(owed)] = memos.as_slice() else {
+        panic!("{memos:?}")
+    };
+    let due = bench.now.after(Duration::from_secs(10));
+    assert_eq!((Some(owed.id), owed.due), (first.owes, Deadline::At(due)));
+    let second = bench.taken().remove(0);
+    bench.tick_after(4);
+    bench.ended(&second);
+    bench.tick_after(6);
+    let stop = bench.taken().remove(0);
+    assert_eq!(Some(stop.id), first.owes);
+    bench.ended(&stop);
+    bench.tick_after(3);
+    assert!(bench.taken().is_empty(), "the second began to count later");
+    bench.tick_after(1);
+    assert_eq!(Some(bench.taken().remove(0).id), second.owes);
+}
+
+#[test]
+fn a_start_that_outlives_the_daemon_is_stopped_when_it_was_written_that_it_would() {
+    let mut before = with_stop();
+    before.knocked(A, "a");
+    let mut bench = Bench::new(doors());
+    bench.now = before.now;
+    bench.handle(Event::Owed(before.engine.everything().owed));
+    bench.tick_after(9);
+    assert!(bench.taken().is_empty());
+    bench.tick_after(1);
+    assert_eq!(bench.run(), [format!("stop {A}; true")]);
 }
 
 #[test]
@@ -200,13 +242,13 @@ fn a_second_knock_starts_again_when_the_first_has_ended_and_owes_its_own_stop() 
     bench.ended(&first);
     let second = bench.taken().remove(0);
     assert_ne!(first.owes, second.owes);
-    bench.tick_after(9);
+    bench.tick_after(10);
     assert!(bench.taken().is_empty(), "a stop waits, too");
     bench.ended(&second);
     let stop = bench.taken().remove(0);
     assert_eq!(Some(stop.id), first.owes);
     bench.ended(&stop);
-    bench.tick_after(1);
+    bench.tick_after(10);
     let stops: Vec<_> = bench.taken().iter().map(|job| job.id).collect();
     assert!(stops.contains(&second.owes.unwrap()), "{stops:?}");
 }
@@ -282,27 +324,25 @@ fn what_was_part_of_a_sweep_is_stopped_at_once_or_not_even_started() {
 }
 
 #[test]
-fn what_runs_waits_and_is_owed_has_an_end_and_stops_come_first() {
+fn what_runs_waits_and_is_owed_has_an_end() {
     let mut bench = with_stop();
     let person = |n: usize| format!("10.0.{}.{}", n / 250, n % 250 + 1);
     let mut running = Vec::new();
-    for n in 0..AT_A_TIME + MOST_WAITING {
+    for n in 0..STARTS_AT_A_TIME + MOST_WAITING {
         bench.knocked(&person(n), "a");
         running.extend(bench.taken());
     }
-    assert_eq!(running.len(), AT_A_TIME);
+    assert_eq!(running.len(), STARTS_AT_A_TIME);
+    // The log takes so many lines at a time.
+    bench.wait(60);
     bench.knocked("10.9.9.9", "a");
     assert!(bench.logged("10.9.9.9: a: not run: 256 commands wait already"));
     let owed = bench.engine.everything().owed;
     assert_eq!(
         owed.len(),
-        AT_A_TIME + MOST_WAITING,
+        STARTS_AT_A_TIME + MOST_WAITING,
         "who is refused owes nothing"
     );
-    bench.tick_after(10);
-    bench.ended(&running[3]);
-    let next = bench.taken().remove(0);
-    assert_eq!(Some(next.id), running[3].owes);
 
     let mut bench = with_stop();
     for _ in 0..=MOST_WAITING_EACH {
@@ -321,6 +361,39 @@ fn what_runs_waits_and_is_owed_has_an_end_and_stops_come_first() {
     bench.knocked(A, "a");
     assert_eq!(bench.run(), [] as [&str; 0]);
     assert_eq!(bench.engine.everything().owed.len(), MOST_OWED);
+}
+
+#[test]
+fn neither_do_starts_that_hang_keep_stops_from_running_nor_stops_starts() {
+    let mut bench = with_stop();
+    let person = |n: usize| format!("10.0.{}.{}", n / 250, n % 250 + 1);
+    let wants_stop = STOPS_AT_A_TIME + 3;
+    for n in 0..wants_stop {
+        bench.knocked(&person(n), "a");
+        let start = bench.taken().remove(0);
+        bench.ended(&start);
+    }
+    for n in 0..STARTS_AT_A_TIME {
+        bench.knocked(&person(wants_stop + n), "a");
+        assert_eq!(bench.taken().len(), 1);
+    }
+    bench.tick_after(10);
+    let stops = bench.taken();
+    assert_eq!(stops.len(), STOPS_AT_A_TIME);
+    assert!(stops.iter().all(|job| job.command.is_shell()), "{stops:?}");
+    bench.ended(&stops[0]);
+    assert_eq!(bench.taken().len(), 1, "the next stop");
+
+    let mut bench = with_stop();
+    for n in 0..wants_stop {
+        bench.knocked(&person(n), "a");
+        let start = bench.taken().remove(0);
+        bench.ended(&start);
+    }
+    bench.tick_after(10);
+    assert_eq!(bench.taken().len(), STOPS_AT_A_TIME);
+    bench.knocked("10.9.9.9", "a");
+    assert_eq!(bench.run(), ["/bin/four 10.9.9.9"]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
+use tracing::warn;
 
 use super::Shared;
 use super::output::Output;
@@ -31,6 +32,8 @@ pub(super) enum Ending {
     Signal(i32),
     /// Its time was over.
     Killed,
+    /// It had not ended when the daemon did.
+    Left,
 }
 
 /// Why a command did not start.
@@ -61,9 +64,10 @@ impl CommandError {
     }
 }
 
-/// Kills the group of a command that is given up.
+/// Kills the group of a command that is given up, unless it is let go.
 struct Group {
     child: Child,
+    let_go: bool,
 }
 
 impl Group {
@@ -79,11 +83,13 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        self.kill();
+        if !self.let_go {
+            self.kill();
+        }
     }
 }
 
-/// Runs it until it ends by itself or its time is over.
+/// Runs it until it ends by itself, its time is over, or the daemon ends.
 pub(super) async fn run(job: &Job, shared: &Shared) -> Result<Ending, CommandError> {
     let (program, _) = words(&job.command);
     let failed = |operation| {
@@ -102,7 +108,8 @@ pub(super) async fn run(job: &Job, shared: &Shared) -> Result<Ending, CommandErr
     let child = command(job, theirs.into(), also.into())
         .spawn()
         .map_err(failed("run"))?;
-    let mut group = Group { child };
+    let let_go = false;
+    let mut group = Group { child, let_go };
     let mut output = Output::new(&job.knock);
     let ends = async {
         let mut open = true;
@@ -113,7 +120,17 @@ pub(super) async fn run(job: &Job, shared: &Shared) -> Result<Ending, CommandErr
             }
         }
     };
-    let ended = tokio::time::timeout(job.timeout, ends).await;
+    let ended = tokio::select! {
+        ended = tokio::time::timeout(job.timeout, ends) => ended,
+        () = shared.over() => {
+            // What it has opened is for it to shut; a stop command runs again.
+            group.let_go = !job.is_stop;
+            if group.let_go {
+                read_on(pipe);
+            }
+            return Ok(Ending::Left);
+        }
+    };
     let ending = if let Ok(status) = ended {
         ending(status.map_err(failed("wait for"))?)
     } else {
@@ -123,6 +140,25 @@ pub(super) async fn run(job: &Job, shared: &Shared) -> Result<Ending, CommandErr
     };
     output.end(pipe, shared);
     Ok(ending)
+}
+
+/// Has somebody else read what a command prints when we are gone: a pipe that nobody reads would
+/// end it at the next word.
+fn read_on(pipe: Receiver) {
+    let Ok(pipe) = pipe.into_blocking_fd() else {
+        return;
+    };
+    let reader = Command::new("/bin/cat")
+        .env_clear()
+        .current_dir("/")
+        .stdin(pipe)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn();
+    if let Err(error) = reader {
+        warn!("cannot run /bin/cat, which was to read what a command prints: {error}");
+    }
 }
 
 fn ending(status: ExitStatus) -> Ending {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -23,7 +23,7 @@ use child::Ending;
 /// How long a start command waits until it is written down what it owes.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long commands that run when the daemon ends have until they are killed.
+/// How long commands that run when the daemon ends have until they are given up.
 const LAST_CHANCE: Duration = Duration::from_secs(2);
 
 /// What commands leave behind and still print may do so, up to so many of them.
@@ -55,6 +55,8 @@ struct Shared {
     /// Lines that commands print: packets bring them about.
     lines: Mutex<Bucket>,
     left_behind: Arc<Semaphore>,
+    /// Whether the daemon ends now.
+    over: watch::Receiver<bool>,
 }
 
 impl Shared {
@@ -62,6 +64,12 @@ impl Shared {
     fn may_log(&self) -> bool {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.take(now())
+    }
+
+    /// Returns when the daemon ends.
+    async fn over(&self) {
+        // Fails where nobody is left who could say so.
+        let _ = self.over.clone().wait_for(|over| *over).await;
     }
 }
 
@@ -97,8 +105,9 @@ impl Commands {
         self.ended.recv().await
     }
 
-    /// Takes no more commands, waits a moment for those that run, and kills those that go on.
-    /// Which have ended is returned; the others have not.
+    /// Takes no more commands, and waits a moment for those that run. Stop commands that go on are
+    /// killed, start commands are left to themselves. Which have ended is returned; the others have
+    /// not.
     pub(super) fn finish(&mut self) -> Vec<Ended> {
         self.orders = None;
         if let Some(thread) = self.thread.take() {
@@ -116,9 +125,11 @@ impl Drop for Commands {
 
 /// The thread.
 async fn serve(mut orders: mpsc::UnboundedReceiver<Order>, tell: mpsc::UnboundedSender<Ended>) {
+    let (end, over) = watch::channel(false);
     let shared = Arc::new(Shared {
         lines: Mutex::new(Bucket::new(20, 200)),
         left_behind: Arc::new(Semaphore::new(LEFT_BEHIND)),
+        over,
     });
     let mut running = JoinSet::new();
     loop {
@@ -130,12 +141,24 @@ async fn serve(mut orders: mpsc::UnboundedReceiver<Order>, tell: mpsc::Unbounded
             Some(_) = running.join_next() => {}
         }
     }
-    let all = async { while running.join_next().await.is_some() {} };
-    if tokio::time::timeout(LAST_CHANCE, all).await.is_err() {
-        warn!("{} commands still ran and are killed", running.len());
-        // What a command is dropped with kills it.
-        running.shutdown().await;
+    if all(&mut running).await {
+        return;
     }
+    warn!(
+        "{} commands still run: start commands are left to themselves, stop commands are killed \
+         and run again",
+        running.len()
+    );
+    end.send_replace(true);
+    all(&mut running).await;
+    // What a command is dropped with kills it.
+    running.shutdown().await;
+}
+
+/// Waits a moment for all of them; whether they have ended.
+async fn all(running: &mut JoinSet<()>) -> bool {
+    let all = async { while running.join_next().await.is_some() {} };
+    tokio::time::timeout(LAST_CHANCE, all).await.is_ok()
 }
 
 async fn run(
@@ -159,6 +182,8 @@ async fn run(
     let knock = &job.knock;
     let ending = child::run(&job, &shared).await;
     match &ending {
+        // It has not ended.
+        Ok(Ending::Left) => return,
         Ok(Ending::Code(0)) => {}
         Ok(Ending::Code(code)) => {
             info!("{knock}: command returned non-zero status code ({code})");

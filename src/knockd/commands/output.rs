@@ -13,8 +13,8 @@ use crate::model::KnockName;
 const MOST_LINES: u32 = 20;
 const LONGEST_LINE: usize = 500;
 
-/// What a pipe holds (pipe(7)).
-const BUFFER: usize = 65_536;
+/// A quarter of what a pipe holds (pipe(7)): hundreds of commands may run.
+const BUFFER: usize = 16_384;
 
 /// What has been printed so far.
 pub(super) struct Output {
@@ -46,14 +46,18 @@ impl Output {
 
     /// The command has ended. What it has left behind may go on printing, unheard.
     pub(super) fn end(mut self, mut pipe: Receiver, shared: &Shared) {
-        let over = loop {
+        let mut over = false;
+        // Twice what a pipe holds: somebody who goes on printing must not keep us here.
+        for _ in 0..8 {
             match pipe.try_read(&mut self.buffer) {
-                Ok(0) => break true,
-                // Somebody who goes on printing must not keep us here.
-                Ok(read) if self.left_out < 1 << 20 => self.take(read, shared),
-                _ => break false,
+                Ok(0) => {
+                    over = true;
+                    break;
+                }
+                Ok(read) => self.take(read, shared),
+                Err(_) => break,
             }
-        };
+        }
         self.end_line(shared);
         if self.left_out > 0 {
             let Self {
@@ -120,12 +124,13 @@ mod tests {
     use super::*;
     use crate::model::Bucket;
     use std::sync::Mutex;
-    use tokio::sync::Semaphore;
+    use tokio::sync::{Semaphore, watch};
 
     fn fed(parts: &[&[u8]]) -> Output {
         let shared = Shared {
             lines: Mutex::new(Bucket::new(1, 1000)),
             left_behind: Arc::new(Semaphore::new(1)),
+            over: watch::channel(false).1,
         };
         let mut output = Output::new(&KnockName::new("a").unwrap());
         for part in parts {

@@ -57,7 +57,9 @@ impl Pending {
     pub(super) fn memo(&mut self, memo: Memo) {
         let key = match &memo {
             Memo::Owe(Owed { id, .. }) | Memo::Settled(id) => {
-                if !self.incomplete {
+                // Also where all of it will be asked for: a start command waits until what stops it
+                // is written. Where nothing can be written it is told so.
+                if !self.incomplete || self.problem.is_none() {
                     self.queue.owed.insert(*id, memo);
                 }
                 return;
@@ -85,7 +87,6 @@ impl Pending {
         self.queue.everything = None;
         self.queue.gone = Vec::new();
         self.queue.members = HashMap::new();
-        self.queue.owed = BTreeMap::new();
         self.incomplete = true;
     }
 
@@ -114,6 +115,7 @@ impl Pending {
     /// In place of all that waits about members.
     pub(super) fn everything(&mut self, everything: Everything) {
         self.forget_members();
+        self.queue.owed = BTreeMap::new();
         self.queue.trust = Vec::new();
         self.queue.everything = Some(everything);
         self.incomplete = false;
@@ -262,6 +264,28 @@ mod tests {
         pending.trust(edit);
         pending.everything(Everything::default());
         assert!(pending.queue.trust.is_empty(), "it is a part of everything");
+    }
+
+    #[test]
+    fn a_stop_that_a_start_waits_for_is_written_whatever_else_is_too_much() {
+        let flooded = |pending: &mut Pending| {
+            (0..=50_000).for_each(|number| pending.memo(kept(number, 1)));
+            assert!(pending.incomplete);
+        };
+        let mut pending = Pending::default();
+        pending.memo(Memo::Settled(1));
+        flooded(&mut pending);
+        pending.memo(Memo::Settled(2));
+        let (batch, _) = pending.take().into_batch();
+        assert_eq!(batch.memos, [Memo::Settled(1), Memo::Settled(2)]);
+        // Who asks while nothing can be written is told so.
+        pending.problem = Some("no space left".to_owned());
+        pending.memo(Memo::Settled(3));
+        assert!(pending.is_empty());
+        pending.problem = None;
+        pending.memo(Memo::Settled(4));
+        pending.everything(Everything::default());
+        assert!(pending.queue.owed.is_empty(), "it is a part of everything");
     }
 
     #[test]

@@ -124,12 +124,8 @@ fn sequences(
     let file = keys
         .value(reader, "One_Time_Sequences")
         .and_then(|(value, at)| {
-            if value.starts_with('/') && !value.contains('\0') {
-                return Some(PathBuf::from(value));
-            }
             let expected = "the absolute path of a file of sequences";
-            reader.error(at, quote(value), expected);
-            None
+            options::absolute(reader, value, at, expected)
         });
     match (sequence, one_time) {
         (Some(_), Some(entry)) => {
@@ -180,7 +176,9 @@ fn ports(reader: &mut Reader, keys: &Keys<'_, '_>, entry: &Entry<'_>) -> Ports {
 
 fn port(reader: &mut Reader, text: &str, at: At) -> Option<KnockPort> {
     let expected = "a port from 1 to 65535, such as `7000` or `7000:udp`";
-    let small = text.to_ascii_lowercase();
+    // `7000 :udp`: it cuts white space off each part.
+    let parts: Vec<&str> = text.splitn(2, ':').map(str::trim).collect();
+    let small = parts.join(":").to_ascii_lowercase();
     let (found, help) = match small.parse() {
         // `7000/udp` is the policy's spelling, not this file's.
         Ok(port) if !text.contains('/') => return Some(port),

@@ -17,9 +17,10 @@ use std::path::Path;
 use self::lines::{Section, sections};
 use super::knocks::{MOST_KNOCKS, PlacedKnock, SEQ_TIMEOUT};
 use super::node::At;
-use super::problem::{PolicyErrors, Problem, did_you_mean, quote};
+use super::problem::{PolicyErrors, Problem, quote};
 use super::reader::Reader;
 use super::{BanRule, Checked, LogSettings, LogStyle, Policy, conflicts, history, settings};
+use crate::model::KnockName;
 
 /// The section that is no door.
 const OPTIONS: &str = "options";
@@ -97,20 +98,42 @@ fn knocks(reader: &mut Reader, doors: &[&Section<'_>]) -> Vec<PlacedKnock> {
     let mut lines: HashMap<String, u64> = HashMap::new();
     let mut knocks = Vec::with_capacity(doors.len());
     for door in doors {
-        let near = door.name.len() == OPTIONS.len() || door.name.len() + 1 == OPTIONS.len();
-        if near && let Some(help) = did_you_mean(door.name, [OPTIONS]) {
+        if is_misspelt(door.name) {
             let expected = "`[options]`, in small letters, or a door's name";
-            reader.error_with(door.at, quote(door.head), expected, Some(help));
+            let help = Some(format!("did you mean `{OPTIONS}`?"));
+            reader.error_with(door.at, quote(door.head), expected, help);
             continue;
         }
-        let Some(placed) = doors::read(reader, door) else {
+        let Some(mut placed) = doors::read(reader, door) else {
             continue;
         };
-        if let Some(line) = lines.insert(placed.knock.name.to_string(), door.at.line) {
-            let found = format!("the door {} a second time (line {line})", quote(door.name));
-            reader.error(door.at, found, "each door once");
+        let name = &mut placed.knock.name;
+        if let Some(line) = lines.get(name.as_str()) {
+            // They are two doors to the classic daemon as well.
+            let found = format!("the door `{name}` a second time (line {line})");
+            *name = numbered(name, &lines);
+            let help = format!("this one is called `{name}` here");
+            reader.warn(door.at, found, "a name of its own for each door", help);
         }
+        lines.insert(name.to_string(), door.at.line);
         knocks.push(placed);
     }
     knocks
+}
+
+/// Whether this is `[options]` but for a letter or its case, and surely no door.
+fn is_misspelt(name: &str) -> bool {
+    let as_long = name.len().abs_diff(OPTIONS.len()) <= 1;
+    as_long && strsim::damerau_levenshtein(&name.to_lowercase(), OPTIONS) <= 1
+}
+
+/// `door_2`, or the first number after that which is free.
+fn numbered(name: &KnockName, taken: &HashMap<String, u64>) -> KnockName {
+    // Names are ASCII, of 64 letters at most; there are at most a thousand doors.
+    let stem: String = name.as_str().chars().take(58).collect();
+    (2..=MOST_KNOCKS + 1)
+        .map(|number| format!("{stem}_{number}"))
+        .find(|spelt| !taken.contains_key(spelt))
+        .and_then(|spelt| KnockName::new(&spelt).ok())
+        .unwrap_or_else(|| name.clone())
 }

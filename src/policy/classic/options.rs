@@ -1,6 +1,6 @@
 //! The section `[options]`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::doors;
 use super::lines::{KeyNames, Keys, Section};
@@ -60,16 +60,39 @@ pub(super) fn read<'s, 't: 's>(
 
 fn path(reader: &mut Reader, keys: &Keys<'_, '_>, name: &str) -> Option<PathBuf> {
     let (value, at) = keys.value(reader, name)?;
-    if value.starts_with('/') && !value.contains('\0') {
+    absolute(
+        reader,
+        value,
+        at,
+        "an absolute path, such as `/var/log/knockd.log`",
+    )
+}
+
+/// A path; a relative one begins at the root, which is where the classic daemon works in the
+/// background and under systemd.
+pub(super) fn absolute(
+    reader: &mut Reader,
+    value: &str,
+    at: At,
+    expected: &str,
+) -> Option<PathBuf> {
+    let is_name = |c: char| c.is_alphanumeric() || "/._-".contains(c);
+    if !value.starts_with(is_name) || value.contains('\0') {
+        let found = if value.is_empty() {
+            "nothing".to_owned()
+        } else {
+            quote(value)
+        };
+        reader.error(at, found, expected);
+        return None;
+    }
+    if value.starts_with('/') {
         return Some(value.into());
     }
-    let found = if value.is_empty() {
-        "nothing".to_owned()
-    } else {
-        quote(value)
-    };
-    reader.error(at, found, "an absolute path, such as `/var/log/knockd.log`");
-    None
+    let path = Path::new("/").join(value);
+    let help = format!("{} is taken", quote(&path.to_string_lossy()));
+    reader.warn(at, quote(value), expected, help);
+    Some(path)
 }
 
 fn interfaces(reader: &mut Reader, keys: &Keys<'_, '_>) -> Interfaces {

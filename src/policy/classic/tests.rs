@@ -244,7 +244,7 @@ cmd_timeout = -1
 [options]
 UseSyslog = yes
 command = x
-LogFile = knockd.log
+LogFile = '/k.log'
 interface = eth0,eth1
 [c]
 sequnce = 1,2
@@ -269,7 +269,7 @@ command=x
         "11:15: found `-1`, expected a whole number of seconds from 0 to 31536000",
         "13:13: found a value for `UseSyslog`, expected the word alone (leave the line out to say no)",
         "14:1: found the unknown key `command`, expected `UseSyslog`, `LogFile`, `PidFile` or `Interface` (it belongs into the section of a door)",
-        "15:11: found `knockd.log`, expected an absolute path, such as `/var/log/knockd.log`",
+        "15:11: found `'/k.log'`, expected an absolute path, such as `/var/log/knockd.log`",
         "16:13: found `eth0,eth1`, expected the name of one interface, such as `eth0` (a policy in YAML may have several; `any` is all of them)",
         "17:1: found the door `c` without `Sequence`, expected ",
         "18:1: found the unknown key `sequnce`, expected ",
@@ -277,7 +277,6 @@ command=x
         "20:10: found `192.0.2.0/24`, expected an IPv4 or IPv6 address",
         "21:1: found the unknown key `logfile`, expected ",
         "22:1: found the door `d` without `Sequence`, expected ",
-        "23:1: found the door `d` a second time (line 22), expected each door once",
         "25:1: found `One_Time_Sequences` beside `Sequence`, expected one of the two",
         "27:1: found `; no comment`, expected a section, a key or a comment (comments begin with `#`)",
     ];
@@ -287,7 +286,7 @@ command=x
     }
     assert!(told[2].ends_with("(did you mean `command`?)") || told[2].contains("Command"));
     assert!(told[13 + 2].contains("Sequence"), "{}", told[15]);
-    assert!(told[15 + 4].contains(';'));
+    assert!(told[18].contains(';'));
     assert!(
         told.iter()
             .any(|line| line.contains("(it belongs into `[options]`)"))
@@ -331,6 +330,59 @@ fn what_is_doubtful_but_works_is_a_warning() {
     let one_time = door(text);
     assert!(one_time.sequence.is_empty());
     assert_eq!(one_time.one_time(), Some(Path::new("/etc/knockd/seq")));
+}
+
+#[test]
+fn what_the_classic_daemon_runs_soundly_runs_with_a_warning() {
+    let text = "[options]\nlogfile = log/k.log\npidfile = k.pid\n\
+                [open it]\nsequence = 7000 :udp,8000: UDP\ncommand=x\n\
+                [open_it]\nsequence=7001,8001\ncommand=y\n\
+                [open_it]\none_time_sequences=seq\ncommand=z\n";
+    let told = warnings(text);
+    for (told, expected) in told.iter().zip([
+        "2:11: found `log/k.log`, expected an absolute path, such as `/var/log/knockd.log` \
+         (`/log/k.log` is taken)",
+        "3:11: found `k.pid`, expected an absolute path, such as `/var/log/knockd.log` (`/k.pid` \
+         is taken)",
+        "4:1: found `[open it]`",
+        "7:1: found the door `open_it` a second time (line 4), expected a name of its own for each \
+         door (this one is called `open_it_2` here)",
+        "10:1: found the door `open_it` a second time",
+        "11:20: found `seq`, expected the absolute path of a file of sequences (`/seq` is taken)",
+    ]) {
+        assert!(told.starts_with(expected), "{told}\n{expected}");
+    }
+    assert_eq!(told.len(), 6, "{told:#?}");
+    let policy = policy(text);
+    assert_eq!(policy.log.file.as_deref(), Some(Path::new("/log/k.log")));
+    assert_eq!(policy.pid_file.as_deref(), Some(Path::new("/k.pid")));
+    let doors = policy.knocks.iter().map(|door| door.name.as_str());
+    assert_eq!(
+        doors.collect::<Vec<_>>(),
+        ["open_it", "open_it_2", "open_it_3"]
+    );
+    assert_eq!(policy.knocks[0].sequence, [7000, 8000].map(KnockPort::udp));
+    let sheet = policy.knocks[2].one_time_sequences.as_deref();
+    assert_eq!(sheet, Some(Path::new("/seq")));
+}
+
+#[test]
+fn a_door_may_be_called_nearly_as_the_options_are() {
+    for name in ["actions", "notions", "motions", "stations"] {
+        let text = format!("[{name}]\nsequence=1,2\ncommand=x\n");
+        assert_eq!(door(&text).name.as_str(), name);
+    }
+    for name in ["OPTIONS", "option", "optoins", "optionss"] {
+        let text = format!("[{name}]\nsequence=1,2\ncommand=x\n");
+        assert!(
+            errors(&text)[0].ends_with("(did you mean `options`?)"),
+            "{name}"
+        );
+    }
+    let long = "x".repeat(64);
+    let text = format!("[{long}]\nsequence=1,2\ncommand=x\n").repeat(2);
+    let doors = policy(&text).knocks;
+    assert_eq!(doors[1].name.as_str(), format!("{}_2", "x".repeat(58)));
 }
 
 #[test]
