@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::model::{GateName, Lifetime, parse_duration};
-use crate::policy::{CommandLine, Knock, KnockAction, PerFamily, TcpFlags, parse};
+use crate::policy::{CommandLine, Interfaces, Knock, KnockAction, PerFamily, TcpFlags, parse};
 
 fn import(text: &str) -> Imported {
     knockd_conf(text, Path::new("/etc/knockd.conf")).unwrap_or_else(|error| panic!("{error}"))
@@ -86,6 +86,8 @@ fn the_stock_file_becomes_a_gate_that_one_door_opens_and_the_other_closes() {
     assert_eq!(
         remarks(&imported),
         [
+            "the file names no `Interface`, so knocks are heard on all of them; the classic daemon \
+             took eth0, unless `-i` told it otherwise",
             "the log keeps the classic words where there are such; lines about acceptances are in \
              this program's own",
             "openSSH: its iptables rule is an acceptance now, which lasts until it is flushed, as \
@@ -104,6 +106,22 @@ fn the_stock_file_becomes_a_gate_that_one_door_opens_and_the_other_closes() {
             imported.yaml.contains(&format!("# {}", remark.text))
                 || imported.yaml.contains(&format!("# - {}", remark.text))
         );
+    }
+}
+
+#[test]
+fn knocks_are_heard_everywhere_unless_the_file_says_where() {
+    let text = door(&["command = x"]);
+    let unsaid = import(&format!("[options]\n# Interface = eth1\n{text}"));
+    // A gate is shut on every interface: nobody may be deaf where the daemon had been told by -i.
+    assert_eq!(policy_of(&unsaid).interfaces, Interfaces::Any);
+    let named = |remark: &String| remark.contains("`Interface`");
+    assert_eq!(remarks(&unsaid).iter().filter(|r| named(r)).count(), 1);
+    for key in ["Interface = eth0", "interface=eth0", "  INTERFACE  = eth0"] {
+        let said = import(&format!("[options]\n{key}\n{text}"));
+        let eth0 = Interfaces::Named(vec!["eth0".to_owned()]);
+        assert_eq!(policy_of(&said).interfaces, eth0, "{key}");
+        assert!(!remarks(&said).iter().any(named), "{key}");
     }
 }
 
