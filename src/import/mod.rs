@@ -7,6 +7,7 @@
 
 mod doors;
 mod gates;
+mod kept;
 mod rule;
 mod script;
 #[cfg(test)]
@@ -127,6 +128,7 @@ fn translated(classic: Policy, remarks: &mut Vec<Remark>) -> Policy {
         .map(|knock| doors::translate(knock, &mut gates, remarks))
         .collect();
     let gates = gates.into_gates();
+    remarks.extend(kept::remarks(&knocks, &gates));
     if !gates.is_empty() {
         let ports: Vec<String> = gates
             .iter()

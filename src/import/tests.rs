@@ -199,6 +199,45 @@ fn what_is_not_the_usual_rule_is_run_as_it_is() {
 }
 
 #[test]
+fn a_kept_command_that_a_gate_makes_useless_is_told_of() {
+    let gate = "[a]\nsequence=7000,8000\ntcpflags=syn\n\
+                command=iptables -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT\n";
+    let told = |command: &str| {
+        let text = format!("{gate}[b]\nsequence=7100,8100\ntcpflags=syn\n{command}\n");
+        let imported = import(&text);
+        assert!(is_run(&policy_of(&imported).knocks[1]), "{command}");
+        let remarks = remarks(&imported);
+        let mut about = remarks.iter().filter(|remark| remark.starts_with("b: "));
+        about.any(|remark| remark.contains("cannot let anybody in to 22/tcp"))
+    };
+    for command in [
+        "command = iptables -I INPUT -i tun0 -s %IP% -p tcp --dport 22 -j ACCEPT",
+        "command = /sbin/iptables -I INPUT -i tun0 -s %IP% -p tcp --dport ssh -j ACCEPT",
+        "command = iptables -I INPUT -i tun0 -s %IP% -m multiport --dports 80,20:25 -j ACCEPT",
+        "command = iptables -I INPUT -i tun0 -s %IP% -p tcp --dport=22 -j ACCEPT",
+        "command = iptables -A INPUT -s %IP% -p tcp --syn -j ACCEPT",
+        "command = x\ncommand_6 = ip6tables -I INPUT -i tun0 -s %IP% --dport 22 -j ACCEPT; logger in",
+        "command = nft add rule inet filter input ip saddr %IP% tcp dport 22 accept",
+        "command = ufw insert 1 allow from %IP% to any port 22",
+        "command = /usr/local/sbin/knock_add -i -c INPUT -p tcp -d 22 -f %IP%",
+    ] {
+        assert!(told(command), "{command}");
+    }
+    for command in [
+        "command = iptables -I INPUT -i tun0 -s %IP% -p tcp --dport 443 -j ACCEPT",
+        "command = iptables -I INPUT -i tun0 -s 192.0.2.22/22 -p tcp --dport 80 -j ACCEPT",
+        "command = iptables -t nat -A PREROUTING -s %IP% -p tcp --dport 443 -j DNAT --to 10.0.0.22:22",
+        "command = iptables -I INPUT -s %IP% -j DROP",
+        "command = iptables -I INPUT -s %IP% -p tcp --dport 22 -j DROP",
+        "command = iptables -I FORWARD -s %IP% -p tcp --dport 22 -j ACCEPT",
+        "command = iptables -D INPUT -i tun0 -s %IP% -p tcp --dport 22 -j ACCEPT",
+        "command = logger 22",
+    ] {
+        assert!(!told(command), "{command}");
+    }
+}
+
+#[test]
 fn a_stop_command_that_does_not_undo_the_start_is_run_as_it_is() {
     let open = "start_command = iptables -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT";
     for stop in [
