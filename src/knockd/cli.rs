@@ -58,7 +58,7 @@ pub(super) struct Options {
     #[arg(short, long, global = true)]
     pub(super) verbose: bool,
     /// Take knocks over IPv4 only; gates are shut over IPv6 all the same
-    #[arg(short = '4', long, global = true)]
+    #[arg(short = '4', long, alias = "only-ip-v4", global = true)]
     pub(super) only_ipv4: bool,
     /// Look up the host names of those who knock, for the log
     #[arg(short, long, global = true)]
