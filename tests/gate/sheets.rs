@@ -1,8 +1,9 @@
 //! One-time sequences: each opens once, and one that could be used again opens nothing.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use portcullis::lab::{LabError, await_some};
 
 use crate::scenarios;
@@ -14,6 +15,7 @@ scenarios![
     a_line_that_is_no_sequence_is_told_of_and_makes_none_replayable,
     a_sheet_that_is_used_up_or_gone_shuts_the_door_and_the_state_says_so,
     a_sequence_that_cannot_be_marked_opens_nothing,
+    a_sheet_that_cannot_be_written_opens_nothing,
 ];
 
 const POLICY: &str = "
@@ -198,5 +200,54 @@ fn a_sequence_that_cannot_be_marked_opens_nothing() -> Tried {
     sheet.world.expect(0, &["reload"]);
     sheet.does_not_open(&person, &["7000", "8000"])?;
     person.opens_with(&["7101", "8101"], 22);
+    Ok(())
+}
+
+/// A directory mounted over itself, which can be made read-only.
+struct Mounted<'d>(&'d Path);
+
+impl<'d> Mounted<'d> {
+    fn new(dir: &'d Path) -> Result<Self, nix::Error> {
+        let none = None::<&str>;
+        mount(Some(dir), dir, none, MsFlags::MS_BIND, none)?;
+        Ok(Self(dir))
+    }
+
+    fn is_read_only(&self, is_read_only: bool) -> Result<(), nix::Error> {
+        let none = None::<&str>;
+        let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+        flags.set(MsFlags::MS_RDONLY, is_read_only);
+        mount(none, self.0, none, flags, none)
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _ = umount2(self.0, MntFlags::MNT_DETACH);
+    }
+}
+
+fn a_sheet_that_cannot_be_written_opens_nothing() -> Tried {
+    let sheet = Sheet::with(POLICY, " 7000,8000\n 7101,8101\n")?;
+    let [person, other] = sheet.world.people(10)?;
+    let dir = sheet.path.parent().expect("a file is in a directory");
+    let mounted = Mounted::new(dir)?;
+    mounted.is_read_only(true)?;
+    sheet.does_not_open(&person, &["7000", "8000"])?;
+    sheet
+        .world
+        .daemon
+        .await_log("once: the knock does not count", 1)?;
+    let hint = "(knockd has to write to it; under systemd it may do so in /etc/knockd)";
+    assert!(sheet.problems("degraded").contains(hint));
+    // One that was so from the start is no better.
+    sheet.world.expect(0, &["reload"]);
+    assert!(sheet.problems("degraded").contains(hint));
+    sheet.does_not_open(&person, &["7000", "8000"])?;
+    mounted.is_read_only(false)?;
+    sheet.world.expect(0, &["reload"]);
+    assert_eq!(sheet.problems("running"), "[]");
+    // It was never marked, and was good for nobody.
+    other.opens_with(&["7000", "8000"], 22);
     Ok(())
 }
