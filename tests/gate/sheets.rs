@@ -16,6 +16,7 @@ scenarios![
     a_sheet_that_is_used_up_or_gone_shuts_the_door_and_the_state_says_so,
     a_sequence_that_cannot_be_marked_opens_nothing,
     a_sheet_that_cannot_be_written_opens_nothing,
+    two_doors_of_one_sheet_are_refused,
 ];
 
 const POLICY: &str = "
@@ -249,5 +250,20 @@ fn a_sheet_that_cannot_be_written_opens_nothing() -> Tried {
     assert_eq!(sheet.problems("running"), "[]");
     // It was never marked, and was good for nobody.
     other.opens_with(&["7000", "8000"], 22);
+    Ok(())
+}
+
+fn two_doors_of_one_sheet_are_refused() -> Tried {
+    let sheet = Sheet::with(POLICY, " 7000,8000\n")?;
+    let twice = "  again: { sequence: { one_time: sheet }, action: drop }\n";
+    sheet
+        .world
+        .daemon
+        .write_policy(&format!("{POLICY}{twice}"))?;
+    let refused = sheet.world.expect(2, &["reload"]);
+    assert!(
+        refused.stderr.contains("the sheet of `once` a second time"),
+        "{refused:?}"
+    );
     Ok(())
 }
