@@ -170,6 +170,7 @@ impl Daemon {
     fn follow_sheets(&mut self) {
         self.heard = self.sheets.filled_in(self.engine.policy());
         self.matcher.reload(&self.heard);
+        self.scope.set_gates(&self.heard);
         let doors = self.sheets.doors.values();
         let problems = doors.flat_map(|door| door.problems.iter().cloned());
         self.problems.set_all(SHEETS, problems.collect());

@@ -16,6 +16,7 @@ scenarios![
     a_sheet_that_is_used_up_or_gone_shuts_the_door_and_the_state_says_so,
     a_sequence_that_cannot_be_marked_opens_nothing,
     a_sheet_that_cannot_be_written_opens_nothing,
+    a_sequence_for_an_address_behind_us_is_heard,
     two_doors_of_one_sheet_are_refused,
 ];
 
@@ -250,6 +251,25 @@ fn a_sheet_that_cannot_be_written_opens_nothing() -> Tried {
     assert_eq!(sheet.problems("running"), "[]");
     // It was never marked, and was good for nobody.
     other.opens_with(&["7000", "8000"], 22);
+    Ok(())
+}
+
+fn a_sequence_for_an_address_behind_us_is_heard() -> Tried {
+    let policy = POLICY.replace(
+        "{ one_time: sheet },",
+        "{ one_time: sheet }, target: 203.0.113.9,",
+    );
+    assert_ne!(policy, POLICY);
+    let sheet = Sheet::with(&policy, " 7000,8000\n 7101,8101\n")?;
+    sheet.world.clients.route("203.0.113.0/24", "192.0.2.1")?;
+    let [first, _] = sheet.world.people(10)?;
+    let [second, _] = sheet.world.people(11)?;
+    for (person, ports) in [(first, ["7000", "8000"]), (second, ["7101", "8101"])] {
+        // To us it is none.
+        sheet.does_not_open(&person, &ports)?;
+        person.client.knock("203.0.113.9", &ports)?;
+        person.gets_in_soon(22);
+    }
     Ok(())
 }
 
