@@ -299,6 +299,11 @@ impl Matcher {
         &self.sequences[id].name
     }
 
+    /// The ports of a sequence that [`Matcher::handle`] returned.
+    pub fn ports(&self, id: SequenceId) -> &[KnockPort] {
+        &self.sequences[id].ports
+    }
+
     /// Follows a changed policy. Sequences that are the same as before keep their attempts.
     pub fn reload(&mut self, policy: &Policy) {
         let new = Sequences::new(&policy.knocks);

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use portcullis::lab::{LabError, await_some};
 
 use crate::scenarios;
@@ -17,6 +19,9 @@ scenarios![
     a_sequence_that_cannot_be_marked_opens_nothing,
     a_sheet_that_cannot_be_written_opens_nothing,
     a_sequence_for_an_address_behind_us_is_heard,
+    a_sweep_that_begins_with_a_sequence_is_undone,
+    a_sweep_that_shows_while_its_sequence_is_marked_opens_nothing,
+    an_edit_by_hand_costs_one_knock_and_not_the_door,
     two_doors_of_one_sheet_are_refused,
 ];
 
@@ -270,6 +275,63 @@ fn a_sequence_for_an_address_behind_us_is_heard() -> Tried {
         person.client.knock("203.0.113.9", &ports)?;
         person.gets_in_soon(22);
     }
+    Ok(())
+}
+
+/// With ports that are not near each other.
+const APART: [&str; 3] = ["1000", "1200", "1400"];
+
+fn a_sweep_that_begins_with_a_sequence_is_undone() -> Tried {
+    let foreign = ["3001", "3003", "3005", "3007", "3009"].as_slice();
+    for rest in [foreign, &["1402"]] {
+        let sheet = Sheet::with(POLICY, " 1000,1200,1400\n 7101,8101\n")?;
+        let [scanner, six] = sheet.world.people(10)?;
+        scanner.opens_with(&APART, 22);
+        scanner.knocks(rest);
+        let undone = "192.0.2.10: once: undone at ssh: it was part of a sweep";
+        sheet.world.daemon.await_log(undone, 1)?;
+        scanner.is_refused();
+        // What was used stays used, and the next one counts.
+        sheet.await_text("#1000,1200,1400\n 7101,8101\n")?;
+        sheet.does_not_open(&six, &APART)?;
+        six.opens_with(&["7101", "8101"], 22);
+    }
+    Ok(())
+}
+
+fn a_sweep_that_shows_while_its_sequence_is_marked_opens_nothing() -> Tried {
+    let sheet = Sheet::with(POLICY, " 1000,1200,1400\n 7101,8101\n")?;
+    let [scanner, six] = sheet.world.people(10)?;
+    // Then all of it is there before anything is marked.
+    let pid = sheet.world.daemon.pid().expect("it runs");
+    let pid = Pid::from_raw(i32::try_from(pid)?);
+    kill(pid, Signal::SIGSTOP)?;
+    scanner.knocks(&APART);
+    scanner.knocks(&["1402"]);
+    kill(pid, Signal::SIGCONT)?;
+    sheet
+        .world
+        .daemon
+        .await_log("192.0.2.10: once: the knock does not count", 1)?;
+    scanner.is_refused();
+    assert!(!sheet.world.daemon.log().contains("192.0.2.10 accepted"));
+    sheet.await_text("#1000,1200,1400\n 7101,8101\n")?;
+    six.opens_with(&["7101", "8101"], 22);
+    Ok(())
+}
+
+fn an_edit_by_hand_costs_one_knock_and_not_the_door() -> Tried {
+    let sheet = Sheet::with(POLICY, " 7000,8000\n 7101,8101\n")?;
+    let [first, second] = sheet.world.people(10)?;
+    fs::write(&sheet.path, "# made anew\n 7202,8202\n")?;
+    sheet.does_not_open(&first, &["7000", "8000"])?;
+    sheet
+        .world
+        .daemon
+        .await_log("once: the knock does not count", 1)?;
+    assert_eq!(sheet.problems("running"), "[]");
+    second.opens_with(&["7202", "8202"], 22);
+    sheet.await_text("# made anew\n#7202,8202\n")?;
     Ok(())
 }
 
