@@ -52,7 +52,7 @@ fn opens(line: &str, first: u16, last: u16) -> bool {
     if !told || elsewhere || has(&SHUTS) {
         return false;
     }
-    let mut named = words.iter().filter_map(|word| port_range(word));
+    let mut ranges = words.iter().filter_map(|word| port_range(word));
     let every_port = has(&["ACCEPT"]) && !line.contains("port");
-    every_port || named.any(|(from, to)| from <= last && first <= to)
+    every_port || ranges.any(|(from, to)| from <= last && first <= to)
 }

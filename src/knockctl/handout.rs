@@ -135,9 +135,10 @@ fn try_run(arguments: &Arguments) -> Result<(), Failure> {
 fn read(path: &Path) -> Result<(Policy, bool), Failure> {
     let text = policy::read(path)?;
     let is_classic = policy::is_classic(&text);
-    let text = match is_classic {
-        true => import::knockd_conf(&text, path)?.yaml,
-        false => text,
+    let text = if is_classic {
+        import::knockd_conf(&text, path)?.yaml
+    } else {
+        text
     };
     let checked = policy::parse(&text, path).map_err(LoadError::from)?;
     Ok((checked.policy, is_classic))
@@ -150,13 +151,13 @@ fn choose<'p>(policy: &'p Policy, name: Option<&str>) -> Result<&'p Knock, Failu
         let names: Vec<&str> = knocks.iter().map(|knock| knock.name.as_str()).collect();
         names.join(", ")
     };
-    let found: Vec<&Knock> = match name {
-        Some(name) => accepting().filter(|k| k.name.as_str() == name).collect(),
-        None => {
-            // What cannot be told of is no choice where there is another.
-            let (changing, fixed) = accepting().partition::<Vec<_>, _>(|k| sheet(k).is_some());
-            if fixed.is_empty() { changing } else { fixed }
-        }
+    let found: Vec<&Knock> = if let Some(name) = name {
+        let named = |knock: &&Knock| knock.name.as_str() == name;
+        accepting().filter(named).collect()
+    } else {
+        // What cannot be told of is no choice where there is another.
+        let (changing, fixed): (Vec<_>, Vec<_>) = accepting().partition(|k| sheet(k).is_some());
+        if fixed.is_empty() { changing } else { fixed }
     };
     match (found.as_slice(), name) {
         ([only], _) => match sheet(only) {

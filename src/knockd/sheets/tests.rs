@@ -101,8 +101,8 @@ fn what_is_used_is_heard_for_a_while_and_counts_no_more() {
 #[test]
 fn no_more_than_a_few_used_ones_are_heard() {
     let mut bench = Bench::new(&[("a", "a")]);
-    let lines: String = (1..=20).map(|n| format!(" {n},100,200\n")).collect();
-    fs::write(bench.path("a"), lines).unwrap();
+    let lines: Vec<String> = (1..=20).map(|n| format!(" {n},100,200\n")).collect();
+    fs::write(bench.path("a"), lines.concat()).unwrap();
     bench.reload(&[("a", "a")]);
     for n in 1..20 {
         let sequence = format!("{n} 100 200");
