@@ -167,12 +167,12 @@ fn times_that_are_not_given_are_25_and_10_seconds() -> Tried {
         side.knocks(&["9000"]);
         Ok(side.noted(1))
     };
-    let timed = TIMED
+    let without = TIMED
         .replace("    Cmd_Timeout = 2\n", "")
         .replace("echo +", "date +%s%3N")
         .replace("echo -", "date +%s%3N");
     let apart = |whose| -> Result<Outcome<u64>, LabError> {
-        let side = Side::start(whose, &timed)?;
+        let side = Side::start(whose, &without)?;
         side.knocks(&TIMED_KNOCKS);
         side.soon_has_rules(1);
         std::thread::sleep(Duration::from_secs(5));

@@ -33,8 +33,18 @@ enum Whose {
     Ours,
 }
 
+/// Killed when dropped.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 enum Running {
-    Theirs(Child),
+    Theirs(Process),
     Ours(Box<Daemon>),
 }
 
@@ -49,15 +59,6 @@ struct Side {
     server: Host,
     clients: Host,
     lab: Lab,
-}
-
-impl Drop for Side {
-    fn drop(&mut self) {
-        if let Running::Theirs(child) = &mut self.running {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
 }
 
 /// A lab with a server and people, and the file that they are about. In it and in arguments `NOTES`
@@ -205,7 +206,7 @@ impl Side {
     /// With which code it has ended, if it has; -1 for a signal.
     fn ended(&mut self) -> Option<i32> {
         let status = match &mut self.running {
-            Running::Theirs(child) => child.try_wait().expect("a child"),
+            Running::Theirs(process) => process.0.try_wait().expect("a child"),
             Running::Ours(daemon) => daemon.ended().expect("a child"),
         };
         status.map(|status| status.code().unwrap_or(-1))
@@ -214,8 +215,8 @@ impl Side {
     /// SIGHUP; it takes either a moment.
     fn hang_up(&self) -> Result<(), LabError> {
         match &self.running {
-            Running::Theirs(child) => {
-                signal(child.id(), nix::sys::signal::Signal::SIGHUP);
+            Running::Theirs(process) => {
+                signal(process.0.id(), nix::sys::signal::Signal::SIGHUP);
                 std::thread::sleep(QUIET);
                 Ok(())
             }
@@ -229,11 +230,11 @@ impl Side {
 
     fn kill_and_start_again(&mut self) -> Result<(), LabError> {
         match &mut self.running {
-            Running::Theirs(child) => {
+            Running::Theirs(process) => {
                 // The process that waits to run the stop command goes with it, as in a control
                 // group that is killed.
-                kill_all_of(child.id());
-                child.wait().expect("a child");
+                kill_all_of(process.0.id());
+                process.0.wait().expect("a child");
                 let again = theirs(&self.server, &self.config, &self.arguments, &self.dir)?;
                 self.running = Running::Theirs(again);
             }
@@ -266,7 +267,7 @@ fn theirs(
     config: &Path,
     arguments: &[String],
     dir: &Path,
-) -> Result<Child, LabError> {
+) -> Result<Process, LabError> {
     let out = dir.join("said");
     let file = File::create(&out).expect("the laboratory can be written to");
     let also = file.try_clone().expect("a descriptor");
@@ -276,9 +277,9 @@ fn theirs(
         command.arg("-p").arg(dir.join("pid"));
     }
     command.stdin(Stdio::null()).stdout(file).stderr(also);
-    let child = command.spawn().expect("Debian's knockd starts");
+    let process = Process(command.spawn().expect("Debian's knockd starts"));
     listens(server)?;
-    Ok(child)
+    Ok(process)
 }
 
 /// What theirs says is buffered; that it has its socket is seen from outside.

@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use portcullis::lab::{LabError, Program, await_some, run_bounded};
 
 use super::{
-    DOOR, KNOCKS, OUTSIDE, PATIENCE, Place, SERVER, SERVER_6, TIMED, TIMED_KNOCKS, Whose, alike,
-    both, both_with, lines_about, listens, signal,
+    DOOR, KNOCKS, OUTSIDE, PATIENCE, Place, Process, SERVER, SERVER_6, TIMED, TIMED_KNOCKS, Whose,
+    alike, both, both_with, lines_about, listens, signal,
 };
 use crate::cases;
 use crate::programs;
@@ -104,7 +104,7 @@ fn use_syslog_writes_the_same_lines_there() -> Tried {
             command.arg("-p").arg(place.dir.join("pid"));
         }
         let quiet = command.stdin(Stdio::null()).stdout(Stdio::null());
-        let mut child = quiet.spawn().expect("it starts");
+        let _process = Process(quiet.spawn().expect("it starts"));
         listens(&place.server)?;
         let client = place.clients.client("192.0.2.10")?;
         client.knock(SERVER, &TIMED_KNOCKS)?;
@@ -119,8 +119,6 @@ fn use_syslog_writes_the_same_lines_there() -> Tried {
                 lines.push(line.replace(&*place.dir.to_string_lossy(), "DIR"));
             }
         }
-        signal(child.id(), nix::sys::signal::Signal::SIGTERM);
-        child.wait().expect("a child");
         Ok(lines)
     };
     // What follows the time and the name in `<29>Mar 18 12:55:01 knockd: 192.0.2.10: door: Stage 1`.
