@@ -1,4 +1,4 @@
-//! `knockctl import`, and what `knockd check` says about what comes out.
+//! `knockctl import`, what `knockd check` says about what comes out, and what a page tells of it.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -161,4 +161,56 @@ fn knockd_check_reads_a_classic_file_as_it_is() {
         "{}",
         told.err
     );
+}
+
+#[test]
+fn a_page_tells_of_a_classic_files_door_as_import_would() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("knockd.conf");
+    fs::write(&file, CLASSIC).unwrap();
+    let page = |file: &Path| {
+        run(
+            KNOCKCTL,
+            &["handout", "--host", "h.example", "-c", named(file)],
+        )
+    };
+    let told = page(&file);
+    assert_eq!(told.code, 0, "{}", told.err);
+    for part in [
+        "data-ports=\"7000 8000 9000\"",
+        "data-accept=\"30\"",
+        "knock h.example 7000 8000 9000",
+    ] {
+        assert!(told.out.contains(part), "{part}\n{}", told.out);
+    }
+    assert!(
+        told.err.contains("the commands of openSSH are told of"),
+        "{}",
+        told.err
+    );
+    // What its commands open nobody can tell.
+    let (_, wake) = CLASSIC.split_once("[wake]").unwrap();
+    fs::write(&file, format!("[wake]{wake}")).unwrap();
+    let told = page(&file);
+    assert_eq!((told.code, told.out.as_str()), (2, ""));
+    assert!(told.err.contains("`knockctl import`"), "{}", told.err);
+}
+
+#[test]
+fn there_is_no_page_about_a_sequence_that_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("knockd.yaml");
+    let sheet = dir.path().join("travel.sheet");
+    fs::write(
+        &file,
+        "interface: any\ngates: { ssh: { ports: [22] } }\nknocks:\n  travel: { sequence: \
+         { one_time: travel.sheet }, action: accept }\n",
+    )
+    .unwrap();
+    let told = run(
+        KNOCKCTL,
+        &["handout", "--host", "h.example", "-c", named(&file)],
+    );
+    assert_eq!((told.code, told.out.as_str()), (2, ""), "{}", told.err);
+    assert!(told.err.contains(named(&sheet)), "{}", told.err);
 }

@@ -2,7 +2,8 @@
 //! file, for a public web site, in their language.
 //!
 //! Pure. The page loads nothing from elsewhere, and its Content-Security-Policy lets it contact the
-//! knock ports and nothing else. Browsers send no lone packets, so it asks for `https://HOST:PORT/`
+//! knock ports and nothing else, if the host has a name: of an address such a policy can say only
+//! that https is wanted. Browsers send no lone packets, so it asks for `https://HOST:PORT/`
 //! and lets that fail: the SYN is the knock. Only https can be asked for from pages that came over
 //! https, over http or from a file alike (mixed content is blocked, a secure request never is).
 #![forbid(unsafe_code)]
@@ -103,8 +104,9 @@ impl Handout {
         }
     }
 
-    /// Where the script may connect to. A policy knows no addresses, only names (CSP 3, section
-    /// 6.7.2.7): for these everything is allowed that is asked for over https.
+    /// Where the script may connect to. A policy knows no addresses, only names: no source
+    /// matches a host that is no domain (CSP 3, section 6.7.2.7). Chromium is less strict, others
+    /// may not be; so all that is asked for over https is allowed then. No other script runs.
     fn sources(&self) -> String {
         if self.no_button().is_some() {
             return "'none'".to_owned();

@@ -7,6 +7,7 @@
 
 mod doors;
 mod gates;
+mod kept;
 mod rule;
 mod script;
 #[cfg(test)]
@@ -15,7 +16,7 @@ mod tests;
 use std::path::Path;
 
 use crate::model::KnockName;
-use crate::policy::{self, Notes, Policy, PolicyErrors, Problem};
+use crate::policy::{self, Interfaces, Notes, Policy, PolicyErrors, Problem};
 
 use gates::Gates;
 
@@ -68,7 +69,8 @@ pub fn knockd_conf(text: &str, file: &Path) -> Result<Imported, ImportError> {
     }
     let checked = policy::parse(text, file).map_err(ImportError::File)?;
     let mut remarks = Vec::new();
-    let policy = translated(checked.policy, &mut remarks);
+    let policy = everywhere_unless_said(text, checked.policy, &mut remarks);
+    let policy = translated(policy, &mut remarks);
     for remark in &mut remarks {
         // They repeat paths and commands of the file.
         remark.text = policy::printable(&remark.text);
@@ -81,6 +83,27 @@ pub fn knockd_conf(text: &str, file: &Path) -> Result<Imported, ImportError> {
             warnings: checked.warnings,
         }),
         Err(errors) => Err(ImportError::Refused { file: name, errors }),
+    }
+}
+
+/// A gate is shut on every interface. So where the file leaves it open which one is listened on, and
+/// only the daemon's `-i` may have said, a policy has to hear knocks on all of them.
+fn everywhere_unless_said(text: &str, classic: Policy, remarks: &mut Vec<Remark>) -> Policy {
+    // In another section, or twice, the key would have been refused.
+    let key = |line: &str| line.split('=').next().map(|key| key.trim().to_owned());
+    let mut keys = text.lines().filter_map(key);
+    if keys.any(|key| key.eq_ignore_ascii_case("interface")) {
+        return classic;
+    }
+    let said = "the file names no `Interface`, so knocks are heard on all of them; the classic \
+                daemon took eth0, unless `-i` told it otherwise";
+    remarks.push(Remark {
+        knock: None,
+        text: said.to_owned(),
+    });
+    Policy {
+        interfaces: Interfaces::Any,
+        ..classic
     }
 }
 
@@ -105,6 +128,7 @@ fn translated(classic: Policy, remarks: &mut Vec<Remark>) -> Policy {
         .map(|knock| doors::translate(knock, &mut gates, remarks))
         .collect();
     let gates = gates.into_gates();
+    remarks.extend(kept::remarks(&knocks, &gates));
     if !gates.is_empty() {
         let ports: Vec<String> = gates
             .iter()

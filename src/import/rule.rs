@@ -147,7 +147,7 @@ fn number(word: &str) -> Option<u16> {
 }
 
 /// `22`, `ssh`, `6000:6007`.
-fn port_range(text: &str) -> Option<(u16, u16)> {
+pub(super) fn port_range(text: &str) -> Option<(u16, u16)> {
     let (first, last) = match text.split_once(':') {
         Some((first, last)) => (port(first)?, port(last)?),
         None => (port(text)?, port(text)?),

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::model::{GateName, Lifetime, parse_duration};
-use crate::policy::{CommandLine, Knock, KnockAction, PerFamily, TcpFlags, parse};
+use crate::policy::{CommandLine, Interfaces, Knock, KnockAction, PerFamily, TcpFlags, parse};
 
 fn import(text: &str) -> Imported {
     knockd_conf(text, Path::new("/etc/knockd.conf")).unwrap_or_else(|error| panic!("{error}"))
@@ -86,6 +86,8 @@ fn the_stock_file_becomes_a_gate_that_one_door_opens_and_the_other_closes() {
     assert_eq!(
         remarks(&imported),
         [
+            "the file names no `Interface`, so knocks are heard on all of them; the classic daemon \
+             took eth0, unless `-i` told it otherwise",
             "the log keeps the classic words where there are such; lines about acceptances are in \
              this program's own",
             "openSSH: its iptables rule is an acceptance now, which lasts until it is flushed, as \
@@ -104,6 +106,22 @@ fn the_stock_file_becomes_a_gate_that_one_door_opens_and_the_other_closes() {
             imported.yaml.contains(&format!("# {}", remark.text))
                 || imported.yaml.contains(&format!("# - {}", remark.text))
         );
+    }
+}
+
+#[test]
+fn knocks_are_heard_everywhere_unless_the_file_says_where() {
+    let text = door(&["command = x"]);
+    let unsaid = import(&format!("[options]\n# Interface = eth1\n{text}"));
+    // A gate is shut on every interface: nobody may be deaf where the daemon had been told by -i.
+    assert_eq!(policy_of(&unsaid).interfaces, Interfaces::Any);
+    let named = |remark: &String| remark.contains("`Interface`");
+    assert_eq!(remarks(&unsaid).iter().filter(|r| named(r)).count(), 1);
+    for key in ["Interface = eth0", "interface=eth0", "  INTERFACE  = eth0"] {
+        let said = import(&format!("[options]\n{key}\n{text}"));
+        let eth0 = Interfaces::Named(vec!["eth0".to_owned()]);
+        assert_eq!(policy_of(&said).interfaces, eth0, "{key}");
+        assert!(!remarks(&said).iter().any(named), "{key}");
     }
 }
 
@@ -177,6 +195,45 @@ fn what_is_not_the_usual_rule_is_run_as_it_is() {
             panic!("{command}");
         };
         assert_eq!(run.start.v4, Some(CommandLine::Shell(command.into())));
+    }
+}
+
+#[test]
+fn a_kept_command_that_a_gate_makes_useless_is_told_of() {
+    let gate = "[a]\nsequence=7000,8000\ntcpflags=syn\n\
+                command=iptables -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT\n";
+    let told = |command: &str| {
+        let text = format!("{gate}[b]\nsequence=7100,8100\ntcpflags=syn\n{command}\n");
+        let imported = import(&text);
+        assert!(is_run(&policy_of(&imported).knocks[1]), "{command}");
+        let remarks = remarks(&imported);
+        let mut about = remarks.iter().filter(|remark| remark.starts_with("b: "));
+        about.any(|remark| remark.contains("cannot let anybody in to 22/tcp"))
+    };
+    for command in [
+        "command = iptables -I INPUT -i tun0 -s %IP% -p tcp --dport 22 -j ACCEPT",
+        "command = /sbin/iptables -I INPUT -i tun0 -s %IP% -p tcp --dport ssh -j ACCEPT",
+        "command = iptables -I INPUT -i tun0 -s %IP% -m multiport --dports 80,20:25 -j ACCEPT",
+        "command = iptables -I INPUT -i tun0 -s %IP% -p tcp --dport=22 -j ACCEPT",
+        "command = iptables -A INPUT -s %IP% -p tcp --syn -j ACCEPT",
+        "command = x\ncommand_6 = ip6tables -I INPUT -i tun0 -s %IP% --dport 22 -j ACCEPT; logger in",
+        "command = nft add rule inet filter input ip saddr %IP% tcp dport 22 accept",
+        "command = ufw insert 1 allow from %IP% to any port 22",
+        "command = /usr/local/sbin/knock_add -i -c INPUT -p tcp -d 22 -f %IP%",
+    ] {
+        assert!(told(command), "{command}");
+    }
+    for command in [
+        "command = iptables -I INPUT -i tun0 -s %IP% -p tcp --dport 443 -j ACCEPT",
+        "command = iptables -I INPUT -i tun0 -s 192.0.2.22/22 -p tcp --dport 80 -j ACCEPT",
+        "command = iptables -t nat -A PREROUTING -s %IP% -p tcp --dport 443 -j DNAT --to 10.0.0.22:22",
+        "command = iptables -I INPUT -s %IP% -j DROP",
+        "command = iptables -I INPUT -s %IP% -p tcp --dport 22 -j DROP",
+        "command = iptables -I FORWARD -s %IP% -p tcp --dport 22 -j ACCEPT",
+        "command = iptables -D INPUT -i tun0 -s %IP% -p tcp --dport 22 -j ACCEPT",
+        "command = logger 22",
+    ] {
+        assert!(!told(command), "{command}");
     }
 }
 

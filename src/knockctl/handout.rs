@@ -2,12 +2,13 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::output::{print, say};
 use crate::handout::{self, Handout, Language, NoButton};
+use crate::import::{self, ImportError};
 use crate::model::{KnockName, Proto, is_host_name};
-use crate::policy::{self, Gate, Knock, KnockAction, LoadError, Policy, TcpFlags};
+use crate::policy::{self, Changing, Gate, Knock, KnockAction, LoadError, Policy, TcpFlags};
 
 /// Print a web page, in HTML, that tells people how to knock and can knock from their browser.
 #[derive(Debug, clap::Args)]
@@ -53,6 +54,8 @@ const SSH: u16 = 22;
 enum Failure {
     #[error(transparent)]
     Load(#[from] LoadError),
+    #[error(transparent)]
+    Import(#[from] ImportError),
     #[error("`{0}` is no host: name it as people reach it, such as ssh.example.org")]
     Host(String),
     #[error("the policy has no knock `{name}` that lets the sender in; it has {known}")]
@@ -61,6 +64,16 @@ enum Failure {
     Several(String),
     #[error("no knock of the policy lets the sender in (action: accept): there is nothing to tell")]
     NoKnock,
+    #[error(
+        "no door of {} opens a port with the usual rule of iptables: make a policy of it with \
+         `knockctl import`, and name that with -c", .0.display()
+    )]
+    NoDoor(PathBuf),
+    #[error(
+        "the sequence of `{knock}` is another one each time, which no page can tell: give whoever \
+         may knock a copy of {}", sheet.display()
+    )]
+    OneTime { knock: KnockName, sheet: PathBuf },
     #[error("the knock `{0}` opens no TCP port that a page could be about")]
     NoPort(KnockName),
     #[error("cannot write to standard output: {0}")]
@@ -88,8 +101,12 @@ fn try_run(arguments: &Arguments) -> Result<(), Failure> {
         return Err(Failure::Host(arguments.host.clone()));
     }
     let path = arguments.policy.clone();
-    let policy = policy::load(&path.unwrap_or_else(policy::usual_path))?.policy;
-    let knock = choose(&policy, arguments.knock.as_deref())?;
+    let path = path.unwrap_or_else(policy::usual_path);
+    let (policy, is_classic) = read(&path)?;
+    let knock = choose(&policy, arguments.knock.as_deref()).map_err(|failure| match failure {
+        Failure::NoKnock if is_classic => Failure::NoDoor(path),
+        failure => failure,
+    })?;
     let (gate, service) = service(&policy, knock)?;
     let handout = Handout {
         host: host.to_owned(),
@@ -102,28 +119,69 @@ fn try_run(arguments: &Arguments) -> Result<(), Failure> {
         language: arguments.lang.into(),
     };
     print(&handout::page(&handout)).map_err(Failure::Write)?;
+    if is_classic {
+        say(&format!(
+            "the commands of {} are told of as what `knockctl import` makes of them; where the \
+             host has IPv6 addresses, they have to open over these too",
+            knock.name
+        ));
+    }
     remark(&handout, knock);
     Ok(())
 }
 
+/// The policy, or what `knockctl import` would make of a knockd.conf: what its doors' commands open
+/// is known by that alone. Whether it is one.
+fn read(path: &Path) -> Result<(Policy, bool), Failure> {
+    let text = policy::read(path)?;
+    let is_classic = policy::is_classic(&text);
+    let text = if is_classic {
+        import::knockd_conf(&text, path)?.yaml
+    } else {
+        text
+    };
+    let checked = policy::parse(&text, path).map_err(LoadError::from)?;
+    Ok((checked.policy, is_classic))
+}
+
 fn choose<'p>(policy: &'p Policy, name: Option<&str>) -> Result<&'p Knock, Failure> {
-    let accepts = |knock: &&Knock| knock.action == KnockAction::Accept;
-    let knocks: Vec<&Knock> = policy.knocks.iter().filter(accepts).collect();
-    let known = || {
+    let accept = |knock: &&Knock| knock.action == KnockAction::Accept;
+    let accepting = || policy.knocks.iter().filter(accept);
+    let known = |knocks: &[&Knock]| {
         let names: Vec<&str> = knocks.iter().map(|knock| knock.name.as_str()).collect();
         names.join(", ")
     };
-    match (name, knocks.as_slice()) {
-        (_, []) => Err(Failure::NoKnock),
-        (None, [only]) => Ok(only),
-        (None, _) => Err(Failure::Several(known())),
-        (Some(name), knocks) => {
-            let found = knocks.iter().find(|knock| knock.name.as_str() == name);
-            found.copied().ok_or_else(|| Failure::NoSuchKnock {
-                name: name.to_owned(),
-                known: known(),
-            })
-        }
+    let found: Vec<&Knock> = if let Some(name) = name {
+        let named = |knock: &&Knock| knock.name.as_str() == name;
+        accepting().filter(named).collect()
+    } else {
+        // What cannot be told of is no choice where there is another.
+        let (changing, fixed): (Vec<_>, Vec<_>) = accepting().partition(|k| sheet(k).is_some());
+        if fixed.is_empty() { changing } else { fixed }
+    };
+    match (found.as_slice(), name) {
+        ([only], _) => match sheet(only) {
+            None => Ok(only),
+            Some(sheet) => Err(Failure::OneTime {
+                knock: only.name.clone(),
+                sheet: sheet.to_owned(),
+            }),
+        },
+        ([], Some(name)) if accepting().next().is_some() => Err(Failure::NoSuchKnock {
+            name: name.to_owned(),
+            known: known(&accepting().collect::<Vec<_>>()),
+        }),
+        ([], _) => Err(Failure::NoKnock),
+        (several, _) => Err(Failure::Several(known(several))),
+    }
+}
+
+/// The file that has the knock's sequences, if it is not always the same.
+fn sheet(knock: &Knock) -> Option<&Path> {
+    match &knock.changing {
+        None => None,
+        Some(Changing::OneTime(sheet)) => Some(sheet),
+        Some(Changing::TimeBased(time_based)) => Some(&time_based.file),
     }
 }
 
@@ -213,6 +271,30 @@ knocks:
             choose(&policy, Some("range")).unwrap().name.as_str(),
             "range"
         );
+    }
+
+    #[test]
+    fn a_sequence_that_changes_is_refused_with_its_sheet() {
+        let changing =
+            "  travel: { sequence: { one_time: /etc/travel.sheet }, action: accept, gate: web }
+  again: { sequence: { totp: /etc/again.secret, ports: \"10000-30000\" }, action: accept, gate: web }\n";
+        let beside = policy(&format!("{POLICY}{changing}"));
+        let refused = choose(&beside, Some("travel")).unwrap_err().to_string();
+        assert!(
+            refused.contains("`travel` is another one each time")
+                && refused.ends_with("a copy of /etc/travel.sheet"),
+            "{refused}"
+        );
+        let several = choose(&beside, None).unwrap_err().to_string();
+        assert!(several.ends_with(": both, range, names"), "{several}");
+        let (head, _) = POLICY.split_once("  both:").unwrap();
+        let (first, _) = changing.split_once("  again").unwrap();
+        let only = policy(&format!("{head}{first}"));
+        let refused = choose(&only, None).unwrap_err();
+        assert!(matches!(refused, Failure::OneTime { .. }), "{refused}");
+        let one = "  one: { sequence: [1228, 1227], action: accept, gate: web }\n";
+        let one = policy(&format!("{head}{one}{changing}"));
+        assert_eq!(choose(&one, None).unwrap().name.as_str(), "one");
     }
 
     #[test]

@@ -134,26 +134,40 @@ impl Daemon {
             if self.fired.is_empty() {
                 return drained;
             }
-            for (source, what) in std::mem::take(&mut self.fired) {
-                match what {
-                    Fired::Step(step) => self.log_step(source, step),
-                    Fired::Knock(id) => {
-                        let knock = self.matcher.name(id).clone();
-                        let ports = self.matcher.ports(id).to_vec();
-                        if self.counts(source, &knock, &ports) {
-                            self.knocked(source, knock);
-                            self.look_up(source);
-                        }
-                    }
-                    Fired::Sweep => drop(self.handle(Event::Swept { source })),
-                    Fired::Undone(id) => {
-                        let knock = self.matcher.name(id).clone();
-                        self.handle(Event::Undone { source, knock });
-                    }
-                }
-            }
+            self.bring_about();
             if self.capture.taken() >= enough {
                 return Drained::More;
+            }
+        }
+    }
+
+    /// Does what a packet has brought about.
+    fn bring_about(&mut self) {
+        let fired = std::mem::take(&mut self.fired);
+        // Before anything is done: a one-time sequence that is used up makes the numbers others.
+        let sequence = |what: &Fired| match what {
+            Fired::Knock(id) | Fired::Undone(id) => Some((
+                self.matcher.name(*id).clone(),
+                self.matcher.ports(*id).to_vec(),
+            )),
+            Fired::Step(_) | Fired::Sweep => None,
+        };
+        let sequences: Vec<_> = fired.iter().map(|(_, what)| sequence(what)).collect();
+        for ((source, what), sequence) in fired.into_iter().zip(sequences) {
+            match (what, sequence) {
+                (Fired::Knock(_), Some((knock, ports))) => {
+                    if self.counts(source, &knock, &ports) {
+                        self.knocked(source, knock, &ports);
+                        self.look_up(source);
+                    }
+                }
+                (Fired::Undone(_), Some((knock, _))) => {
+                    self.sheets.undone(source, &knock);
+                    self.handle(Event::Undone { source, knock });
+                }
+                (Fired::Step(step), _) => self.log_step(source, step),
+                (Fired::Sweep, _) => drop(self.handle(Event::Swept { source })),
+                (Fired::Knock(_) | Fired::Undone(_), None) => {}
             }
         }
     }
@@ -373,10 +387,12 @@ impl Daemon {
         let retry = self.retry.map(|(at, _)| at);
         let deadline = self.engine.next_deadline();
         let clockwork = self.clockwork.due();
+        let spent = self.sheets.due();
         [
             deadline,
             retry,
             clockwork,
+            spent,
             self.drift.due(),
             self.trial_ends(),
         ]
@@ -390,6 +406,7 @@ impl Daemon {
         self.end_of_trial();
         self.handle(Event::Tick);
         self.mind_clockwork();
+        self.forget_spent();
         self.mind_rules();
         match self.retry {
             Some((at, pause)) if at <= now() => match self.held_back() {

@@ -92,7 +92,7 @@ impl Daemon {
 
     /// Tells the engine what gates with a name stand for.
     fn follow_gates(&mut self) {
-        self.scope.set_gates(self.engine.policy());
+        self.scope.set_gates(&self.heard);
         let resolved = gate_addresses(self.engine.policy(), &self.roster);
         self.handle(Event::GateAddresses(resolved));
     }

@@ -43,6 +43,7 @@ pub(super) fn check(reader: &mut Reader, gates: &[PlacedGate], knocks: &[PlacedK
     }
     let sound: Vec<&Gate> = gates.iter().map(|gate| &gate.gate).collect();
     changing::check(reader, knocks, &sound);
+    sheets(reader, knocks);
     for knock in knocks {
         risks(reader, knock);
     }
@@ -51,6 +52,7 @@ pub(super) fn check(reader: &mut Reader, gates: &[PlacedGate], knocks: &[PlacedK
 /// What is unwise about a knockd.conf. Its doors may well have the same sequence, or begin with
 /// another's: each runs its own command.
 pub(super) fn check_classic(reader: &mut Reader, knocks: &[PlacedKnock]) {
+    sheets(reader, knocks);
     for knock in knocks {
         if !knock.ports_at.is_empty() {
             ports(reader, knock, &[]);
@@ -152,6 +154,23 @@ fn ports(reader: &mut Reader, knock: &PlacedKnock, gates: &[PlacedGate]) {
                 "a port that browsers open",
                 "browsers block this one, so that nobody can knock with a link",
             );
+        }
+    }
+}
+
+/// A line of a sheet opens once, so it cannot be two knocks'.
+fn sheets(reader: &mut Reader, knocks: &[PlacedKnock]) {
+    for (index, placed) in knocks.iter().enumerate() {
+        let sheet = placed.knock.one_time();
+        let Some(sheet) = sheet.filter(|sheet| !sheet.as_os_str().is_empty()) else {
+            continue;
+        };
+        let mut earlier = knocks[..index].iter();
+        let same = |other: &&PlacedKnock| other.knock.one_time() == Some(sheet);
+        if let Some(other) = earlier.find(same) {
+            let found = format!("the sheet of `{}` a second time", other.knock.name);
+            let expected = "a file of one-time sequences for each";
+            reader.error(placed.sequence_at, found, expected);
         }
     }
 }

@@ -38,6 +38,25 @@ fn refused(text: &str) -> String {
 }
 
 #[test]
+fn a_sheet_is_one_knocks_alone() {
+    let two = |a: &str, b: &str| {
+        format!(
+            "{GATE}knocks:\n  a: {{ sequence: {{ one_time: {a} }}, action: drop }}\n  b: {{ sequence: {{ one_time: {b} }}, action: drop }}\n"
+        )
+    };
+    let said = refused(&two("x.sheet", "x.sheet"));
+    assert!(
+        said.contains("p.yaml:4:18: found the sheet of `a` a second time"),
+        "{said}"
+    );
+    policy(&two("x.sheet", "y.sheet"));
+    let door = |name, file| format!("[{name}]\none_time_sequences=/{file}\ncommand=x\n");
+    let said = refused(&[door("a", "x"), door("b", "x")].concat());
+    assert!(said.contains("the sheet of `a` a second time"), "{said}");
+    policy(&[door("a", "x"), door("b", "y")].concat());
+}
+
+#[test]
 fn equal_sequences_and_prefixes_are_errors_whatever_their_flags() {
     let two = |a: &str, b: &str| {
         format!(

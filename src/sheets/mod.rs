@@ -16,6 +16,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use nix::fcntl::OFlag;
 
@@ -91,8 +92,12 @@ pub fn open(path: &Path) -> Result<Sheet, SheetError> {
     Ok(parse(&read(&file, path)?))
 }
 
+/// Two at a time might both find a line that neither has marked yet, if a file has two names.
+static MARKING: Mutex<()> = Mutex::new(());
+
 /// Marks a sequence as used up, and returns when that is on the disk; what is left.
 pub fn use_up(path: &Path, ports: &[KnockPort]) -> Result<Sheet, SheetError> {
+    let _one = MARKING.lock().unwrap_or_else(PoisonError::into_inner);
     let file = open_file(path)?;
     let mut sheet = parse(&read(&file, path)?);
     let (used, left) = sheet

@@ -1,8 +1,11 @@
 //! One-time sequences: each opens once, and one that could be used again opens nothing.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use portcullis::lab::{LabError, await_some};
 
 use crate::scenarios;
@@ -14,6 +17,12 @@ scenarios![
     a_line_that_is_no_sequence_is_told_of_and_makes_none_replayable,
     a_sheet_that_is_used_up_or_gone_shuts_the_door_and_the_state_says_so,
     a_sequence_that_cannot_be_marked_opens_nothing,
+    a_sheet_that_cannot_be_written_opens_nothing,
+    a_sequence_for_an_address_behind_us_is_heard,
+    a_sweep_that_begins_with_a_sequence_is_undone,
+    a_sweep_that_shows_while_its_sequence_is_marked_opens_nothing,
+    an_edit_by_hand_costs_one_knock_and_not_the_door,
+    two_doors_of_one_sheet_are_refused,
 ];
 
 const POLICY: &str = "
@@ -198,5 +207,145 @@ fn a_sequence_that_cannot_be_marked_opens_nothing() -> Tried {
     sheet.world.expect(0, &["reload"]);
     sheet.does_not_open(&person, &["7000", "8000"])?;
     person.opens_with(&["7101", "8101"], 22);
+    Ok(())
+}
+
+/// A directory mounted over itself, which can be made read-only.
+struct Mounted<'d>(&'d Path);
+
+impl<'d> Mounted<'d> {
+    fn new(dir: &'d Path) -> Result<Self, nix::Error> {
+        let none = None::<&str>;
+        mount(Some(dir), dir, none, MsFlags::MS_BIND, none)?;
+        Ok(Self(dir))
+    }
+
+    fn is_read_only(&self, is_read_only: bool) -> Result<(), nix::Error> {
+        let none = None::<&str>;
+        let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+        flags.set(MsFlags::MS_RDONLY, is_read_only);
+        mount(none, self.0, none, flags, none)
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _ = umount2(self.0, MntFlags::MNT_DETACH);
+    }
+}
+
+fn a_sheet_that_cannot_be_written_opens_nothing() -> Tried {
+    let sheet = Sheet::with(POLICY, " 7000,8000\n 7101,8101\n")?;
+    let [person, other] = sheet.world.people(10)?;
+    let dir = sheet.path.parent().expect("a file is in a directory");
+    let mounted = Mounted::new(dir)?;
+    mounted.is_read_only(true)?;
+    sheet.does_not_open(&person, &["7000", "8000"])?;
+    sheet
+        .world
+        .daemon
+        .await_log("once: the knock does not count", 1)?;
+    let hint = "(knockd has to write to it; under systemd it may do so in /etc/knockd)";
+    assert!(sheet.problems("degraded").contains(hint));
+    // One that was so from the start is no better.
+    sheet.world.expect(0, &["reload"]);
+    assert!(sheet.problems("degraded").contains(hint));
+    sheet.does_not_open(&person, &["7000", "8000"])?;
+    mounted.is_read_only(false)?;
+    sheet.world.expect(0, &["reload"]);
+    assert_eq!(sheet.problems("running"), "[]");
+    // It was never marked, and was good for nobody.
+    other.opens_with(&["7000", "8000"], 22);
+    Ok(())
+}
+
+fn a_sequence_for_an_address_behind_us_is_heard() -> Tried {
+    let policy = POLICY.replace(
+        "{ one_time: sheet },",
+        "{ one_time: sheet }, target: 203.0.113.9,",
+    );
+    assert_ne!(policy, POLICY);
+    let sheet = Sheet::with(&policy, " 7000,8000\n 7101,8101\n")?;
+    sheet.world.clients.route("203.0.113.0/24", "192.0.2.1")?;
+    let [first, _] = sheet.world.people(10)?;
+    let [second, _] = sheet.world.people(11)?;
+    for (person, ports) in [(first, ["7000", "8000"]), (second, ["7101", "8101"])] {
+        // To us it is none.
+        sheet.does_not_open(&person, &ports)?;
+        person.client.knock("203.0.113.9", &ports)?;
+        person.gets_in_soon(22);
+    }
+    Ok(())
+}
+
+/// With ports that are not near each other.
+const APART: [&str; 3] = ["1000", "1200", "1400"];
+
+fn a_sweep_that_begins_with_a_sequence_is_undone() -> Tried {
+    let foreign = ["3001", "3003", "3005", "3007", "3009"].as_slice();
+    for rest in [foreign, &["1402"]] {
+        let sheet = Sheet::with(POLICY, " 1000,1200,1400\n 7101,8101\n")?;
+        let [scanner, six] = sheet.world.people(10)?;
+        scanner.opens_with(&APART, 22);
+        scanner.knocks(rest);
+        let undone = "192.0.2.10: once: undone at ssh: it was part of a sweep";
+        sheet.world.daemon.await_log(undone, 1)?;
+        scanner.is_refused();
+        // What was used stays used, and the next one counts.
+        sheet.await_text("#1000,1200,1400\n 7101,8101\n")?;
+        sheet.does_not_open(&six, &APART)?;
+        six.opens_with(&["7101", "8101"], 22);
+    }
+    Ok(())
+}
+
+fn a_sweep_that_shows_while_its_sequence_is_marked_opens_nothing() -> Tried {
+    let sheet = Sheet::with(POLICY, " 1000,1200,1400\n 7101,8101\n")?;
+    let [scanner, six] = sheet.world.people(10)?;
+    // Then all of it is there before anything is marked.
+    let pid = sheet.world.daemon.pid().expect("it runs");
+    let pid = Pid::from_raw(i32::try_from(pid)?);
+    kill(pid, Signal::SIGSTOP)?;
+    scanner.knocks(&APART);
+    scanner.knocks(&["1402"]);
+    kill(pid, Signal::SIGCONT)?;
+    sheet
+        .world
+        .daemon
+        .await_log("192.0.2.10: once: the knock does not count", 1)?;
+    scanner.is_refused();
+    assert!(!sheet.world.daemon.log().contains("192.0.2.10 accepted"));
+    sheet.await_text("#1000,1200,1400\n 7101,8101\n")?;
+    six.opens_with(&["7101", "8101"], 22);
+    Ok(())
+}
+
+fn an_edit_by_hand_costs_one_knock_and_not_the_door() -> Tried {
+    let sheet = Sheet::with(POLICY, " 7000,8000\n 7101,8101\n")?;
+    let [first, second] = sheet.world.people(10)?;
+    fs::write(&sheet.path, "# made anew\n 7202,8202\n")?;
+    sheet.does_not_open(&first, &["7000", "8000"])?;
+    sheet
+        .world
+        .daemon
+        .await_log("once: the knock does not count", 1)?;
+    assert_eq!(sheet.problems("running"), "[]");
+    second.opens_with(&["7202", "8202"], 22);
+    sheet.await_text("# made anew\n#7202,8202\n")?;
+    Ok(())
+}
+
+fn two_doors_of_one_sheet_are_refused() -> Tried {
+    let sheet = Sheet::with(POLICY, " 7000,8000\n")?;
+    let twice = "  again: { sequence: { one_time: sheet }, action: drop }\n";
+    sheet
+        .world
+        .daemon
+        .write_policy(&format!("{POLICY}{twice}"))?;
+    let refused = sheet.world.expect(2, &["reload"]);
+    assert!(
+        refused.stderr.contains("the sheet of `once` a second time"),
+        "{refused:?}"
+    );
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::cases;
 use crate::ssh::{Sshd, ready, world};
@@ -11,7 +11,7 @@ use crate::world::{Family, Person, Tried, World};
 cases![
     every_documented_way_to_knock_opens_where_knock_ports_refuse,
     every_documented_way_to_knock_opens_where_knock_ports_drop,
-    ssh_comes_in_through_the_proxy_with_little_delay,
+    ssh_comes_in_through_the_proxy_in_50_ms_more_at_most,
     a_profile_serves_the_proxy_and_big_files_pass_through_it,
     the_client_needs_no_privileges,
     open_and_check_tells_open_from_shut,
@@ -19,6 +19,11 @@ cases![
 
 const DOCUMENT: &str = include_str!("../../docs/clients.md");
 const KNOCK: &str = env!("CARGO_BIN_EXE_knock");
+
+/// How often `ssh` is timed with and without the proxy.
+const LOGINS: usize = 21;
+/// How many milliseconds the proxy may cost at the median, its knock included.
+const MOST_MORE: f64 = 50.0;
 
 /// The commands of the document, for a server without a name. `knock` is ours.
 fn documented(server: &str) -> Vec<String> {
@@ -79,48 +84,60 @@ fn through_proxy(sshd: &Sshd, person: &Person, proxy: &str) -> Command {
     ssh
 }
 
-fn ssh_comes_in_through_the_proxy_with_little_delay() -> Tried {
+/// How long it takes until `ssh` has said what is asked for.
+#[track_caller]
+fn logs_in(world: &World, ssh: &mut Command) -> f64 {
+    let started = Instant::now();
+    let finished = world.run(ssh).expect("ssh runs and ends");
+    let took = started.elapsed().as_secs_f64() * 1e3;
+    let log = || Sshd::log(world);
+    assert_eq!(finished.stdout, "in\n", "{finished:?} {}", log());
+    took
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// How much longer it takes through the proxy, at the median.
+fn costs(world: &World, sshd: &Sshd, family: Family) -> f64 {
+    let login = format!("root@{}", family.server());
+    let address = world.knocker.address(family);
+    let (mut plain, mut proxied, mut more) = (Vec::new(), Vec::new(), Vec::new());
+    // One after the other, so that whatever else the machine does burdens both.
+    for _ in 0..LOGINS {
+        let mut ssh = sshd.client(&world.colleague, "ssh");
+        let without = logs_in(world, ssh.args([&login, "echo in"]));
+        assert_eq!(world.knocker.finds(family, 22), "silent");
+        let mut ssh = through_proxy(sshd, &world.knocker, "--proxy %h %p 1228 1227");
+        let with = logs_in(world, ssh.args([&login, "echo in"]));
+        world.expect(0, &["flush", &address]);
+        plain.push(without);
+        proxied.push(with);
+        more.push(with - without);
+    }
+    let (plain, proxied, more) = (median(plain), median(proxied), median(more));
+    println!(
+        "ssh over {family:?}, medians of {LOGINS}: {plain:.1} ms; through the proxy, with its knock: \
+         {proxied:.1} ms; {more:.1} ms more"
+    );
+    more
+}
+
+fn ssh_comes_in_through_the_proxy_in_50_ms_more_at_most() -> Tried {
     let world = world("299s")?;
     let mut sshd = Sshd::start(&world, &world.server)?;
     ready(&world, &mut sshd)?;
     for family in Family::BOTH {
-        let login = format!("root@{}", family.server());
-        let address = world.knocker.address(family);
-        let (mut plain, mut proxied) = (Vec::new(), Vec::new());
-        for _ in 0..3 {
-            let started = Instant::now();
-            let mut ssh = sshd.client(&world.colleague, "ssh");
-            let finished = world.run(ssh.args([&login, "echo in"]))?;
-            plain.push(started.elapsed());
-            assert_eq!(
-                finished.stdout,
-                "in\n",
-                "{finished:?} {}",
-                Sshd::log(&world)
-            );
-
-            assert_eq!(world.knocker.finds(family, 22), "silent");
-            let started = Instant::now();
-            let mut ssh = through_proxy(&sshd, &world.knocker, "--proxy %h %p 1228 1227");
-            let finished = world.run(ssh.args([&login, "echo in"]))?;
-            proxied.push(started.elapsed());
-            assert_eq!(
-                finished.stdout,
-                "in\n",
-                "{finished:?} {}",
-                Sshd::log(&world)
-            );
-            world.expect(0, &["flush", &address]);
+        // Where the machine has other things to do it is timed again.
+        let mut more = Vec::new();
+        while more.len() < 3 && more.last().is_none_or(|more| *more >= MOST_MORE) {
+            more.push(costs(&world, &sshd, family));
         }
-        plain.sort_unstable();
-        proxied.sort_unstable();
-        let (plain, proxied) = (plain[1], proxied[1]);
-        println!("ssh over {family:?}: {plain:?}; through the proxy, with its knock: {proxied:?}");
-        // A SYN that is lost costs a second.
-        let more = proxied.saturating_sub(plain);
         assert!(
-            more < Duration::from_millis(500),
-            "{more:?} more than {plain:?}"
+            more.iter().any(|more| *more < MOST_MORE),
+            "{more:?} ms more"
         );
     }
     // What the proxy gave up sshd has never seen: it would have said so.

@@ -70,7 +70,10 @@ fn main() -> ExitCode {
         ("clients", clients::CASES),
         ("handout", handout::CASES),
         ("migrating", migrating::CASES),
-        ("compliance", compliance::CASES),
+        ("compliance::doors", compliance::doors::CASES),
+        ("compliance::sheets", compliance::sheets::CASES),
+        ("compliance::options", compliance::options::CASES),
+        ("compliance::faults", compliance::faults::CASES),
         ("syslog", syslog::CASES),
     ];
     let mut trials: Vec<Trial> = topics

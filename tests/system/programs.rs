@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 
 /// Programs and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 24] = [
+const PROGRAMS: [(&str, &str); 25] = [
     ("nft", "nftables"),
     ("knock", "knockd"),
     ("knockd", "knockd"),
@@ -18,6 +18,7 @@ const PROGRAMS: [(&str, &str); 24] = [
     ("ip", "iproute2"),
     ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
+    ("mount", "mount"),
     ("iptables-nft", "iptables"),
     ("iptables-legacy", "iptables"),
     ("ipset", "ipset"),
