@@ -8,8 +8,8 @@
 //!
 //! What is a sweep: some ports are strange to whoever was told a knock, since nothing is there for
 //! anybody: those that nobody knocks on or listens on (foreign), and decoys. A source that touches
-//! several of them is a scanner; one that touches a foreign one near a sequence has no valid attempt
-//! at that.
+//! several of them is a scanner; one that touches a foreign one near a sequence, or any decoy, has no
+//! valid attempt at that for a while.
 //! A sweep that happens to begin with the right ports shows what it is only afterwards: then what
 //! its sequences brought about is to be undone.
 #![forbid(unsafe_code)]
@@ -51,7 +51,7 @@ pub struct Matcher {
     table: Table,
     guard: Guard,
     neutral: Ports,
-    /// Ports that are near a sequence that is no decoy.
+    /// Ports one of which may void an attempt at a sequence that is no decoy.
     near: Ports,
     /// Sequences that the packet at hand has already moved; kept to spare an allocation.
     moved: Vec<SequenceId>,
@@ -166,13 +166,8 @@ impl Matcher {
         } = self;
         self.table.for_each_attempt(key, |attempt| {
             let sequence = &sequences[attempt.sequence];
-            let is_near = sequence.is_near(port, guard.nearby);
+            let is_near = sequences.is_spoilt_by(attempt.sequence, port, guard.nearby);
             if sequence.is_drop || !(heard.swept || is_near) {
-                return;
-            }
-            // A decoy voids an attempt as any other knock port does, which may then start it anew;
-            // and who takes TCP for UDP may have been told the knock.
-            if !attempt.is_done() && !heard.swept && sequences.has_number(port) {
                 return;
             }
             if attempt.is_done() {
@@ -199,8 +194,7 @@ impl Matcher {
                 || self
                     .table
                     .has_touched(key, &self.guard, at, sequence.timeout, |port| {
-                        sequence.is_near(port, self.guard.nearby)
-                            && !self.sequences.has_number(port)
+                        self.sequences.is_spoilt_by(id, port, self.guard.nearby)
                     }))
     }
 
