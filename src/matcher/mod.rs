@@ -14,6 +14,8 @@
 //! its sequences brought about is to be undone.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod flood_tests;
 mod index;
 mod ports;
 mod progress;
@@ -37,7 +39,7 @@ use crate::policy::{LogStyle, Policy, TcpFlags};
 
 use ports::Ports;
 pub use progress::Progress;
-use record::{Attempt, DONE};
+use record::Attempt;
 pub use scope::Scope;
 pub use sequences::SequenceId;
 use sequences::{Arrival, PortId, Sequences};
@@ -98,10 +100,12 @@ impl Matcher {
     /// No attempts yet.
     pub fn new(policy: &Policy) -> Self {
         let (sequences, guard) = (Sequences::new(&policy.knocks), guard(policy));
+        let mut table = Table::new(policy.memory);
+        table.set_longest(sequences.longest());
         Self {
             near: sequences.near(guard.nearby),
             sequences,
-            table: Table::new(policy.memory),
+            table,
             guard,
             neutral: Ports::default(),
             moved: Vec::new(),
@@ -134,14 +138,14 @@ impl Matcher {
                     port,
                     reserved,
                 };
-                self.knocked(knock, place, at, &mut heard);
+                let begun = self.knocked(knock, place, at, &mut heard);
                 if ours && self.sequences.is_only_decoy(port) && self.counts_as_sweep(knock) {
-                    self.touched(knock.port.port, key, at, &mut heard);
+                    self.touched(knock.port.port, key, begun, at, &mut heard);
                 }
             }
             Arrival::Foreign if ours && self.counts_as_sweep(knock) => {
                 let key = self.table.key(knock.source);
-                self.touched(knock.port.port, key, at, &mut heard);
+                self.touched(knock.port.port, key, None, at, &mut heard);
             }
             Arrival::Foreign | Arrival::OtherFlags => {}
         }
@@ -156,8 +160,8 @@ impl Matcher {
     }
 
     /// Takes a strange port into account.
-    fn touched(&mut self, port: u16, key: Key, at: Time, heard: &mut Heard) {
-        heard.swept = self.table.touch(key, port, &self.guard, at);
+    fn touched(&mut self, port: u16, key: Key, begun: Option<u32>, at: Time, heard: &mut Heard) {
+        heard.swept = self.table.touch(key, port, begun, &self.guard, at);
         if !heard.swept && !self.near.contains(port) {
             return;
         }
@@ -198,16 +202,18 @@ impl Matcher {
                     }))
     }
 
-    fn knocked(&mut self, knock: &Knock, place: Place, at: Time, heard: &mut Heard) {
+    /// The place of what it began, if it did.
+    fn knocked(&mut self, knock: &Knock, place: Place, at: Time, heard: &mut Heard) -> Option<u32> {
         let Place {
             key,
             port,
             reserved,
         } = place;
         let print = self.table.fingerprint(knock);
-        if print.is_some_and(|print| self.table.has_seen(key, print)) {
-            return;
+        if print.is_some_and(|print| self.table.has_seen(key, print, at)) {
+            return None;
         }
+        let mut begun = None;
         self.continue_attempts(knock, place, at, heard);
         let is_scanner = self.table.is_scanner(key, &self.guard, at);
         for &id in self.sequences.starting_with(port) {
@@ -220,20 +226,21 @@ impl Matcher {
             }
             let stage = if sequence.ports.len() == 1 {
                 heard.completed.push(id);
-                DONE
+                sequence.end()
             } else {
                 1
             };
             if self.tells {
                 heard.steps.push(Step::Stage(id, 1));
             }
-            self.table.start(key, id, stage, at);
+            begun = Some(self.table.start(key, id, stage, at));
         }
         if let Some(print) = print {
-            self.table.remember(key, print, at);
+            begun = self.table.remember(key, print, at).or(begun);
         }
         let completed = &mut heard.completed;
         completed.sort_unstable_by_key(|&id| (!self.sequences[id].is_drop, id));
+        begun
     }
 
     /// Moves, restarts or voids the attempts that the source has.
@@ -272,7 +279,7 @@ impl Matcher {
                     heard.completed.push(attempt.sequence);
                     *attempt = Attempt {
                         started: at,
-                        stage: DONE,
+                        stage: sequence.end(),
                         ..*attempt
                     };
                 }
@@ -300,6 +307,7 @@ impl Matcher {
         let renumbered = self.sequences.renumbering(&old);
         self.table.renumber(&renumbered);
         self.table.resize(policy.memory);
+        self.table.set_longest(self.sequences.longest());
         self.guard = guard(policy);
         self.tells = tells(policy);
         self.near = self.sequences.near(self.guard.nearby);

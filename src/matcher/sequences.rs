@@ -4,6 +4,7 @@ use std::ops::Index;
 use std::time::Duration;
 
 use super::ports::{Ports, Ranks};
+use super::record::DONE;
 use crate::model::{KnockName, KnockPort, Proto};
 use crate::packet::Knock;
 use crate::policy::{Knock as Rule, KnockAction, TcpFlags};
@@ -25,6 +26,11 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
+    /// The stage of an attempt that was completed: nothing is ever undone of a decoy.
+    pub(super) fn end(&self) -> u8 {
+        if self.is_drop { 0 } else { DONE }
+    }
+
     /// Whether the packet's flags are what the sequence asks for, and it went where it asks for;
     /// a datagram has no flags. `reserved`: that address is only for sequences that name it.
     pub(super) fn fits(&self, knock: &Knock, reserved: bool) -> bool {
@@ -156,6 +162,12 @@ impl Sequences {
         }
         entry.arrived += 1;
         Arrival::Knock(PortId(place))
+    }
+
+    /// The longest time that an attempt at one of them may take.
+    pub(super) fn longest(&self) -> Duration {
+        let timeouts = self.all.iter().map(|sequence| sequence.timeout);
+        timeouts.max().unwrap_or_default()
     }
 
     /// Whether some sequence is for packets to this address alone.

@@ -377,7 +377,17 @@ proptest! {
         limit in 1u16..20,
         touches in prop::collection::vec((0u8..2, 100u16..125, 0u64..40), 0..120),
     ) {
-        let mut rules = policy(vec![gate("ssh")], vec![knock("k", "1 2", KnockAction::Accept)]);
+        let mut rules = policy(
+            vec![gate("ssh")],
+            vec![
+                knock("k", "1 2", KnockAction::Accept),
+                // Decoys count as other ports do.
+                knock("two", "105 110", KnockAction::Drop),
+                knock("same", "111 111", KnockAction::Drop),
+                knock("one", "120", KnockAction::Drop),
+                knock("long", "110 121 105", KnockAction::Drop),
+            ],
+        );
         rules.scan_guard.ports = limit;
         let mut matcher = Matcher::new(&rules);
         let mut plain = [Plain::default(), Plain::default()];
