@@ -16,6 +16,8 @@
 
 #[cfg(test)]
 mod flood_tests;
+#[cfg(test)]
+mod guard_tests;
 mod index;
 mod ports;
 mod progress;
@@ -139,11 +141,11 @@ impl Matcher {
                     reserved,
                 };
                 let begun = self.knocked(knock, place, at, &mut heard);
-                if ours && self.sequences.is_only_decoy(port) && self.counts_as_sweep(knock) {
+                if self.sequences.is_only_decoy(port) && self.counts_as_sweep(knock, ours) {
                     self.touched(knock.port.port, key, begun, at, &mut heard);
                 }
             }
-            Arrival::Foreign if ours && self.counts_as_sweep(knock) => {
+            Arrival::Foreign if self.counts_as_sweep(knock, ours) => {
                 let key = self.table.key(knock.source);
                 self.touched(knock.port.port, key, None, at, &mut heard);
             }
@@ -152,11 +154,14 @@ impl Matcher {
         heard
     }
 
-    /// SYN without ACK to a port that nobody has a reason to connect to.
-    fn counts_as_sweep(&self, knock: &Knock) -> bool {
-        knock.port.proto == Proto::Tcp
+    /// SYN without ACK to a port that nobody has a reason to connect to. What is served behind us is
+    /// not known, and may be anything: there only what is close to a sequence counts.
+    fn counts_as_sweep(&self, knock: &Knock, ours: bool) -> bool {
+        let port = knock.port;
+        port.proto == Proto::Tcp
             && TcpFlags::OPENING.fit(knock.flags)
-            && !self.neutral.contains(knock.port.port)
+            && !self.neutral.contains(port.port)
+            && (ours || self.near.contains(port.port))
     }
 
     /// Takes a strange port into account.
@@ -308,7 +313,11 @@ impl Matcher {
         self.table.renumber(&renumbered);
         self.table.resize(policy.memory);
         self.table.set_longest(self.sequences.longest());
-        self.guard = guard(policy);
+        let old = std::mem::replace(&mut self.guard, guard(policy));
+        if self.guard.tick_length() != old.tick_length() {
+            // Their times would be read with another measure.
+            self.table.forget_touches();
+        }
         self.tells = tells(policy);
         self.near = self.sequences.near(self.guard.nearby);
     }
