@@ -81,6 +81,8 @@ pub(super) struct Daemon {
     pub(super) unwritten: Vec<Written>,
     /// What the packets at hand brought about.
     pub(super) fired: Vec<(IpAddr, Fired)>,
+    /// How far they took whom: lines for the log, when the kernel has what is due.
+    pub(super) steps: Vec<String>,
     /// TCP ports that something listens on, as of the last look.
     pub(super) listening: Vec<u16>,
     /// All ports that something listens or waits on, if that is known.
@@ -131,7 +133,7 @@ impl Daemon {
             }
             for (source, what) in std::mem::take(&mut self.fired) {
                 match what {
-                    Fired::Step(step) => self.log_step(source, step),
+                    Fired::Step(step) => self.note_step(source, step),
                     Fired::Knock(id) => {
                         let knock = self.matcher.name(id).clone();
                         self.knocked(source, knock);
@@ -144,6 +146,7 @@ impl Daemon {
                     }
                 }
             }
+            self.log_steps();
             if self.capture.taken() >= enough {
                 return Drained::More;
             }
@@ -198,19 +201,25 @@ impl Daemon {
         })
     }
 
-    /// Logs a step in the classic words. Any packet can be one, so not too many.
-    fn log_step(&mut self, source: IpAddr, step: Step) {
+    /// Says a step in the classic words. Any packet can be one, so not too many.
+    fn note_step(&mut self, source: IpAddr, step: Step) {
         if !self.step_lines.take(now()) {
             return;
         }
-        match step {
+        self.steps.push(match step {
             Step::Stage(id, stage) => {
-                info!("{source}: {}: Stage {stage}", self.matcher.name(id));
+                format!("{source}: {}: Stage {stage}", self.matcher.name(id))
             }
             Step::TooLate(id, stage) => {
                 let door = self.matcher.name(id);
-                info!("{source}: {door}: sequence timeout (stage {stage})");
+                format!("{source}: {door}: sequence timeout (stage {stage})")
             }
+        });
+    }
+
+    fn log_steps(&mut self) {
+        for line in self.steps.drain(..) {
+            info!("{line}");
         }
     }
 
@@ -271,6 +280,7 @@ impl Daemon {
             self.unwritten.push(self.memory.written());
         }
         self.run_commands();
+        self.log_steps();
         for action in rest {
             match action {
                 Action::Store(edit) => {
