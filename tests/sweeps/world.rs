@@ -82,15 +82,15 @@ impl World {
         Ok(sent?)
     }
 
-    fn json(&self, verb: &[&str]) -> Result<Value, Box<dyn std::error::Error>> {
-        let reply = self.daemon.ctl(&[&["-o", "json"], verb].concat())?;
-        assert_eq!(reply.code, Some(0), "{verb:?}: {reply:?}");
+    fn json(&self, verb: &str) -> Result<Value, Box<dyn std::error::Error>> {
+        let reply = self.daemon.ctl(&["-o", "json", verb])?;
+        assert_eq!(reply.code, Some(0), "{verb}: {reply:?}");
         Ok(serde_json::from_str(&reply.stdout)?)
     }
 
     /// Who is accepted.
     pub(crate) fn accepted(&self) -> Result<HashSet<IpAddr>, Box<dyn std::error::Error>> {
-        let list = self.json(&["list"])?;
+        let list = self.json("list")?;
         let entries = list["entries"].as_array().expect("entries is a list");
         let accepted = entries
             .iter()
@@ -99,20 +99,18 @@ impl World {
         Ok(accepted.filter_map(address).collect())
     }
 
-    /// Whose acceptance was taken back.
-    pub(crate) fn withdrawn(&self) -> Result<HashSet<IpAddr>, Box<dyn std::error::Error>> {
-        let left_out = &self.json(&["status"])?["history_left_out"];
-        assert_eq!(*left_out, 0, "the history is not complete");
-        let history = self.json(&["history", "--limit", "10000"])?;
-        let entries = history["entries"].as_array().expect("entries is a list");
-        let withdrawn = entries.iter().filter(|entry| entry["what"] == "withdrawn");
-        let address = |entry: &Value| entry["address"].as_str().and_then(|text| text.parse().ok());
-        Ok(withdrawn.filter_map(address).collect())
+    /// How often a sequence was completed.
+    pub(crate) fn completed(&self, knock: &str) -> Result<u64, Box<dyn std::error::Error>> {
+        let status = self.json("status")?;
+        let mut knocks = status["knocks"].as_array().expect("a list").iter();
+        let found = knocks.find(|entry| entry["name"] == knock);
+        let count = found.and_then(|entry| entry["completed"].as_u64());
+        Ok(count.unwrap_or_else(|| panic!("no {knock} in {status}")))
     }
 
     /// A counter of packets: `knocks`, `foreign`, `seen`, `dropped`.
     pub(crate) fn packets(&self, counter: &str) -> Result<u64, Box<dyn std::error::Error>> {
-        let status = self.json(&["status"])?;
+        let status = self.json("status")?;
         let count = status["packets"][counter].as_u64();
         Ok(count.unwrap_or_else(|| panic!("no packets.{counter} in {status}")))
     }
