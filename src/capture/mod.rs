@@ -34,8 +34,10 @@ pub use watch::Watch;
 pub struct Spec {
     /// Destination ports.
     pub ports: Vec<KnockPort>,
-    /// A TCP packet must fit one of these; with none, no TCP packet is wanted.
+    /// A TCP packet to one of them must fit one of these; with none, no TCP packet is wanted there.
     pub flags: Vec<FlagMask>,
+    /// TCP ports at which connection attempts (SYN without ACK) are wanted, and nothing else.
+    pub openings: Vec<u16>,
     /// Where they come in.
     pub interfaces: Interfaces,
 }
@@ -51,6 +53,11 @@ pub struct FlagMask {
 }
 
 impl FlagMask {
+    const OPENING: FlagMask = FlagMask {
+        set: 0x02,
+        clear: 0x10,
+    };
+
     fn fit(self, flags: u8) -> bool {
         let (set, clear) = (self.set & 0x3f, self.clear & 0x3f);
         flags & set == set && flags & clear == 0

@@ -4,7 +4,7 @@ use super::bpf::{
     AND, INTERFACE, JA, JEQ, JGE, JGT, JSET, LD_ABS, LD_IMM, LDB_ABS, LDB_IND, LDH_ABS, LDH_IND,
     LDX_MSH, PACKET_HOST, PACKET_TYPE, RET, RSH_X, TAX,
 };
-use super::filter::{EXTENSIONS, LOOPBACK, program};
+use super::filter::{EXTENSIONS, FRAGMENT, LOOPBACK, program};
 use super::*;
 use crate::model::Proto;
 
@@ -111,6 +111,9 @@ fn wanted(spec: &Spec, family: Family, packet: &Arrival) -> bool {
                 if EXTENSIONS.contains(&u32::from(*b.get(6)?)) {
                     return Some(true);
                 }
+                if u32::from(b[6]) == FRAGMENT {
+                    return Some(word(42)? & 0xfff9 == 0);
+                }
                 (b[6], 40)
             }
         };
@@ -119,12 +122,15 @@ fn wanted(spec: &Spec, family: Family, packet: &Arrival) -> bool {
             17 => Proto::Udp,
             _ => return None,
         };
+        let (mut is_knock, mut is_opening) = (true, false);
         if proto == Proto::Tcp {
             let flags = *b.get(start + 13)?;
-            spec.flags.iter().find(|mask| mask.fit(flags))?;
+            is_knock = spec.flags.iter().any(|mask| mask.fit(flags));
+            is_opening = flags & 0b1_0010 == 0b0_0010;
         }
         let port = word(start + 2)?;
-        Some(spec.ports.contains(&KnockPort { port, proto }))
+        let knock = is_knock && spec.ports.contains(&KnockPort { port, proto });
+        Some(knock || (is_opening && spec.openings.contains(&port)))
     };
     packet.kind == PACKET_HOST && interface && judge() == Some(true)
 }
@@ -149,6 +155,7 @@ fn any_spec(most_ports: usize) -> impl Strategy<Value = Spec> {
         }),
         (0u8..64).prop_map(|set| FlagMask { set, clear: 0 }),
     ];
+    let opening = prop_oneof![1u16..60, any::<u16>()];
     let interfaces = prop_oneof![
         Just(Interfaces::Any),
         prop::collection::vec(1u32..40, 0..20).prop_map(Interfaces::Only),
@@ -156,18 +163,20 @@ fn any_spec(most_ports: usize) -> impl Strategy<Value = Spec> {
     (
         prop::collection::vec(knock, 0..most_ports),
         prop::collection::vec(mask, 0..4),
+        prop::collection::vec(opening, 0..most_ports),
         interfaces,
     )
-        .prop_map(|(ports, flags, interfaces)| Spec {
+        .prop_map(|(ports, flags, openings, interfaces)| Spec {
             ports,
             flags,
+            openings,
             interfaces,
         })
 }
 
 /// Packets that look right but for what is left to chance.
 fn any_arrival(family: Family) -> impl Strategy<Value = Arrival> {
-    let protocol = prop_oneof![4 => Just(6u8), 4 => Just(17u8), 1 => any::<u8>()];
+    let protocol = prop_oneof![4 => Just(6u8), 4 => Just(17u8), 1 => Just(44u8), 1 => any::<u8>()];
     let port = prop_oneof![3 => 0u16..64, 1 => any::<u16>()];
     let kind = prop_oneof![8 => Just(0u32), 1 => 1u32..5];
     let fragment = prop_oneof![4 => Just(0x4000u16), 1 => any::<u16>()];
@@ -276,6 +285,7 @@ fn spec(ports: Vec<KnockPort>) -> Spec {
     Spec {
         ports,
         flags: vec![SYN],
+        openings: Vec::new(),
         interfaces: Interfaces::Any,
     }
 }
@@ -293,6 +303,9 @@ fn the_most_ports_still_make_a_filter() {
         .collect();
     let interfaces = Interfaces::Only((2..4000).step_by(2).collect());
     let spec = Spec {
+        // With others than the knocks, so that there are as many searches as there can be.
+        flags: vec![FlagMask { set: 1, clear: 0 }],
+        openings: (1..=65535).step_by(2).collect(),
         interfaces,
         ..spec(ports)
     };
@@ -316,6 +329,52 @@ fn a_thousand_ports_are_still_exact() {
     for port in 0..=65535 {
         let wanted = ports.contains(&KnockPort::tcp(port));
         assert_eq!(run(&code, &tcp_syn(port)) != 0, wanted, "{port}");
+    }
+}
+
+#[test]
+fn of_ipv6_fragments_only_whole_packets_pass() {
+    let spec = spec(vec![KnockPort::tcp(1228)]);
+    let code = program(&spec, Family::V6, BUDGETS[0]);
+    for (offset, passes) in [
+        (0, true),
+        (1, false),
+        (8, false),
+        (9, false),
+        (0xfff8, false),
+    ] {
+        let mut bytes = vec![0; 48];
+        (bytes[0], bytes[6]) = (0x60, 44);
+        bytes[42..44].copy_from_slice(&u16::to_be_bytes(offset));
+        let fragment = Arrival {
+            bytes,
+            kind: 0,
+            ifindex: 2,
+        };
+        assert_eq!(run(&code, &fragment) != 0, passes, "{offset:#x}");
+    }
+}
+
+/// What others send to this host's own connections is no reason to wake up.
+#[test]
+fn where_knocks_have_other_flags_only_connection_attempts_pass_elsewhere() {
+    let spec = Spec {
+        flags: vec![FlagMask { set: 0, clear: 0 }],
+        openings: vec![40_000, 40_001],
+        ..spec(vec![KnockPort::tcp(40_000)])
+    };
+    let code = program(&spec, Family::V4, BUDGETS[0]);
+    for (port, flags, passes) in [
+        (40_000, 0x02, true),
+        (40_000, 0x10, true),
+        (40_001, 0x02, true),
+        (40_001, 0x10, false),
+        (40_001, 0x12, false),
+        (40_002, 0x02, false),
+    ] {
+        let mut packet = tcp_syn(port);
+        packet.bytes[33] = flags;
+        assert_eq!(run(&code, &packet) != 0, passes, "{port}, {flags:#x}");
     }
 }
 

@@ -86,6 +86,8 @@ pub(super) struct Daemon {
     pub(super) unwritten: Vec<Written>,
     /// What the packets at hand brought about.
     pub(super) fired: Vec<(IpAddr, Fired)>,
+    /// How far they took whom: lines for the log, when the kernel has what is due.
+    pub(super) steps: Vec<String>,
     /// TCP ports that something listens on, as of the last look.
     pub(super) listening: Vec<u16>,
     /// All ports that something listens or waits on, if that is known.
@@ -135,6 +137,7 @@ impl Daemon {
                 return drained;
             }
             self.bring_about();
+            self.log_steps();
             if self.capture.taken() >= enough {
                 return Drained::More;
             }
@@ -165,7 +168,7 @@ impl Daemon {
                     self.sheets.undone(source, &knock);
                     self.handle(Event::Undone { source, knock });
                 }
-                (Fired::Step(step), _) => self.log_step(source, step),
+                (Fired::Step(step), _) => self.note_step(source, step),
                 (Fired::Sweep, _) => drop(self.handle(Event::Swept { source })),
                 (Fired::Knock(_) | Fired::Undone(_), None) => {}
             }
@@ -220,19 +223,25 @@ impl Daemon {
         })
     }
 
-    /// Logs a step in the classic words. Any packet can be one, so not too many.
-    fn log_step(&mut self, source: IpAddr, step: Step) {
+    /// Says a step in the classic words. Any packet can be one, so not too many.
+    fn note_step(&mut self, source: IpAddr, step: Step) {
         if !self.step_lines.take(now()) {
             return;
         }
-        match step {
+        self.steps.push(match step {
             Step::Stage(id, stage) => {
-                info!("{source}: {}: Stage {stage}", self.matcher.name(id));
+                format!("{source}: {}: Stage {stage}", self.matcher.name(id))
             }
             Step::TooLate(id, stage) => {
                 let door = self.matcher.name(id);
-                info!("{source}: {door}: sequence timeout (stage {stage})");
+                format!("{source}: {door}: sequence timeout (stage {stage})")
             }
+        });
+    }
+
+    fn log_steps(&mut self) {
+        for line in self.steps.drain(..) {
+            info!("{line}");
         }
     }
 
@@ -294,6 +303,7 @@ impl Daemon {
             self.unwritten.push(self.memory.written());
         }
         self.run_commands();
+        self.log_steps();
         for action in rest {
             match action {
                 Action::Store(edit) => {

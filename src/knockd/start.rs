@@ -378,6 +378,7 @@ pub(super) fn listen(
         retry: None,
         unwritten: Vec::new(),
         fired: Vec::new(),
+        steps: Vec::new(),
         listening: Vec::new(),
         served: None,
         untracked: Untracked::default(),

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::capture::{self, FlagMask, Spec};
 use crate::links::Links;
-use crate::model::{GateName, KnockPort, Proto};
+use crate::model::{GateName, Proto};
 use crate::policy::{GateAddress, Interfaces, Policy, TcpFlags};
 
 use super::roster::Roster;
@@ -17,6 +17,19 @@ pub(super) fn spec(
     neutral: &[u16],
     links: &Links,
 ) -> (Spec, Vec<String>) {
+    let mut spec = packets(policy, neutral);
+    let wanted = match (only, &policy.interfaces) {
+        (Some("any"), _) | (None, Interfaces::Any) => return (spec, Vec::new()),
+        (Some(name), _) => vec![unlabelled(name).to_owned()],
+        (None, Interfaces::Named(names)) => names.clone(),
+    };
+    let found = links.find(&wanted);
+    spec.interfaces = capture::Interfaces::Only(found.indexes);
+    (spec, found.missing)
+}
+
+/// On any interface.
+fn packets(policy: &Policy, neutral: &[u16]) -> Spec {
     let mut spec = Spec {
         ports: policy
             .knocks
@@ -34,42 +47,26 @@ pub(super) fn spec(
                 clear: flags.clear,
             })
             .collect(),
+        openings: Vec::new(),
         interfaces: capture::Interfaces::Any,
     };
+    // Connection attempts alone: where knocks need not be any, all that others send to this host's
+    // own connections would wake us up.
     if !policy.knocks.is_empty() {
-        let last = last_foreign(&spec.flags);
-        let foreign = (1..=last).filter(|port| neutral.binary_search(port).is_err());
-        spec.ports.extend(foreign.map(KnockPort::tcp));
+        let foreign = (1..=u16::MAX).filter(|port| neutral.binary_search(port).is_err());
+        spec.openings.extend(foreign);
     }
     spec.ports.sort_unstable();
     spec.ports.dedup();
     spec.flags
         .sort_unstable_by_key(|mask| (mask.set, mask.clear));
     spec.flags.dedup();
-    let wanted = match (only, &policy.interfaces) {
-        (Some("any"), _) | (None, Interfaces::Any) => return (spec, Vec::new()),
-        (Some(name), _) => vec![unlabelled(name).to_owned()],
-        (None, Interfaces::Named(names)) => names.clone(),
-    };
-    let found = links.find(&wanted);
-    spec.interfaces = capture::Interfaces::Only(found.indexes);
-    (spec, found.missing)
+    spec
 }
 
 /// `eth0` of `eth0:1`, which is the label of an address and no interface: no name of one has a colon.
 pub(super) fn unlabelled(name: &str) -> &str {
     name.split_once(':').map_or(name, |(name, _)| name)
-}
-
-/// The last port at which sweeps are looked for. Where knocks need not be connection attempts, all
-/// that others send to this host's own connections would wake us up; their ports are left out
-/// (Linux's `net.ipv4.ip_local_port_range` begins at 32768).
-fn last_foreign(flags: &[FlagMask]) -> u16 {
-    if flags.iter().all(|mask| mask.set & TcpFlags::SYN != 0) {
-        u16::MAX
-    } else {
-        32_767
-    }
 }
 
 /// The names that whitelist and policy have.
@@ -88,4 +85,27 @@ pub(super) fn gate_addresses(policy: &Policy, roster: &Roster) -> Vec<(GateName,
         _ => None,
     });
     named.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{knock, policy};
+    use crate::model::KnockPort;
+    use crate::policy::KnockAction;
+
+    /// A classic file's knock without TCPFlags has any.
+    #[test]
+    fn sweeps_are_looked_for_at_every_port_whatever_flags_a_knock_has() {
+        let mut any_flags = knock("door", "40000 50000 60000", KnockAction::Accept);
+        any_flags.flags = TcpFlags { set: 0, clear: 0 };
+        let neutral = [22, 40_001];
+        let spec = packets(&policy(Vec::new(), vec![any_flags]), &neutral);
+        let knocks = [40_000, 50_000, 60_000].map(KnockPort::tcp);
+        assert_eq!(spec.ports, knocks, "with any flags");
+        for port in 1..=u16::MAX {
+            let is_looked_at = spec.openings.binary_search(&port).is_ok();
+            assert_eq!(is_looked_at, !neutral.contains(&port), "{port}");
+        }
+    }
 }

@@ -8,12 +8,16 @@
 //!
 //! What is a sweep: some ports are strange to whoever was told a knock, since nothing is there for
 //! anybody: those that nobody knocks on or listens on (foreign), and decoys. A source that touches
-//! several of them is a scanner; one that touches a foreign one near a sequence has no valid attempt
-//! at that.
+//! several of them is a scanner; one that touches a foreign one near a sequence, or any decoy, has no
+//! valid attempt at that for a while.
 //! A sweep that happens to begin with the right ports shows what it is only afterwards: then what
 //! its sequences brought about is to be undone.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod flood_tests;
+#[cfg(test)]
+mod guard_tests;
 mod index;
 mod ports;
 mod progress;
@@ -38,7 +42,7 @@ use crate::policy::{LogStyle, Policy, TcpFlags};
 
 use ports::Ports;
 pub use progress::Progress;
-use record::{Attempt, DONE};
+use record::Attempt;
 pub use scope::Scope;
 pub use sequences::SequenceId;
 use sequences::{Arrival, PortId, Sequences};
@@ -53,7 +57,7 @@ pub struct Matcher {
     table: Table,
     guard: Guard,
     neutral: Ports,
-    /// Ports that are near a sequence that is no decoy.
+    /// Ports one of which may void an attempt at a sequence that is no decoy.
     near: Ports,
     /// Sequences that the packet at hand has already moved; kept to spare an allocation.
     moved: Vec<SequenceId>,
@@ -100,10 +104,12 @@ impl Matcher {
     /// No attempts yet.
     pub fn new(policy: &Policy) -> Self {
         let (sequences, guard) = (Sequences::new(&policy.knocks), guard(policy));
+        let mut table = Table::new(policy.memory);
+        table.set_longest(sequences.longest());
         Self {
             near: sequences.near(guard.nearby),
             sequences,
-            table: Table::new(policy.memory),
+            table,
             guard,
             neutral: Ports::default(),
             moved: Vec::new(),
@@ -136,30 +142,33 @@ impl Matcher {
                     port,
                     reserved,
                 };
-                self.knocked(knock, place, at, &mut heard);
-                if ours && self.sequences.is_only_decoy(port) && self.counts_as_sweep(knock) {
-                    self.touched(knock.port.port, key, at, &mut heard);
+                let begun = self.knocked(knock, place, at, &mut heard);
+                if self.sequences.is_only_decoy(port) && self.counts_as_sweep(knock, ours) {
+                    self.touched(knock.port.port, key, begun, at, &mut heard);
                 }
             }
-            Arrival::Foreign if ours && self.counts_as_sweep(knock) => {
+            Arrival::Foreign if self.counts_as_sweep(knock, ours) => {
                 let key = self.table.key(knock.source);
-                self.touched(knock.port.port, key, at, &mut heard);
+                self.touched(knock.port.port, key, None, at, &mut heard);
             }
             Arrival::Foreign | Arrival::OtherFlags => {}
         }
         heard
     }
 
-    /// SYN without ACK to a port that nobody has a reason to connect to.
-    fn counts_as_sweep(&self, knock: &Knock) -> bool {
-        knock.port.proto == Proto::Tcp
+    /// SYN without ACK to a port that nobody has a reason to connect to. What is served behind us is
+    /// not known, and may be anything: there only what is close to a sequence counts.
+    fn counts_as_sweep(&self, knock: &Knock, ours: bool) -> bool {
+        let port = knock.port;
+        port.proto == Proto::Tcp
             && TcpFlags::OPENING.fit(knock.flags)
-            && !self.neutral.contains(knock.port.port)
+            && !self.neutral.contains(port.port)
+            && (ours || self.near.contains(port.port))
     }
 
     /// Takes a strange port into account.
-    fn touched(&mut self, port: u16, key: Key, at: Time, heard: &mut Heard) {
-        heard.swept = self.table.touch(key, port, &self.guard, at);
+    fn touched(&mut self, port: u16, key: Key, begun: Option<u32>, at: Time, heard: &mut Heard) {
+        heard.swept = self.table.touch(key, port, begun, &self.guard, at);
         if !heard.swept && !self.near.contains(port) {
             return;
         }
@@ -168,13 +177,8 @@ impl Matcher {
         } = self;
         self.table.for_each_attempt(key, |attempt| {
             let sequence = &sequences[attempt.sequence];
-            let is_near = sequence.is_near(port, guard.nearby);
+            let is_near = sequences.is_spoilt_by(attempt.sequence, port, guard.nearby);
             if sequence.is_drop || !(heard.swept || is_near) {
-                return;
-            }
-            // A decoy voids an attempt as any other knock port does, which may then start it anew;
-            // and who takes TCP for UDP may have been told the knock.
-            if !attempt.is_done() && !heard.swept && sequences.has_number(port) {
                 return;
             }
             if attempt.is_done() {
@@ -201,21 +205,22 @@ impl Matcher {
                 || self
                     .table
                     .has_touched(key, &self.guard, at, sequence.timeout, |port| {
-                        sequence.is_near(port, self.guard.nearby)
-                            && !self.sequences.has_number(port)
+                        self.sequences.is_spoilt_by(id, port, self.guard.nearby)
                     }))
     }
 
-    fn knocked(&mut self, knock: &Knock, place: Place, at: Time, heard: &mut Heard) {
+    /// The place of what it began, if it did.
+    fn knocked(&mut self, knock: &Knock, place: Place, at: Time, heard: &mut Heard) -> Option<u32> {
         let Place {
             key,
             port,
             reserved,
         } = place;
         let print = self.table.fingerprint(knock);
-        if print.is_some_and(|print| self.table.has_seen(key, print)) {
-            return;
+        if print.is_some_and(|print| self.table.has_seen(key, print, at)) {
+            return None;
         }
+        let mut begun = None;
         self.continue_attempts(knock, place, at, heard);
         let is_scanner = self.table.is_scanner(key, &self.guard, at);
         for &id in self.sequences.starting_with(port) {
@@ -228,20 +233,21 @@ impl Matcher {
             }
             let stage = if sequence.ports.len() == 1 {
                 heard.completed.push(id);
-                DONE
+                sequence.end()
             } else {
                 1
             };
             if self.tells {
                 heard.steps.push(Step::Stage(id, 1));
             }
-            self.table.start(key, id, stage, at);
+            begun = Some(self.table.start(key, id, stage, at));
         }
         if let Some(print) = print {
-            self.table.remember(key, print, at);
+            begun = self.table.remember(key, print, at).or(begun);
         }
         let completed = &mut heard.completed;
         completed.sort_unstable_by_key(|&id| (!self.sequences[id].is_drop, id));
+        begun
     }
 
     /// Moves, restarts or voids the attempts that the source has.
@@ -280,7 +286,7 @@ impl Matcher {
                     heard.completed.push(attempt.sequence);
                     *attempt = Attempt {
                         started: at,
-                        stage: DONE,
+                        stage: sequence.end(),
                         ..*attempt
                     };
                 }
@@ -313,7 +319,12 @@ impl Matcher {
         let renumbered = self.sequences.renumbering(&old);
         self.table.renumber(&renumbered);
         self.table.resize(policy.memory);
-        self.guard = guard(policy);
+        self.table.set_longest(self.sequences.longest());
+        let old = std::mem::replace(&mut self.guard, guard(policy));
+        if self.guard.tick_length() != old.tick_length() {
+            // Their times would be read with another measure.
+            self.table.forget_touches();
+        }
         self.tells = tells(policy);
         self.near = self.sequences.near(self.guard.nearby);
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::sequences::SequenceId;
 use crate::model::Time;
 
-/// How many fingerprints a record holds.
+/// How many fingerprints and touched ports a record holds.
 pub(super) const PRINTS: usize = 4;
 
 /// An attempt of one source at one sequence, or (stages 0 and `DONE`) what is left of one.
@@ -36,18 +36,21 @@ impl Attempt {
 pub(super) struct Record {
     pub(super) source: Source,
     pub(super) started: Time,
+    /// Fingerprints from the front, touched ports with their times from the back.
     pub(super) prints: [u32; PRINTS],
     /// The place of the source's next older record, if it is still there.
     pub(super) older: u32,
     pub(super) sequence: u16,
     pub(super) stage: u8,
-    pub(super) print_count: u8,
+    /// How many of either: fingerprints in the lower four bits, ports in the upper.
+    pub(super) counts: u8,
 }
 
 /// The sequence number of a record that only witnesses what was seen.
 pub(super) const WITNESS: u16 = u16::MAX;
 /// The sequence number of a record of foreign ports. Its `started` is the last time one was
-/// touched, its `stage` 1 if the source is a scanner, and each of its prints a port and a time.
+/// touched, its `stage` 1 if the source is a scanner. The port that a record of another kind was
+/// begun with may stand in that one.
 pub(super) const FOREIGN: u16 = u16::MAX - 1;
 /// The sequence number of a place that a record has left.
 pub(super) const LEFT: u16 = u16::MAX - 2;
@@ -69,17 +72,63 @@ impl From<IpAddr> for Source {
 }
 
 impl Record {
+    /// Whether it is an attempt no more, or never was one.
+    pub(super) fn is_void(&self) -> bool {
+        self.stage == 0 && self.sequence != FOREIGN
+    }
+
     pub(super) fn prints(&self) -> &[u32] {
-        &self.prints[..usize::from(self.print_count)]
+        &self.prints[..self.print_count()]
+    }
+
+    pub(super) fn touches(&self) -> &[u32] {
+        &self.prints[PRINTS - self.touch_count()..]
+    }
+
+    fn print_count(&self) -> usize {
+        usize::from(self.counts & 0xf)
+    }
+
+    fn touch_count(&self) -> usize {
+        usize::from(self.counts >> 4)
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.print_count() + self.touch_count() < PRINTS
     }
 
     /// Whether there was room.
     pub(super) fn push_print(&mut self, print: u32) -> bool {
-        let Some(place) = self.prints.get_mut(usize::from(self.print_count)) else {
-            return false;
-        };
-        *place = print;
-        self.print_count += 1;
-        true
+        let room = self.has_room();
+        if room {
+            self.prints[self.print_count()] = print;
+            self.counts += 1;
+        }
+        room
+    }
+
+    /// Without room nothing happens.
+    pub(super) fn push_touch(&mut self, touch: u32) {
+        if self.has_room() {
+            self.prints[PRINTS - 1 - self.touch_count()] = touch;
+            self.counts += 1 << 4;
+        }
+    }
+
+    pub(super) fn clear_prints(&mut self) {
+        self.counts &= 0xf0;
+    }
+
+    pub(super) fn clear_touches(&mut self) {
+        self.counts &= 0xf;
+    }
+
+    pub(super) fn retain_touches(&mut self, keep: impl Fn(u32) -> bool) {
+        let all = self.prints;
+        let first = PRINTS - self.touch_count();
+        self.clear_touches();
+        for &touch in all[first..].iter().filter(|&&touch| keep(touch)) {
+            self.push_touch(touch);
+        }
     }
 }

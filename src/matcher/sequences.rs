@@ -4,6 +4,7 @@ use std::ops::Index;
 use std::time::Duration;
 
 use super::ports::{Ports, Ranks};
+use super::record::DONE;
 use crate::model::{KnockName, KnockPort, Proto};
 use crate::packet::Knock;
 use crate::policy::{Knock as Rule, KnockAction, TcpFlags};
@@ -25,6 +26,11 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
+    /// The stage of an attempt that was completed: nothing is ever undone of a decoy.
+    pub(super) fn end(&self) -> u8 {
+        if self.is_drop { 0 } else { DONE }
+    }
+
     /// Whether the packet's flags are what the sequence asks for, and it went where it asks for;
     /// a datagram has no flags. `reserved`: that address is only for sequences that name it.
     pub(super) fn fits(&self, knock: &Knock, reserved: bool) -> bool {
@@ -36,9 +42,14 @@ impl Sequence {
     }
 
     /// Whether the TCP port is at most so far from one of the sequence's.
-    pub(super) fn is_near(&self, port: u16, distance: u16) -> bool {
+    fn is_near(&self, port: u16, distance: u16) -> bool {
         let mut tcp = self.ports.iter().filter(|own| own.proto == Proto::Tcp);
         tcp.any(|own| own.port.abs_diff(port) <= distance)
+    }
+
+    /// Who takes TCP for UDP may have been told the knock.
+    fn has_number(&self, port: u16) -> bool {
+        self.ports.iter().any(|own| own.port == port)
     }
 }
 
@@ -117,9 +128,18 @@ impl Sequences {
         }
     }
 
-    /// Whether some sequence has this port, be it of the other protocol.
-    pub(super) fn has_number(&self, port: u16) -> bool {
-        self.tcp.of(port).is_some() || self.udp.of(port).is_some()
+    /// Whether one strange TCP port is enough to void an attempt at that sequence: one that is at
+    /// most so far from it, or a decoy, wherever that is. No distance, no such ports.
+    pub(super) fn is_spoilt_by(&self, id: SequenceId, port: u16, distance: u16) -> bool {
+        let sequence = &self[id];
+        !sequence.has_number(port)
+            && (sequence.is_near(port, distance) || (distance > 0 && self.is_tcp_decoy(port)))
+    }
+
+    fn is_tcp_decoy(&self, port: u16) -> bool {
+        self.tcp
+            .of(port)
+            .is_some_and(|rank| self.ports[rank].only_decoy)
     }
 
     fn place(&self, port: KnockPort) -> Option<usize> {
@@ -144,6 +164,12 @@ impl Sequences {
         Arrival::Knock(PortId(place))
     }
 
+    /// The longest time that an attempt at one of them may take.
+    pub(super) fn longest(&self) -> Duration {
+        let timeouts = self.all.iter().map(|sequence| sequence.timeout);
+        timeouts.max().unwrap_or_default()
+    }
+
     /// Whether some sequence is for packets to this address alone.
     pub(super) fn is_target(&self, address: IpAddr) -> bool {
         self.targets.contains(&address)
@@ -153,13 +179,16 @@ impl Sequences {
         &self.ports[port.0].first
     }
 
-    /// TCP ports at most so far from those of sequences that are no decoys.
+    /// TCP ports that may spoil an attempt at some sequence that is no decoy.
     pub(super) fn near(&self, distance: u16) -> Ports {
         let own = self.all.iter().filter(|sequence| !sequence.is_drop);
         let own = own.flat_map(|sequence| &sequence.ports);
-        own.filter(|port| port.proto == Proto::Tcp)
-            .flat_map(|own| own.port.saturating_sub(distance)..=own.port.saturating_add(distance))
-            .collect()
+        let own = own.filter(|port| port.proto == Proto::Tcp);
+        let near = own
+            .flat_map(|own| own.port.saturating_sub(distance)..=own.port.saturating_add(distance));
+        let decoys = self.ports[..self.tcp_count].iter();
+        let decoys = decoys.filter(|entry| distance > 0 && entry.only_decoy);
+        near.chain(decoys.map(|entry| entry.port.port)).collect()
     }
 
     pub(super) fn is_only_decoy(&self, port: PortId) -> bool {

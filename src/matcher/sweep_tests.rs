@@ -118,22 +118,59 @@ fn one_strange_port_near_the_sequence_voids_an_attempt_at_it() {
             assert!(!opens(&done), "{ports:?}, {gap} ms apart");
         }
     }
-    // 1226 is a decoy: a knock port, which may start the attempt anew.
     for ports in [
         vec![1234, 1228, 1227],
         vec![1219, 1228, 1227],
         vec![1228, 1234, 1227],
-        vec![1226, 1228, 1227],
-        vec![1228, 1226, 1228, 1227],
     ] {
         let mut bench = Bench::new(&appliance());
         let done = sweep(&mut bench, A, 0, 100, &ports);
-        assert!(opens(&done), "{ports:?} are not both near and foreign");
+        assert!(opens(&done), "{ports:?} are not near");
     }
     let mut below = appliance();
     below.knocks.truncate(1);
     let mut bench = Bench::new(&below);
     assert_eq!(sweep(&mut bench, A, 0, 100, &[1226, 1228, 1227]), NONE);
+}
+
+/// Nobody who was told the knock goes to one, however far it is from the knock.
+#[test]
+fn one_decoy_voids_an_attempt_and_keeps_it_from_beginning_anew() {
+    for decoy in [1220, 1221, 1222, 1223, 1224, 1225, 1226] {
+        for ports in [
+            vec![decoy, 1228, 1227],
+            vec![1228, decoy, 1227],
+            vec![1228, decoy, 1228, 1227],
+        ] {
+            for gap in [0, 1, 1000, 4500] {
+                let mut bench = Bench::new(&appliance());
+                let done = sweep(&mut bench, A, 0, gap, &ports);
+                assert!(!opens(&done), "{ports:?}, {gap} ms apart");
+            }
+        }
+        // Whoever mistypes waits as long as a knock may take.
+        let mut bench = Bench::new(&appliance());
+        bench.knock(A, &decoy.to_string(), 0);
+        assert_eq!(sweep(&mut bench, A, 14_900, 10, &[1228, 1227]), NONE);
+        let done = sweep(&mut bench, A, 15_010, 10, &[1228, 1227]);
+        assert!(opens(&done), "{decoy}");
+    }
+    let mut off = appliance();
+    off.scan_guard.nearby = 0;
+    let mut bench = Bench::new(&off);
+    assert!(opens(&sweep(&mut bench, A, 0, 10, &[1226, 1228, 1227])));
+}
+
+#[test]
+fn a_port_that_is_part_of_a_knock_is_no_decoy_to_the_guard() {
+    let mut shared = appliance();
+    let both = knock("both", "1228 1223", KnockAction::Drop);
+    shared.knocks.push(both);
+    shared
+        .knocks
+        .push(knock("other", "1223 1400", KnockAction::Accept));
+    let mut bench = Bench::new(&shared);
+    assert!(opens(&sweep(&mut bench, A, 0, 10, &[1223, 1228, 1227])));
 }
 
 #[test]
@@ -340,7 +377,17 @@ proptest! {
         limit in 1u16..20,
         touches in prop::collection::vec((0u8..2, 100u16..125, 0u64..40), 0..120),
     ) {
-        let mut rules = policy(vec![gate("ssh")], vec![knock("k", "1 2", KnockAction::Accept)]);
+        let mut rules = policy(
+            vec![gate("ssh")],
+            vec![
+                knock("k", "1 2", KnockAction::Accept),
+                // Decoys count as other ports do.
+                knock("two", "105 110", KnockAction::Drop),
+                knock("same", "111 111", KnockAction::Drop),
+                knock("one", "120", KnockAction::Drop),
+                knock("long", "110 121 105", KnockAction::Drop),
+            ],
+        );
         rules.scan_guard.ports = limit;
         let mut matcher = Matcher::new(&rules);
         let mut plain = [Plain::default(), Plain::default()];

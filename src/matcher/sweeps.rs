@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::record::{FOREIGN, PRINTS, Record};
+use super::record::{FOREIGN, Record};
 use super::table::{Key, Table};
 use crate::model::Time;
 
@@ -27,22 +27,22 @@ impl Guard {
     }
 
     /// In nanoseconds.
-    fn tick_length(&self) -> u64 {
+    pub(super) fn tick_length(&self) -> u64 {
         let window = u64::try_from(self.within.as_nanos()).unwrap_or(u64::MAX);
         (window / Self::TICKS).max(1)
     }
 
     /// Whether a port touched then still counts. Whatever is older than the window is forgotten
     /// at the next touch, or is so old that the whole record is.
-    fn counts(&self, print: u32, now: Time) -> bool {
+    fn counts(&self, touch: u32, now: Time) -> bool {
         // A tick more, since both times were rounded down.
-        self.age(print, now) <= Self::TICKS + 1
+        self.age(touch, now) <= Self::TICKS + 1
     }
 
     /// In ticks.
-    fn age(&self, print: u32, now: Time) -> u64 {
-        let age = self.tick(now).wrapping_sub(low_bits(print)).into();
-        // Two windows at most pass until a print is forgotten. What seems older is younger than
+    fn age(&self, touch: u32, now: Time) -> u64 {
+        let age = self.tick(now).wrapping_sub(low_bits(touch)).into();
+        // Two windows at most pass until a touch is forgotten. What seems older is younger than
         // this packet: several CPUs write them, and a moment out of order.
         if age > 3 * Self::TICKS { 0 } else { age }
     }
@@ -75,12 +75,11 @@ impl Table {
         let within = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX) / guard.tick_length() + 1;
         let mut at = self.first(key);
         while let Some(record) = self.records.get(at as usize) {
-            if record.sequence == FOREIGN
-                && now.since(record.started) <= guard.within
+            if now.since(record.started) <= guard.within
                 && record
-                    .prints()
+                    .touches()
                     .iter()
-                    .any(|&print| guard.age(print, now) <= within && is_one(high_bits(print)))
+                    .any(|&touch| guard.age(touch, now) <= within && is_one(high_bits(touch)))
             {
                 return true;
             }
@@ -89,28 +88,45 @@ impl Table {
         false
     }
 
-    /// Notes that the source touched a strange port; whether it is a scanner since now.
-    pub(super) fn touch(&mut self, key: Key, port: u16, guard: &Guard, now: Time) -> bool {
+    /// Notes that the source touched a strange port; whether it is a scanner since now. `begun`: the
+    /// place of what the same packet began, which may take it.
+    pub(super) fn touch(
+        &mut self,
+        key: Key,
+        port: u16,
+        begun: Option<u32>,
+        guard: &Guard,
+        now: Time,
+    ) -> bool {
         let (mut others, mut room, mut known, mut was_scanner) = (0, None, false, false);
-        self.for_each_foreign(key, |at, record| {
+        let mut at = self.first(key);
+        while let Some(record) = self.records.get_mut(at as usize) {
+            let is_foreign = record.sequence == FOREIGN;
             if now.since(record.started) > guard.within {
                 // Quiet for long enough: nothing from before counts.
-                (record.stage, record.print_count) = (0, 0);
+                record.clear_touches();
+                if is_foreign {
+                    record.stage = 0;
+                }
             }
-            record.retain_prints(|print| high_bits(print) != port && guard.counts(print, now));
-            others += record.prints().len();
-            was_scanner |= record.stage > 0;
-            known = true;
-            if record.prints().len() < PRINTS {
+            record.retain_touches(|touch| high_bits(touch) != port && guard.counts(touch, now));
+            others += record.touches().len();
+            known |= is_foreign;
+            was_scanner |= is_foreign && record.stage > 0;
+            if record.has_room() && (is_foreign || (room.is_none() && begun == Some(at))) {
                 room = Some(at);
             }
-        });
+            at = self.older(at);
+        }
         let enough = others + 1 >= usize::from(guard.ports);
-        // The port that makes a scanner needs no place of its own.
-        if !enough || !known {
+        let touch = (u32::from(port) << 16) | u32::from(guard.tick(now));
+        if !enough {
             let at = room.unwrap_or_else(|| self.add_foreign(key));
-            let print = (u32::from(port) << 16) | u32::from(guard.tick(now));
-            self.records[at as usize].push_print(print);
+            self.records[at as usize].push_touch(touch);
+        } else if !known {
+            // The port that makes a scanner needs no place of its own, but the scanner does.
+            let at = self.turn_foreign(key);
+            self.records[at as usize].push_touch(touch);
         }
         let is_scanner = was_scanner || enough;
         let mut newest = None;
@@ -141,28 +157,36 @@ impl Table {
         self.records[at as usize].sequence = FOREIGN;
         at
     }
-}
 
-impl Record {
-    fn retain_prints(&mut self, keep: impl Fn(u32) -> bool) {
-        let mut kept = 0;
-        for place in 0..self.print_count {
-            let print = self.prints[usize::from(place)];
-            if keep(print) {
-                self.prints[usize::from(kept)] = print;
-                kept += 1;
+    /// A record of foreign ports, in the place of something void: a scanner opens nothing, so which
+    /// of its packets were seen before need not be known.
+    fn turn_foreign(&mut self, key: Key) -> u32 {
+        let mut at = self.first(key);
+        while let Some(record) = self.records.get_mut(at as usize) {
+            if record.is_void() {
+                record.sequence = FOREIGN;
+                record.clear_prints();
+                return at;
             }
+            at = self.older(at);
         }
-        self.print_count = kept;
+        self.add_foreign(key)
+    }
+
+    /// Forgets which ports were touched; scanners stay what they are.
+    pub(super) fn forget_touches(&mut self) {
+        for record in &mut self.records {
+            record.clear_touches();
+        }
     }
 }
 
 #[allow(clippy::cast_possible_truncation)] // the lower bits are wanted
-fn low_bits(print: u32) -> u16 {
-    print as u16
+fn low_bits(touch: u32) -> u16 {
+    touch as u16
 }
 
 #[allow(clippy::cast_possible_truncation)] // 16 bits are left
-fn high_bits(print: u32) -> u16 {
-    (print >> 16) as u16
+fn high_bits(touch: u32) -> u16 {
+    (touch >> 16) as u16
 }

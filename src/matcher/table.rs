@@ -2,6 +2,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::mem::size_of;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::index::Index;
 use super::record::{Attempt, FOREIGN, LEFT, PRINTS, Record, Source, WITNESS};
@@ -9,8 +10,11 @@ use super::sequences::SequenceId;
 use crate::model::{Proto, Time};
 use crate::packet::Knock;
 
-/// How many records a source may have for fingerprints alone.
+/// How many records a source may have for fingerprints alone, void attempts among them.
 const WITNESSES: usize = 3;
+/// For how long a SYN may be sent again: Linux gives up after 127 s (`tcp_syn_retries`, tcp(7)). Who
+/// sends the same one after that means it, or has fixed numbers.
+const SENT_AGAIN: Duration = Duration::from_secs(130);
 /// No record.
 const NIL: u32 = u32::MAX;
 /// One place in that many is given for [`Table::young`].
@@ -22,9 +26,10 @@ const YOUNG: usize = 32;
 /// in the ring: that, and the source that is looked up, are all the memory that a packet of a
 /// stranger touches.
 ///
-/// Guarantee: a packet takes at most a place for each sequence that its port starts, and one for
-/// what it only witnesses or counts. With R packets a second, each starting one sequence, a record
-/// lives at least `capacity() / R` seconds.
+/// Guarantee: a packet of a source without records takes at most a place for each sequence that its
+/// port starts, or one if it starts none: what it witnesses or counts stands in the same place. With R
+/// such packets a second, each starting one sequence at most, a record lives at least
+/// `capacity() / R` seconds.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) records: Vec<Record>,
@@ -36,6 +41,9 @@ pub(super) struct Table {
     young: u32,
     newest: u32,
     evicted: u64,
+    /// The longest time that an attempt may take. A record takes fingerprints while it is no older,
+    /// so that each is known for as long as it may be sent again.
+    longest: Duration,
     /// Random, so that nobody can aim at a place in the index.
     keys: [u64; 4],
     /// Odd, and as random: multiplying by it keeps fingerprints apart (Dietzfelbinger et al., "A
@@ -63,9 +71,15 @@ impl Table {
             young: index(places / YOUNG),
             newest: NIL,
             evicted: 0,
+            longest: Duration::ZERO,
             multiplier: random.hash_one(0) | 1,
             keys: [1, 2, 3, 4].map(|number| random.hash_one(number)),
         }
+    }
+
+    /// Follows the longest time that an attempt may take.
+    pub(super) fn set_longest(&mut self, longest: Duration) {
+        self.longest = longest;
     }
 
     /// What the other functions know a source by.
@@ -107,10 +121,10 @@ impl Table {
         Some(low_half(whole.wrapping_mul(self.multiplier) >> 32))
     }
 
-    pub(super) fn has_seen(&self, key: Key, print: u32) -> bool {
+    pub(super) fn has_seen(&self, key: Key, print: u32, now: Time) -> bool {
         let mut at = self.first(key);
         while let Some(record) = self.records.get(at as usize) {
-            if record.sequence != FOREIGN && record.prints().contains(&print) {
+            if record.prints().contains(&print) && !self.is_past(record, now) {
                 return true;
             }
             at = self.older(at);
@@ -118,16 +132,21 @@ impl Table {
         false
     }
 
-    /// Notes a fingerprint in one of the source's records, or in a new one.
-    pub(super) fn remember(&mut self, key: Key, print: u32, now: Time) {
+    /// Whether its fingerprints are too old to count.
+    fn is_past(&self, record: &Record, now: Time) -> bool {
+        now.since(record.started) > self.longest.saturating_add(SENT_AGAIN)
+    }
+
+    /// Notes a fingerprint in one of the source's records, or in a new one, whose place is returned.
+    pub(super) fn remember(&mut self, key: Key, print: u32, now: Time) -> Option<u32> {
         let (mut witnesses, mut oldest) = (0, None::<(Time, u32)>);
         let mut at = self.first(key);
         while let Some(record) = self.records.get_mut(at as usize) {
             if record.sequence != FOREIGN {
-                if record.push_print(print) {
-                    return;
+                if now.since(record.started) <= self.longest && record.push_print(print) {
+                    return None;
                 }
-                if record.sequence == WITNESS {
+                if record.is_void() && record.touches().is_empty() {
                     witnesses += 1;
                     if oldest.is_none_or(|(time, _)| record.started < time) {
                         oldest = Some((record.started, at));
@@ -143,8 +162,9 @@ impl Table {
         let record = &mut self.records[at as usize];
         record.sequence = WITNESS;
         record.started = now;
-        record.print_count = 0;
+        record.clear_prints();
         record.push_print(print);
+        Some(at)
     }
 
     /// Shows the attempts of a source, those that are done included.
@@ -182,25 +202,38 @@ impl Table {
         found
     }
 
-    /// Begins an attempt, in the place of the one at the same sequence if there is one; `stage` is
-    /// 1, or `DONE` if one port is all there is.
-    pub(super) fn start(&mut self, key: Key, sequence: SequenceId, stage: u8, now: Time) {
+    /// Begins an attempt, in the place of the one at the same sequence if there is one, else in that
+    /// of one that is void; where. `stage` is 1, or what [`Sequence::end`] says if one port is all
+    /// there is.
+    ///
+    /// [`Sequence::end`]: super::sequences::Sequence::end
+    pub(super) fn start(&mut self, key: Key, sequence: SequenceId, stage: u8, now: Time) -> u32 {
+        let (mut same, mut void) = (None, None);
         let mut at = self.first(key);
         while let Some(record) = self.records.get(at as usize) {
             if record.sequence == sequence.0 {
+                same = Some(at);
                 break;
+            }
+            if void.is_none() && record.is_void() && record.touches().is_empty() {
+                void = Some(at);
             }
             at = self.older(at);
         }
-        at = if at == NIL {
-            self.add(key)
-        } else {
-            self.make_newest(key, at)
+        let at = match same.or(void) {
+            Some(at) => self.make_newest(key, at),
+            None => self.add(key),
         };
+        if self.is_past(&self.records[at as usize], now) {
+            self.records[at as usize].clear_prints();
+        }
         let record = &mut self.records[at as usize];
+        // The port is touched once more, if it is one that counts.
+        record.clear_touches();
         record.sequence = sequence.0;
         record.started = now;
         record.stage = stage;
+        at
     }
 
     /// Gives sequences their new numbers; attempts at those without one are void.
@@ -227,7 +260,7 @@ impl Table {
         if new.places == self.places {
             return;
         }
-        new.evicted = self.evicted;
+        (new.evicted, new.longest) = (self.evicted, self.longest);
         // The fingerprints were made with the old key.
         new.multiplier = self.multiplier;
         let (newer, older) = self.records.split_at(self.oldest() as usize);
@@ -248,7 +281,7 @@ impl Table {
             older: NIL,
             sequence: WITNESS,
             stage: 0,
-            print_count: 0,
+            counts: 0,
         };
         self.put(key, record)
     }

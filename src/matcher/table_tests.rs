@@ -111,7 +111,7 @@ fn one_source_that_starts_over_and_over_pushes_nobody_out() {
             table.start(flooding, SequenceId(id), 1, Time(i));
         }
         table.remember(flooding, low_half(i), Time(i));
-        table.touch(flooding, 9, &GUARD, Time(i));
+        table.touch(flooding, 9, None, &GUARD, Time(i));
     }
     assert_eq!(table.evicted(), 0);
     let mut alive = false;

@@ -51,6 +51,7 @@ pub(crate) fn wants(ports: &[KnockPort]) -> Spec {
     Spec {
         ports: ports.to_vec(),
         flags: vec![SYN],
+        openings: Vec::new(),
         interfaces: Interfaces::Any,
     }
 }

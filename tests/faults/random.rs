@@ -68,7 +68,7 @@ fn policy(rules: Rules, backend: &str) -> String {
     let knocks: String = knocks.map(knock).collect();
     format!(
         "interface: any\ntrusted: knockd.trusted\nnever_ban: [{NEVER_BAN}]\n\
-         firewall: {{ backend: {backend} }}\ngates:\n{gates}knocks:\n{knocks}  \
+         firewall: {{ backend: {backend} }}\nscan_guard: {{ nearby: 0 }}\ngates:\n{gates}knocks:\n{knocks}  \
          decoy: {{ sequence: [1220, 1221], seq_timeout: 5s, action: drop, gate: all }}\n"
     )
 }

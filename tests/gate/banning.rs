@@ -4,7 +4,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::scenarios;
-use crate::world::{DECOY, Family, KNOCK, POLICY, TRUSTED, Tried, World, goes_on, long_policy};
+use crate::world::{
+    DECOY, Family, KNOCK, POLICY, TRUSTED, Tried, World, at_once_after_decoys, goes_on, long_policy,
+};
 
 scenarios![
     a_decoy_bans_for_good,
@@ -64,7 +66,7 @@ fn a_ban_ends_a_running_acceptance() -> Tried {
 }
 
 fn the_knocks_of_a_banned_source_grant_nothing() -> Tried {
-    let world = World::with(&long_policy(), TRUSTED)?;
+    let world = World::with(&at_once_after_decoys(&long_policy()), TRUSTED)?;
     for person in world.people(10)? {
         person.knocks(DECOY);
         person.knocks(KNOCK);
@@ -105,7 +107,8 @@ fn a_ban_with_a_time_ends() -> Tried {
 }
 
 fn the_second_decoy_bans_where_the_policy_says_so() -> Tried {
-    let policy = format!("ban: {{ after: 2, within: 1h }}\n{}", long_policy());
+    let policy = at_once_after_decoys(&long_policy());
+    let policy = format!("ban: {{ after: 2, within: 1h }}\n{policy}");
     let world = World::with(&policy, TRUSTED)?;
     for person in world.people(10)? {
         person.knocks(DECOY);
@@ -200,7 +203,8 @@ fn dropping_a_trusted_address_exits_4_unless_forced() -> Tried {
 }
 
 fn what_is_never_banned() -> Tried {
-    let policy = format!("never_ban: [192.0.2.12/31, \"2001:db8::12/128\"]\n{POLICY}");
+    let policy = at_once_after_decoys(POLICY);
+    let policy = format!("never_ban: [192.0.2.12/31, \"2001:db8::12/128\"]\n{policy}");
     let world = World::with(&policy, TRUSTED)?;
     for family in Family::BOTH {
         world.expect(4, &["drop", family.server()]);

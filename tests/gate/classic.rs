@@ -23,6 +23,7 @@ scenarios![
     with_l_the_name_of_who_knocks_follows_in_a_line_of_its_own,
     with_big_d_the_log_has_all_that_happens,
     with_i_a_label_is_its_interface,
+    a_sweep_of_high_ports_opens_no_door_whatever_its_flags,
 ];
 
 const CLASSIC: &str = "[options]
@@ -153,6 +154,26 @@ fn is_timed(line: &str) -> bool {
         .map(|c| if c.is_ascii_digit() { '0' } else { c })
         .collect();
     shape == "[0000-00-00 00:00] "
+}
+
+/// Without TCPFlags any packet counts, and clients' ports begin at 32768.
+fn a_sweep_of_high_ports_opens_no_door_whatever_its_flags() -> Tried {
+    let file = CLASSIC
+        .replace("7000,8000:tcp,9000:udp", "40000,50000,60000")
+        .replace("    TCPFlags = syn\n", "");
+    let world = World::with(&file, TRUSTED)?;
+    let sweep = [40_000, 50_000, 60_000].map(|port| port - 3..=port);
+    let sweep: Vec<String> = sweep.into_iter().flatten().map(|p| p.to_string()).collect();
+    let sweep: Vec<&str> = sweep.iter().map(String::as_str).collect();
+    for (scanner, person) in world.people(10)?.iter().zip(world.people(11)?) {
+        scanner.knocks(&sweep);
+        person.knocks(&["40000", "50000", "60000"]);
+        let opens = |address: &str| format!("{address}: openSSH: OPEN SESAME");
+        world.daemon.await_log(&opens(&person.address), 1)?;
+        let log = world.daemon.log();
+        assert!(!log.contains(&opens(&scanner.address)), "{log}");
+    }
+    Ok(())
 }
 
 fn the_log_is_where_the_file_says_and_in_its_words() -> Tried {

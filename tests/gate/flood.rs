@@ -108,7 +108,8 @@ fn a_port_that_is_served_stays_tracked() -> Tried {
 fn status_counts_what_was_dropped_and_says_how_it_is_scheduled() -> Tried {
     let policy = format!("{}\nmemory: 64KiB\n", long_policy().trim_end());
     let mut world = World::with(&policy, TRUSTED)?;
-    of(world.flooded_at(1228, Some(20_000))?, 5_000)?;
+    // A few places of the table are spare, and not counted as used.
+    of(world.flooded_at(1228, Some(20_000))?, 5_100)?;
     world.all_is_handled()?;
     let status = world.json(&["status"]);
     let count = |part: &str, name: &str| {

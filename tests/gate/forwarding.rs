@@ -8,6 +8,7 @@ use crate::world::{DECOY, KNOCK, Person, Tried, goes_on, on_backend, programs};
 scenarios![
     the_gateway_guards_the_inner_host,
     knocks_on_the_gateway_itself_count,
+    a_sweep_of_the_inner_host_opens_nothing,
     a_ban_leaves_forwarded_sessions_alone_unless_the_gate_cuts_them,
     outgoing_connections_are_not_gated,
     the_gateways_own_port_is_guarded_with_both,
@@ -124,6 +125,22 @@ fn knocks_on_the_gateway_itself_count() -> Tried {
         inside.is_refused();
         site.person(from, gateway)?.knocks(KNOCK);
         inside.gets_in_soon(22);
+    }
+    Ok(())
+}
+
+fn a_sweep_of_the_inner_host_opens_nothing() -> Tried {
+    let site = Site::new(POLICY)?;
+    for ((from, other), to) in CLIENT
+        .into_iter()
+        .zip(["192.0.2.11", "2001:db8::11"])
+        .zip(INNER)
+    {
+        let (scanner, other) = (site.person(from, to)?, site.person(other, to)?);
+        scanner.knocks(&["1231", "1230", "1229", "1228", "1227"]);
+        // Packets are handled in the order in which they come.
+        other.opens();
+        scanner.is_refused();
     }
     Ok(())
 }

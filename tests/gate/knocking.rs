@@ -7,8 +7,8 @@ use portcullis::lab::run_bounded;
 
 use crate::scenarios;
 use crate::world::{
-    ACCEPT_TIME, AT_ONCE, Family, KNOCK, POLICY, Person, TRUSTED, Tried, World, goes_on,
-    long_policy,
+    ACCEPT_TIME, AT_ONCE, Family, KNOCK, ONE_SYN, POLICY, Person, TRUSTED, Tried, World, goes_on,
+    long_policy, port_at,
 };
 
 scenarios![
@@ -18,6 +18,7 @@ scenarios![
     knocking_again_restores_the_full_time,
     the_wrong_order_grants_nothing,
     another_knock_port_voids_the_attempt_and_may_start_it_anew,
+    after_a_decoy_a_knock_counts_when_the_time_for_one_is_over,
     ports_that_are_no_knock_ports_do_not_disturb,
     a_slow_knock_grants_nothing,
     a_repeat_of_the_port_just_matched_is_ignored,
@@ -122,17 +123,48 @@ fn the_wrong_order_grants_nothing() -> Tried {
 }
 
 fn another_knock_port_voids_the_attempt_and_may_start_it_anew() -> Tried {
-    let world = World::new()?;
+    let other = "  other: { sequence: [1240, 1241], seq_timeout: 1s, action: accept }\n";
+    let world = World::with(&format!("{}\n{other}", POLICY.trim_end()), TRUSTED)?;
     let people = world.people(10)?;
     for person in &people {
-        person.knocks(&["1228", "1220", "1227"]);
+        person.knocks(&["1228", "1240", "1227"]);
     }
     world.all_is_handled()?;
     for person in &people {
         person.is_refused();
     }
     for person in &people {
-        person.opens_with(&["1228", "1220", "1228", "1227"], 22);
+        person.opens_with(&["1228", "1240", "1228", "1227"], 22);
+    }
+    Ok(())
+}
+
+fn after_a_decoy_a_knock_counts_when_the_time_for_one_is_over() -> Tried {
+    let world = World::new()?;
+    let people = world.people(10)?;
+    for person in &people {
+        person.knocks(&["1226", "1228", "1227"]);
+        person.knocks(&["1228", "1226", "1228", "1227"]);
+    }
+    world.all_is_handled()?;
+    for person in &people {
+        person.is_refused();
+        assert!(world.member("ssh_filter", &person.address).is_none());
+    }
+    for person in &people {
+        let gate = port_at(&person.server, 22);
+        let started = Instant::now();
+        while person
+            .client
+            .knock_until_open(&gate, KNOCK, ONE_SYN)
+            .is_err()
+        {
+            assert!(
+                started.elapsed() < 2 * AT_ONCE,
+                "{} waits for ever",
+                person.address
+            );
+        }
     }
     Ok(())
 }

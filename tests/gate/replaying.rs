@@ -28,6 +28,7 @@ knocks:
   all: { sequence: [1401, 1402], seq_timeout: 5s, action: open, gate: web, for: 1s }
   mine: { sequence: [1601, 1602], seq_timeout: 5s, action: trust, gate: web }
   decoy: { sequence: [1220, 1221], seq_timeout: 5s, action: drop }
+  crossed: { sequence: [1602, 1402], seq_timeout: 5s, action: drop }
 ";
 const TRUSTED: &str = "192.0.2.50 the office\n2001:db8::50\n";
 
@@ -152,7 +153,8 @@ fn people_do_all_that_people_do(taps: &mut Taps<'_>) -> Tried {
         taps.settle()?;
     }
     for person in world.people(15)? {
-        person.knocks(DECOY);
+        // Ports of knocks in an order of their own: after other decoys no knock would count.
+        person.knocks(&["1602", "1402"]);
         person.knocks(KNOCK);
         taps.settle()?;
     }

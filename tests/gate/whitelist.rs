@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::scenarios;
-use crate::world::{DECOY, Family, POLICY, TRUSTED, Tried, World};
+use crate::world::{DECOY, Family, POLICY, TRUSTED, Tried, World, at_once_after_decoys};
 
 scenarios![
     whoever_is_on_it_gets_in,
@@ -91,7 +91,7 @@ fn runtime_trust_lasts_through_a_restart() -> Tried {
 }
 
 fn trust_ends_a_ban() -> Tried {
-    let world = World::new()?;
+    let world = World::with(&at_once_after_decoys(POLICY), TRUSTED)?;
     for person in world.people(10)? {
         person.knocks(DECOY);
         world.await_member("ssh_banned", &person.address);

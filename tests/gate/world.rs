@@ -43,6 +43,12 @@ pub(crate) fn long_policy() -> String {
     POLICY.replace("accept_timeout: 2s", "accept_timeout: 60s")
 }
 
+/// Where a knock follows a decoy at once: the scan guard would have the knocker wait for
+/// `seq_timeout`, and has tests of its own.
+pub(crate) fn at_once_after_decoys(policy: &str) -> String {
+    format!("scan_guard: {{ nearby: 0 }}\n{}", policy.trim_start())
+}
+
 /// The backend that every kernel has, whatever programs are installed, unless another is asked
 /// for.
 pub(crate) fn backend() -> String {

@@ -32,14 +32,14 @@ fn no_sweep_opens_while_every_honest_knock_does() -> Tried {
         .collect::<Result<_, _>>()?;
     let knock = KNOCK.map(|port| port.to_string());
     let knock = [knock[0].as_str(), knock[1].as_str()];
-    let mut opened = 0;
+    let mut opened = 0_u64;
     // Every honest one knocks and connects in the middle of seven sweeps.
     let mut sent: u64 = 0;
     for (number, client) in honest.iter().enumerate() {
         let lists: Vec<(IpAddr, Vec<u16>)> = KINDS
             .iter()
             .enumerate()
-            .map(|(kind, (_, ports))| (person(kind * EACH + number), ports(number)))
+            .map(|(kind, (_, ports, _))| (person(kind * EACH + number), ports(number)))
             .collect();
         let longest = lists
             .iter()
@@ -92,13 +92,21 @@ fn no_sweep_opens_while_every_honest_knock_does() -> Tried {
         &format!("{opened} of {EACH} opened"),
     );
     assert_eq!(accepted, expected, "nobody but the honest is accepted");
+    // The log leaves lines out where there are many; this counts all.
+    let by_luck = world.completed("opencloseSSH")? - opened;
+    let most: usize = KINDS.iter().map(|(.., luck)| luck).sum();
+    row("sweeps that knocked, of all kinds", &by_luck.to_string());
+    assert!(
+        by_luck <= most as u64,
+        "{by_luck} of {sweepers} sweeps knocked"
+    );
     Ok(())
 }
 
 /// What became of each kind of sweep.
 fn tell(world: &World, accepted: &HashSet<IpAddr>) {
     let log = world.daemon.log();
-    for (kind, (name, _)) in KINDS.iter().enumerate() {
+    for (kind, (name, _, luck)) in KINDS.iter().enumerate() {
         let sources: Vec<IpAddr> = (kind * EACH..(kind + 1) * EACH).map(person).collect();
         let open = sources.iter().filter(|source| accepted.contains(*source));
         let open = open.count();
@@ -112,10 +120,7 @@ fn tell(world: &World, accepted: &HashSet<IpAddr>) {
                 "{EACH} sweeps: {open} opened, {undone} knocked before it showed, and were undone"
             ),
         );
-        // One in a hundred and ten shuffles of eleven ports begins with these two, and few decoys or
-        // foreign ports far away may come before them.
-        let by_luck = ["random", "decoys"].iter().any(|word| name.contains(word));
-        assert!(undone == 0 || by_luck, "{name}");
+        assert!(undone <= *luck, "{name}: {undone}");
     }
 }
 

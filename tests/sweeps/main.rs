@@ -10,6 +10,7 @@ mod live;
 mod nmap;
 mod replayed;
 mod sender;
+mod timed;
 mod world;
 
 use std::error::Error;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         ("live", live::SCENARIOS),
         ("honest", honest::SCENARIOS),
         ("replayed", replayed::SCENARIOS),
+        ("timed", timed::SCENARIOS),
         #[cfg(feature = "system-tests")]
         ("nmap", nmap::SCENARIOS),
     ] {

@@ -99,6 +99,15 @@ impl World {
         Ok(accepted.filter_map(address).collect())
     }
 
+    /// How often a sequence was completed.
+    pub(crate) fn completed(&self, knock: &str) -> Result<u64, Box<dyn std::error::Error>> {
+        let status = self.json("status")?;
+        let mut knocks = status["knocks"].as_array().expect("a list").iter();
+        let found = knocks.find(|entry| entry["name"] == knock);
+        let count = found.and_then(|entry| entry["completed"].as_u64());
+        Ok(count.unwrap_or_else(|| panic!("no {knock} in {status}")))
+    }
+
     /// A counter of packets: `knocks`, `foreign`, `seen`, `dropped`.
     pub(crate) fn packets(&self, counter: &str) -> Result<u64, Box<dyn std::error::Error>> {
         let status = self.json("status")?;
