@@ -36,11 +36,9 @@ pub(super) fn spec(
             .collect(),
         interfaces: capture::Interfaces::Any,
     };
-    if !policy.knocks.is_empty() {
-        let last = last_foreign(&spec.flags);
-        let foreign = (1..=last).filter(|port| neutral.binary_search(port).is_err());
-        spec.ports.extend(foreign.map(KnockPort::tcp));
-    }
+    let foreign = 1..=policy.last_foreign();
+    let foreign = foreign.filter(|port| neutral.binary_search(port).is_err());
+    spec.ports.extend(foreign.map(KnockPort::tcp));
     spec.ports.sort_unstable();
     spec.ports.dedup();
     spec.flags
@@ -54,17 +52,6 @@ pub(super) fn spec(
     let found = links.find(&wanted);
     spec.interfaces = capture::Interfaces::Only(found.indexes);
     (spec, found.missing)
-}
-
-/// The last port at which sweeps are looked for. Where knocks need not be connection attempts, all
-/// that others send to this host's own connections would wake us up; their ports are left out
-/// (Linux's `net.ipv4.ip_local_port_range` begins at 32768).
-fn last_foreign(flags: &[FlagMask]) -> u16 {
-    if flags.iter().all(|mask| mask.set & TcpFlags::SYN != 0) {
-        u16::MAX
-    } else {
-        32_767
-    }
 }
 
 /// The names that whitelist and policy have.

@@ -1,4 +1,4 @@
-use super::types::Policy;
+use super::types::{Knock, Policy, TcpFlags};
 use crate::model::Proto;
 
 impl Policy {
@@ -14,5 +14,20 @@ impl Policy {
         ports.sort_unstable();
         ports.dedup();
         ports
+    }
+
+    /// The last TCP port at which sweeps are looked for; 0 is none. Where knocks need not be
+    /// connection attempts, all that others send to this host's own connections would wake us up;
+    /// their ports are left out (Linux's `net.ipv4.ip_local_port_range` begins at 32768).
+    pub fn last_foreign(&self) -> u16 {
+        let of_tcp = |knock: &&Knock| knock.sequence.iter().any(|it| it.proto == Proto::Tcp);
+        let mut tcp = self.knocks.iter().filter(of_tcp);
+        if self.knocks.is_empty() {
+            0
+        } else if tcp.all(|knock| knock.flags.set & TcpFlags::SYN != 0) {
+            u16::MAX
+        } else {
+            32_767
+        }
     }
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::file::Record;
+use super::host::Host;
+use super::interface::{Came, Listening};
 use super::link::{Below, Ip};
 use super::{Cause, Counts, Decision, Deed, Effect};
 use crate::engine::{Action, Engine, Event};
@@ -26,6 +28,7 @@ pub(super) struct Story {
     engine: Engine,
     matcher: Matcher,
     scope: Scope,
+    listens: Listening,
     only_ipv4: bool,
     now: Option<Time>,
     first: Time,
@@ -34,22 +37,17 @@ pub(super) struct Story {
     pub(super) counts: Counts,
 }
 
-/// What is known about the host besides its policy.
-#[derive(Debug, Default)]
-pub(super) struct Host {
-    pub(super) addresses: Vec<IpAddr>,
-    pub(super) listening: Vec<u16>,
-    pub(super) trusted: Vec<(IpNet, String)>,
-    pub(super) only_ipv4: bool,
-}
-
 impl Story {
     pub(super) fn new(policy: Policy, host: Host) -> Self {
         let mut scope = Scope::default();
         scope.set_own(host.addresses.iter().copied());
+        scope.set_broadcast(host.broadcast);
         scope.set_gates(&policy);
         let mut matcher = Matcher::new(&policy);
-        matcher.set_neutral(policy.neutral(&host.listening));
+        // What the kernel's filter keeps from a daemon is as good as not there.
+        let unseen = u32::from(policy.last_foreign()) + 1..=u32::from(u16::MAX);
+        let unseen = unseen.filter_map(|port| u16::try_from(port).ok());
+        matcher.set_neutral(policy.neutral(&host.listening).into_iter().chain(unseen));
         let mut engine = Engine::new(policy);
         for event in [
             Event::OwnAddresses(host.addresses),
@@ -62,6 +60,7 @@ impl Story {
             engine,
             matcher,
             scope,
+            listens: host.listens,
             only_ipv4: host.only_ipv4,
             now: None,
             first: Time(0),
@@ -94,7 +93,13 @@ impl Story {
         match packet::parse(ip.bytes) {
             Ok(knock) => {
                 let device = (record.interface, ip.device);
-                self.heard(&knock, ip, device, now, tell)
+                let came = self.listens.came(record.name.as_ref(), &ip);
+                if came == Came::Elsewhere {
+                    self.counts.not_for_us += 1;
+                    return Ok(());
+                }
+                let is_placed = came == Came::Here;
+                self.heard(&knock, (ip, is_placed), device, now, tell)
             }
             Err(why) => {
                 self.refused(why);
@@ -110,7 +115,7 @@ impl Story {
     fn heard(
         &mut self,
         knock: &Knock,
-        ip: Ip<'_>,
+        (ip, is_placed): (Ip<'_>, bool),
         device: Device,
         now: Time,
         tell: Tell,
@@ -124,6 +129,9 @@ impl Story {
         if self.copies.is_one(knock, device, now) {
             self.counts.copies += 1;
             return Ok(());
+        }
+        if !is_placed {
+            self.counts.unplaced += 1;
         }
         let ours = self.scope.is_own(knock.destination);
         let heard = self.matcher.handle(knock, ours, now);
@@ -244,6 +252,11 @@ impl Story {
         };
         self.now = Some(now);
         now
+    }
+
+    /// The interfaces that the policy names.
+    pub(super) fn named(&self) -> &[String] {
+        self.listens.named()
     }
 
     /// The engine, the time of the first packet and of the last.
