@@ -61,6 +61,7 @@ pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> 
     )?;
     runtime.block_on(async {
         let (mut daemon, names) = start::listen(basis, policies, options)?;
+        daemon.lost_lines = log.lost();
         daemon.policies.end_trial();
         let server = Server::bind(&options.runtime_dir)?;
         let (calls, requests) = mpsc::channel(REQUESTS);

@@ -30,7 +30,7 @@ use super::drift::Drift;
 use super::force::put_in_force;
 use super::guard;
 use super::lock::LockError;
-use super::logging::LogError;
+use super::logging::{LogError, Lost};
 use super::memory::Memory;
 use super::merge::{Held, Merged, Remembered, merge};
 use super::pace::Scheduling;
@@ -367,6 +367,7 @@ pub(super) fn listen(
         problems,
         started: now(),
         packets: Packets::default(),
+        lost_lines: Lost::default(),
         unresolved: HashSet::new(),
         retry: None,
         unwritten: Vec::new(),

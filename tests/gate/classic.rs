@@ -1,11 +1,12 @@
 //! A classic knockd.conf, and policies without gates: nothing is in the kernel.
 
 use std::fs;
+use std::net::SocketAddrV4;
 
 use portcullis::lab::await_some;
 
 use crate::scenarios;
-use crate::world::{AT_ONCE, POLICY, TRUSTED, Tried, World};
+use crate::world::{AT_ONCE, Family, POLICY, TRUSTED, Tried, World};
 
 scenarios![
     a_classic_file_leaves_the_firewall_alone,
@@ -13,6 +14,7 @@ scenarios![
     gates_go_with_a_reload_to_a_classic_file_and_come_back,
     setup_of_a_classic_file_installs_nothing_and_removes_what_was_there,
     the_log_is_where_the_file_says_and_in_its_words,
+    lines_of_steps_that_are_left_out_are_counted,
 ];
 
 const CLASSIC: &str = "[options]
@@ -176,5 +178,21 @@ fn the_log_is_where_the_file_says_and_in_its_words() -> Tried {
     assert!(log.contains("] starting up, listening on any\n"), "{log}");
     assert!(log.ends_with("] shutting down\n"), "{log}");
     assert!(log.lines().all(is_timed), "{log}");
+    Ok(())
+}
+
+fn lines_of_steps_that_are_left_out_are_counted() -> Tried {
+    let world = World::with(CLASSIC, TRUSTED)?;
+    let server = SocketAddrV4::new(Family::V4.server().parse()?, 7000);
+    let flood = world.clients.flood(server, Some(5_000))?;
+    // Each is the first stage for somebody, and two hundred at once are told.
+    let left_out = || {
+        let count = world.json(&["status"])["packets"]["unlogged"].as_u64();
+        Ok(count.filter(|count| *count > 1_000))
+    };
+    await_some("lines that are left out", AT_ONCE, left_out)?;
+    flood.stop()?;
+    let told = world.daemon.log().matches(": openSSH: Stage 1").count();
+    assert!(told >= 200, "{told} were told");
     Ok(())
 }

@@ -162,7 +162,13 @@ fn status_counts_what_was_dropped_and_says_how_it_is_scheduled() -> Tried {
     // The table has a thirty-second more places than it tells of, which may be full or not.
     let untold = count("attempts", "capacity") / 31;
     assert!(made + lost + untold >= 5_000, "{status}");
-    for name in ["refused_bans", "evicted_bans", "unlogged", "refused"] {
+    for name in [
+        "refused_bans",
+        "evicted_bans",
+        "unlogged",
+        "lost_lines",
+        "refused",
+    ] {
         count("packets", name);
     }
     let scheduling = status["scheduling"].as_str().unwrap_or_default();
