@@ -10,6 +10,7 @@ use portcullis::lab::{Daemon, Host, Lab};
 use portcullis::model::Chain;
 
 use crate::report::{Line, Measured, Samples, us};
+use crate::so_many;
 use crate::syn::Prober;
 use crate::world::{GATE, MANY, Server, backends, ban_many, lines, some_trusted, stay_on_one_cpu};
 
@@ -59,7 +60,7 @@ impl Contest {
 
     fn lines(&self, pairs: &[Pair]) -> [Line; 3] {
         let backend = self.few.backend;
-        let parts = pairs.chunks(PAIRS / PARTS).map(|part| {
+        let parts = pairs.chunks(pairs.len() / PARTS).map(|part| {
             let (few, many) = split(part);
             ratio(&few, &many)
         });
@@ -131,7 +132,7 @@ fn sample(contests: &[Contest]) -> io::Result<Vec<Vec<Pair>>> {
     stay_on_one_cpu()?;
     let mut prober = Prober::new()?;
     let mut pairs: Vec<Vec<Pair>> = contests.iter().map(|_| Vec::with_capacity(PAIRS)).collect();
-    for number in 0..PAIRS + usize::from(CLIENTS) {
+    for number in 0..so_many(PAIRS, 1_000) + usize::from(CLIENTS) {
         for (contest, pairs) in contests.iter().zip(&mut pairs) {
             let pair = contest.pair(&mut prober, number)?;
             // In the first round neighbours are looked up.

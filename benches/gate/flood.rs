@@ -1,77 +1,105 @@
 //! Knocks while forged SYNs hit the first knock port: how many open, how fast, and what it costs.
 
-use std::collections::VecDeque;
 use std::error::Error;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use portcullis::control::protocol::{Data, Status};
 use portcullis::control::{Request, Verb};
 use portcullis::firewall::BackendKind;
 use portcullis::lab::{Daemon, Host, Lab};
-use portcullis::sys::sched::{self, Class};
 
 use crate::idle::mega;
-use crate::peers::{Kind, Peer};
+use crate::peers::{self, Kind, Peer};
+use crate::race::{PATIENCE, Plan, race};
 use crate::report::{Line, Measured, Samples, ms};
-use crate::syn::Prober;
-use crate::world::{
-    FREE, GATE, KNOCK, Server, TRUSTED, backends, cpu_time, resident_kib, stay_on_one_cpu,
-};
+use crate::so_many;
+use crate::world::{KNOCK, Server, TRUSTED, backends, cpu_time, resident_kib};
 
-/// Knocks under each flood with each gap.
-const KNOCKS: u16 = 50;
-/// With a peer: they are far apart, as its attempts disturb one another.
-const PEER_KNOCKS: u16 = 20;
+/// Knocks under each flood with each gap, and of each peer.
+const KNOCKS: u16 = 100;
 const GAPS: [Duration; 3] = [
     Duration::ZERO,
     Duration::from_millis(100),
     Duration::from_secs(2),
 ];
+/// The one that the peers' clients leave.
+const COMPARED: Duration = Duration::from_millis(100);
 /// `None`: as many as can be sent.
 const RATES: [Option<u32>; 3] = [Some(10_000), Some(50_000), None];
 /// Between the first knocks of two clients.
 const SPACING: Duration = Duration::from_millis(20);
+/// With a peer they are far apart, as its attempts disturb one another.
 const PEER_SPACING: Duration = Duration::from_millis(150);
-/// What has not opened by then is lost.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// The longest median under any flood.
 const MEDIAN: Duration = Duration::from_millis(5);
 /// 64 MB, in KiB.
 const RESIDENT: u64 = 64_000_000 / 1024;
-/// How long memory is watched once the table of attempts is full, which takes as many forged
-/// sources as it has places.
-const SHORT: Duration = Duration::from_secs(8);
-/// The same with `--long`.
-const LONG: Duration = Duration::from_secs(120);
+/// In KiB: pages that are touched now and then.
+const GROWTH: u64 = 256;
+/// For what a packet costs.
+const BURDENED: Duration = Duration::from_secs(5);
+/// When memory must have ceased to grow, and how long it is watched from then on.
+const MINUTE: Duration = Duration::from_secs(60);
+const WATCHED: Duration = Duration::from_secs(30);
+/// The same on other backends, of which the table of attempts knows nothing: from when it is full.
+const SHORTLY: Duration = Duration::from_secs(8);
 /// By then it has to be full.
 const FULL: Duration = Duration::from_secs(60);
 
-pub(crate) fn measure(long: bool) -> Measured {
+/// What others are compared with: the first backend under a flood.
+struct Ours {
+    rate: Option<u32>,
+    median: Option<Duration>,
+    burden: Burden,
+}
+
+/// What a flood without knocks costs.
+struct Burden {
+    /// A second.
+    sent: f64,
+    /// Seconds of CPU time for a million packets that were sent, where the kernel counts it.
+    cpu: Option<f64>,
+    resident_kib: u64,
+}
+
+pub(crate) fn measure() -> Measured {
     let lab = Lab::new()?;
     let clients = lab.host("clients")?;
     let (backends, missing) = backends();
     let mut lines = Vec::new();
+    let mut compared = Vec::new();
     for (number, backend) in (0..).zip(backends) {
-        let server = Server::new(&lab, &clients, (number, backend), KNOCKS)?;
+        let server = Server::new(&lab, &clients, (number, backend), knocks())?;
         let mut daemon = server.daemon(&lab, TRUSTED)?;
         daemon.start()?;
         for rate in RATES {
-            lines.extend(ours(&clients, &server, &daemon, rate)?);
+            let (some, median) = ours(&clients, &server, &daemon, rate)?;
+            lines.extend(some);
+            if backend == BackendKind::Nftables {
+                let pid = daemon.pid().ok_or("the daemon does not run")?;
+                let burden = burden(&clients, &server, pid, rate)?;
+                lines.push(burden.line(&backend.to_string(), rate, None));
+                compared.push(Ours {
+                    rate,
+                    median,
+                    burden,
+                });
+            }
         }
-        lines.extend(cost(
-            &clients,
-            &server,
-            &daemon,
-            if long { LONG } else { SHORT },
-        )?);
+        lines.extend(memory(&clients, &server, &daemon)?);
     }
     lines.extend(missing);
-    for (number, rate) in (4..).zip([Some(10_000), Some(50_000)]) {
-        lines.extend(theirs(&lab, &clients, number, rate)?);
+    let all = peers::ALL.map(|kind| compared.iter().map(move |ours| (kind, ours)));
+    for (number, (kind, ours)) in (2..).zip(all.into_iter().flatten()) {
+        lines.extend(theirs(&lab, &clients, (number, kind), ours)?);
     }
     Ok(lines)
+}
+
+fn knocks() -> u16 {
+    so_many(KNOCKS, 10)
 }
 
 fn target(server: &Server) -> SocketAddrV4 {
@@ -85,20 +113,32 @@ fn named(rate: Option<u32>, sent: f64) -> String {
     }
 }
 
+/// The lines, and the median that others are compared with.
 fn ours(
     clients: &Host,
     server: &Server,
     daemon: &Daemon,
     rate: Option<u32>,
-) -> Result<Vec<Line>, Box<dyn Error>> {
+) -> Result<(Vec<Line>, Option<Duration>), Box<dyn Error>> {
     let mut lines = Vec::new();
+    let mut compared = None;
     for gap in GAPS {
         let closed = daemon.ask(&Request::new(Verb::Flush, ["all"]))?;
         if closed.code != 0 {
             return Err(format!("flush: {:?}", closed.refused).into());
         }
+        let plan = Plan {
+            from: 0,
+            steps: KNOCK.len(),
+            gap,
+            spacing: SPACING,
+        };
         let flood = clients.flood(target(server), rate)?;
-        let opened = clients.run(|| Race::new(server, 0, gap, SPACING)?.run())?;
+        let opened = clients.run(|| {
+            race(server, &plan, &mut |prober, client, step| {
+                prober.syn(client, server.address, KNOCK[step]).map(drop)
+            })
+        })?;
         let (_, sent) = flood.stop()?;
         let what = format!(
             "{}: {} ms between the knocks, {}",
@@ -107,17 +147,20 @@ fn ours(
             named(rate, sent)
         );
         let opened = opened?;
-        let all = usize::from(KNOCKS);
-        let figure = figure(&opened, all);
+        let all = usize::from(knocks());
+        let (figure, count) = figure(&opened, all);
         let median = Samples::new_or_none(opened).map(|it| it.median());
-        let met = figure.1 == all && median.is_some_and(|median| median < MEDIAN);
+        let met = count == all && median.is_some_and(|median| median < MEDIAN);
         let wanted = format!("{all} of {all}, median < {}", ms(MEDIAN));
         lines.push(match server.backend {
-            BackendKind::Nftables => Line::new(what, figure.0, wanted, met),
-            _ => Line::aside(what, figure.0),
+            BackendKind::Nftables => Line::new(what, figure, wanted, met),
+            _ => Line::aside(what, figure),
         });
+        if gap == COMPARED {
+            compared = median;
+        }
     }
-    Ok(lines)
+    Ok((lines, compared))
 }
 
 /// How many opened, in words and as a number.
@@ -133,36 +176,94 @@ fn figure(opened: &[Duration], all: usize) -> (String, usize) {
 fn theirs(
     lab: &Lab,
     clients: &Host,
-    number: u8,
-    rate: Option<u32>,
+    (number, kind): (u8, Kind),
+    ours: &Ours,
 ) -> Result<Vec<Line>, Box<dyn Error>> {
-    let kind = Kind::Knockd;
-    let Some(peer) = Peer::start(lab, clients, kind, number, PEER_KNOCKS)? else {
-        return Ok(vec![Line::aside(kind.name(), "not installed")]);
+    let Some(peer) = Peer::start(lab, clients, kind, number, knocks())? else {
+        return Ok(vec![Line::missing(kind.name())]);
     };
-    let gap = Duration::from_millis(100);
-    let (pid, server) = (peer.pid(), &peer.server);
+    let server = &peer.server;
+    let ready = peer.ready()?;
+    let plan = Plan {
+        from: peer.fresh_clients().start,
+        steps: ready.steps(),
+        gap: COMPARED,
+        spacing: PEER_SPACING,
+    };
+    let flood = clients.flood(target(server), ours.rate)?;
+    let opened = clients.run(|| {
+        race(server, &plan, &mut |prober, client, step| {
+            ready.send(prober, client, server.address, step)
+        })
+    })?;
+    let (_, sent) = flood.stop()?;
+    peer.must_live()?;
+    let name = kind.name();
+    let opened = opened?;
+    let (mut figure, _) = figure(&opened, usize::from(knocks()));
+    let median = Samples::new_or_none(opened).map(|it| it.median());
+    if let (Some(theirs), Some(ours)) = (median, ours.median) {
+        let ratio = theirs.as_secs_f64() / ours.as_secs_f64();
+        figure = format!("{figure}: {ratio:.0} times as long");
+    }
+    let how = match ready.steps() {
+        1 => "one packet each",
+        _ => "100 ms between the knocks",
+    };
+    let what = format!("{name}: {how}, {}", named(ours.rate, sent));
+    let burden = burden(clients, server, peer.pid(), ours.rate)?;
+    Ok(vec![
+        Line::aside(what, figure),
+        burden.line(name, ours.rate, Some(&ours.burden)),
+    ])
+}
+
+/// What a flood costs while nobody knocks.
+fn burden(
+    clients: &Host,
+    server: &Server,
+    pid: u32,
+    rate: Option<u32>,
+) -> Result<Burden, Box<dyn Error>> {
     let before = cpu_time(pid);
     let flood = clients.flood(target(server), rate)?;
-    let opened = clients.run(|| Race::new(server, 1, gap, PEER_SPACING)?.run())?;
+    sleep(so_many(BURDENED, Duration::from_secs(1)));
     let (count, sent) = flood.stop()?;
-    let name = kind.name();
-    let all = usize::from(PEER_KNOCKS);
-    let mut lines = vec![Line::aside(
-        format!("{name}: 100 ms between the knocks, {}", named(rate, sent)),
-        figure(&opened?, all).0,
-    )];
-    if let (Some(before), Some(after)) = (before, cpu_time(pid)) {
-        lines.push(Line::aside(
-            format!("{name}: CPU time for a million packets sent, resident memory"),
+    let used = before.zip(cpu_time(pid));
+    Ok(Burden {
+        sent,
+        cpu: used.map(|(before, after)| per_million(after - before, count)),
+        resident_kib: resident_kib(pid)?,
+    })
+}
+
+impl Burden {
+    #[allow(clippy::cast_precision_loss)]
+    fn line(&self, name: &str, rate: Option<u32>, ours: Option<&Burden>) -> Line {
+        let times = |theirs: f64, ours: Option<f64>| {
+            let ratio = ours.filter(|ours| *ours > 0.0).map(|ours| theirs / ours);
+            ratio.map_or_else(String::new, |it| format!(" ({it:.2} times as much)"))
+        };
+        let cpu = self.cpu.map_or_else(
+            || "not counted here".to_owned(),
+            |cpu| format!("{cpu:.2} s{}", times(cpu, ours.and_then(|ours| ours.cpu))),
+        );
+        let resident = format!(
+            "{:.1} MB{}",
+            mega(self.resident_kib * 1024),
+            times(
+                self.resident_kib as f64,
+                ours.map(|ours| ours.resident_kib as f64)
+            )
+        );
+        Line::aside(
             format!(
-                "{:.2} s, {:.1} MB",
-                per_million(after - before, count),
-                mega(resident_kib(pid)? * 1024)
+                "{name}: CPU time for a million packets sent, and resident memory, {}",
+                named(rate, self.sent)
             ),
-        ));
+            format!("{cpu}, {resident}"),
+        )
     }
-    Ok(lines)
 }
 
 /// Seconds, from nanoseconds for so many packets.
@@ -178,182 +279,56 @@ fn status(daemon: &Daemon) -> Result<Status, Box<dyn Error>> {
     }
 }
 
-/// CPU time and memory under all that can be sent.
-fn cost(
-    clients: &Host,
-    server: &Server,
-    daemon: &Daemon,
-    watched: Duration,
-) -> Result<Vec<Line>, Box<dyn Error>> {
+/// Memory, and what is lost, under all that can be sent.
+fn memory(clients: &Host, server: &Server, daemon: &Daemon) -> Result<Vec<Line>, Box<dyn Error>> {
+    let (settled, watched) = match server.backend {
+        BackendKind::Nftables => so_many((MINUTE, WATCHED), (SHORTLY, SHORTLY)),
+        _ => (Duration::ZERO, SHORTLY),
+    };
     let pid = daemon.pid().ok_or("the daemon does not run")?;
-    let (packets, cpu) = (status(daemon)?.packets, cpu_time(pid));
+    let packets = status(daemon)?.packets;
     let flood = clients.flood(target(server), None)?;
     let started = Instant::now();
     let mut attempts = status(daemon)?.attempts;
     while attempts.used < attempts.capacity && started.elapsed() < FULL {
-        std::thread::sleep(Duration::from_millis(200));
+        sleep(Duration::from_millis(200));
         attempts = status(daemon)?.attempts;
     }
-    let filling = started.elapsed();
+    sleep(settled.saturating_sub(started.elapsed()));
     let first = resident_kib(pid)?;
-    std::thread::sleep(watched);
+    let since = started.elapsed().as_secs();
+    sleep(watched);
     let end = resident_kib(pid)?;
     let total = started.elapsed().as_secs();
     let (sent, rate) = flood.stop()?;
-    let (after, used) = (status(daemon)?.packets, cpu_time(pid));
+    let lost = status(daemon)?.packets.dropped - packets.dropped;
     let backend = server.backend;
-    let lost = after.dropped - packets.dropped;
     #[allow(clippy::cast_precision_loss)]
     let share = lost as f64 / sent.max(1) as f64 * 100.0;
-    let mut lines = vec![Line::aside(
-        format!("{backend}: {total} s of all that can be sent"),
-        format!("{rate:.0} SYN/s, {sent} in all, {share:.2} % lost before they were looked at"),
-    )];
-    if let (Some(before), Some(used)) = (cpu, used) {
-        let seen = after.seen - packets.seen - lost;
-        lines.push(Line::aside(
-            format!("{backend}: CPU time of the daemon for a million packets"),
-            format!("{:.2} s", per_million(used - before, seen)),
-        ));
-    }
     let grown = end.saturating_sub(first);
-    lines.push(Line::new(
-        format!("{backend}: resident memory after {total} s"),
-        format!(
-            "{:.1} MB, {grown} KiB more than after {} s, when the table was full",
-            mega(end * 1024),
-            filling.as_secs()
-        ),
-        "< 64 MB, growth < 256 KiB",
-        end < RESIDENT && grown < 256 && attempts.used == attempts.capacity,
-    ));
+    let full = attempts.used == attempts.capacity;
     let tracked = server
         .host
         .run(|| std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count"))??;
-    lines.push(Line::aside(
-        format!("{backend}: connections that are tracked after that"),
-        tracked.trim(),
-    ));
-    Ok(lines)
-}
-
-/// Many clients who knock one after the other, whether or not those before have got in.
-struct Race<'a> {
-    server: &'a Server,
-    prober: Prober,
-    /// Who knocks which port when.
-    knocks: VecDeque<(Instant, Ipv4Addr, u16)>,
-    waiting: Vec<Waiting>,
-    opened: Vec<Duration>,
-}
-
-struct Waiting {
-    client: Ipv4Addr,
-    knocked: Instant,
-    /// By their source ports.
-    sent: Vec<(u16, Instant)>,
-}
-
-impl Waiting {
-    /// As exact as it need be, and no more.
-    fn next(&self) -> Instant {
-        let last = self.sent.last().map_or(self.knocked, |(_, at)| *at);
-        last + (self.knocked.elapsed() / 50).max(Duration::from_micros(50))
-    }
-}
-
-impl<'a> Race<'a> {
-    /// To be made and run on the clients' host; the first clients may be left out.
-    fn new(server: &'a Server, from: usize, gap: Duration, spacing: Duration) -> io::Result<Self> {
-        stay_on_one_cpu()?;
-        // How long we wait for a CPU ourselves is not to be measured.
-        sched::set_class(Class::RealTime)?;
-        let start = Instant::now() + Duration::from_millis(500);
-        let clients = (0..).zip(&server.clients[from..]);
-        let mut knocks: Vec<_> = clients
-            .flat_map(|(number, client)| {
-                let first = start + spacing * number;
-                [(first, *client, KNOCK[0]), (first + gap, *client, KNOCK[1])]
-            })
-            .collect();
-        knocks.sort_by_key(|(at, ..)| *at);
-        let mut prober = Prober::new()?;
-        // So that nobody has to be looked for later.
-        for client in &server.clients[from..] {
-            prober.syn(*client, server.address, FREE)?;
-        }
-        Ok(Self {
-            server,
-            prober,
-            knocks: knocks.into(),
-            waiting: Vec::new(),
-            opened: Vec::new(),
-        })
-    }
-
-    /// How long it took each of those who got in.
-    fn run(mut self) -> io::Result<Vec<Duration>> {
-        while !(self.knocks.is_empty() && self.waiting.is_empty()) {
-            self.knock()?;
-            self.try_the_gate()?;
-            self.read_answers()?;
-            self.waiting.retain(|one| one.knocked.elapsed() < PATIENCE);
-            let due = self.waiting.iter().map(Waiting::next);
-            let due = due.chain(self.knocks.front().map(|(at, ..)| *at)).min();
-            if let Some(due) = due {
-                std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            }
-        }
-        Ok(self.opened)
-    }
-
-    fn knock(&mut self) -> io::Result<()> {
-        while let Some(&(at, client, port)) = self.knocks.front()
-            && at <= Instant::now()
-        {
-            self.knocks.pop_front();
-            let knocked = Instant::now();
-            self.prober.syn(client, self.server.address, port)?;
-            if port == KNOCK[1] {
-                self.waiting.push(Waiting {
-                    client,
-                    knocked,
-                    sent: Vec::new(),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    fn try_the_gate(&mut self) -> io::Result<()> {
-        for one in &mut self.waiting {
-            let now = Instant::now();
-            if one.next() <= now {
-                let port = self.prober.syn(one.client, self.server.address, GATE)?;
-                one.sent.push((port, now));
-            }
-        }
-        Ok(())
-    }
-
-    fn read_answers(&mut self) -> io::Result<()> {
-        while let Some(answer) = self.prober.answer()? {
-            if !answer.open || answer.asked != (self.server.address, GATE) {
-                continue;
-            }
-            let Some(at) = self
-                .waiting
-                .iter()
-                .position(|it| it.client == answer.asker.0)
-            else {
-                continue;
-            };
-            let tried = self.waiting[at].sent.iter();
-            if let Some((_, sent)) = tried.rev().find(|(port, _)| *port == answer.asker.1) {
-                self.opened.push(*sent - self.waiting[at].knocked);
-                self.waiting.swap_remove(at);
-            }
-        }
-        Ok(())
-    }
+    Ok(vec![
+        Line::aside(
+            format!("{backend}: {total} s of all that can be sent"),
+            format!("{rate:.0} SYN/s, {sent} in all, {share:.2} % lost before they were looked at"),
+        ),
+        Line::new(
+            format!("{backend}: resident memory after {total} s"),
+            format!(
+                "{:.1} MB, {grown} KiB more than after {since} s, {} of {} attempts in the table",
+                mega(end * 1024),
+                attempts.used,
+                attempts.capacity,
+            ),
+            format!("< 64 MB, growth < {GROWTH} KiB with a full table"),
+            end < RESIDENT && grown < GROWTH && full,
+        ),
+        Line::aside(
+            format!("{backend}: connections that are tracked after that"),
+            tracked.trim(),
+        ),
+    ])
 }

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use portcullis::lab::{Daemon, Lab, await_some};
 
 use crate::report::{Line, Measured};
+use crate::so_many;
 use crate::world::{Server, TRUSTED, backends, over_threads, own_kib, resident_kib};
 
 /// Once a minute the daemon looks at what listens.
@@ -49,7 +50,7 @@ pub(crate) fn measure() -> Measured {
     let wakes = |idle: &[Idle]| idle.iter().map(Idle::wakes).collect::<io::Result<Vec<_>>>();
     let before = wakes(&idle)?;
     let started = Instant::now();
-    std::thread::sleep(WATCHED);
+    std::thread::sleep(so_many(WATCHED, Duration::from_secs(2)));
     let after = wakes(&idle)?;
     let seconds = started.elapsed().as_secs_f64();
     let mut lines = Vec::new();

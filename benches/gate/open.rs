@@ -13,6 +13,7 @@ use portcullis::sys::sched::{self, Class};
 
 use crate::peers::{self, Peer};
 use crate::report::{Line, Measured, Samples, us};
+use crate::so_many;
 use crate::syn::Prober;
 use crate::world::{
     BACKENDS, FREE, GATE, KNOCK, Server, TRUSTED, backends, cpu_time, stay_on_one_cpu,
@@ -21,6 +22,7 @@ use crate::world::{
 const SAMPLES: u16 = 300;
 /// A sample takes long with these.
 const PEER_SAMPLES: u16 = 100;
+const BRIEFLY: u16 = 10;
 /// An attempt may take that long before the row fails.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Everything has gone to sleep again by then, the daemon and the CPU it ran on.
@@ -84,13 +86,14 @@ struct Opening {
 }
 
 fn contest(load: Load) -> Measured {
+    let count = so_many(SAMPLES, BRIEFLY);
     let lab = Lab::new()?;
     let clients = lab.host("clients")?;
     let (backends, missing) = backends();
     let mut servers = Vec::new();
     let mut daemons = Vec::new();
     for (number, backend) in (0..).zip(backends) {
-        let server = Server::new(&lab, &clients, (number, backend), SAMPLES)?;
+        let server = Server::new(&lab, &clients, (number, backend), count)?;
         let mut daemon = server.daemon(&lab, TRUSTED)?;
         daemon.start()?;
         daemons.push(daemon);
@@ -101,7 +104,7 @@ fn contest(load: Load) -> Measured {
     let used = |pids: &[u32]| -> Vec<Option<u64>> { pids.iter().copied().map(cpu_time).collect() };
     let before = used(&pids);
     let all: Vec<&Server> = servers.iter().collect();
-    let openings = clients.run(|| sample(&all, 0..usize::from(SAMPLES), load, knock))??;
+    let openings = clients.run(|| sample(&all, 0..usize::from(count), load, knock))??;
     let after = used(&pids);
     drop(daemons);
 
@@ -109,7 +112,7 @@ fn contest(load: Load) -> Measured {
     let mut lines = ours(&servers, &openings, load);
     for (server, (before, after)) in servers.iter().zip(before.into_iter().zip(after)) {
         if let (Some(before), Some(after)) = (before, after) {
-            let each = Duration::from_nanos((after - before) / u64::from(SAMPLES));
+            let each = Duration::from_nanos((after - before) / u64::from(count));
             let what = format!("{}: CPU time of the daemon for a knock", server.backend);
             lines.push(Line::aside(what, us(each)));
         }
@@ -163,10 +166,11 @@ fn others(
     first: &Samples,
 ) -> Result<Vec<Line>, Box<dyn std::error::Error>> {
     let mut lines = Vec::new();
+    let count = so_many(PEER_SAMPLES, BRIEFLY);
     for (number, kind) in (6..).zip(peers::ALL) {
         let what = format!("the same with {}", kind.name());
-        let Some(peer) = Peer::start(lab, clients, kind, number, PEER_SAMPLES)? else {
-            lines.push(Line::aside(what, "not installed"));
+        let Some(peer) = Peer::start(lab, clients, kind, number, count)? else {
+            lines.push(Line::missing(what));
             continue;
         };
         let range = peer.fresh_clients();

@@ -1,5 +1,6 @@
 //! The daemons that others use, as Debian packages them, set up as their manuals say.
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::fs;
 use std::io;
@@ -15,7 +16,7 @@ use portcullis::lab::{Host, Lab, Program, run_bounded};
 use crate::open::{NO_ANSWER, knock_slowly};
 use crate::report::ms;
 use crate::syn::Prober;
-use crate::world::{GATE, Server};
+use crate::world::{GATE, KNOCK, Server};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// It does not say when it listens, and may miss what comes before.
@@ -49,7 +50,7 @@ impl Kind {
     }
 
     /// Ours may have been installed under the same name.
-    fn is_installed(self) -> bool {
+    pub(crate) fn is_installed(self) -> bool {
         let version = Command::new(self.program()).arg("--version").output();
         version.is_ok_and(|it| {
             let said = String::from_utf8_lossy(&it.stdout).into_owned();
@@ -58,10 +59,15 @@ impl Kind {
     }
 }
 
-/// A running one, on a server whose gate is shut. Killed when dropped.
+/// A running one, on a server whose gate is shut.
 pub(crate) struct Peer {
     pub(crate) server: Server,
     kind: Kind,
+    running: Running,
+}
+
+/// Its process. Killed when dropped.
+pub(crate) struct Running {
     child: Child,
     log: std::path::PathBuf,
 }
@@ -82,6 +88,26 @@ impl Peer {
         if !kind.is_installed() {
             return Ok(None);
         }
+        let server = Self::shut(lab, clients, kind, number, count)?;
+        let running = spawn(lab, &server, kind)?;
+        let peer = Self {
+            server,
+            kind,
+            running,
+        };
+        clients.run(|| peer.await_first())??;
+        peer.must_live()?;
+        Ok(Some(peer))
+    }
+
+    /// A server whose gate is shut as its manual says, for so many clients and one more.
+    pub(crate) fn shut(
+        lab: &Lab,
+        clients: &Host,
+        kind: Kind,
+        number: u8,
+        count: u16,
+    ) -> Result<Server, Box<dyn Error>> {
         let server = Server::new(lab, clients, (number, BackendKind::Iptables), count + 1)?;
         let mut drop_all = Program::at("iptables").on(&server.host)?;
         drop_all.args(["-A", "INPUT", "-p", "tcp", "--dport", "22", "-j", "DROP"]);
@@ -90,24 +116,7 @@ impl Peer {
         if !dropped.status.success() {
             return Err(format!("iptables: {}", dropped.stderr).into());
         }
-        let log_path = lab.dir().join(format!("{}.log", kind.name()));
-        let log = fs::File::create(&log_path)?;
-        let mut command = server.host.command(kind.program())?;
-        command.args(configure(kind, lab)?);
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?;
-        let peer = Self {
-            server,
-            kind,
-            child,
-            log: log_path,
-        };
-        clients.run(|| peer.await_first())??;
-        peer.must_live()?;
-        Ok(Some(peer))
+        Ok(server)
     }
 
     /// Those of its clients who have not knocked yet.
@@ -134,18 +143,29 @@ impl Peer {
         Ok(sent)
     }
 
+    /// What every fresh client sends, made beforehand where that takes long.
+    pub(crate) fn ready(&self) -> io::Result<Ready> {
+        if self.kind == Kind::Knockd {
+            return Ok(Ready::Knocks);
+        }
+        let clients = self.server.clients[self.fresh_clients()].iter();
+        let packets =
+            clients.map(|client| Ok((*client, spa_packet(*client, self.server.address)?)));
+        Ok(Ready::Packets(packets.collect::<io::Result<_>>()?))
+    }
+
     /// Fails if it has ended.
     pub(crate) fn must_live(&self) -> Result<(), Box<dyn Error>> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.running.child.id()))?;
         if stat.contains(") Z ") {
-            let log = fs::read_to_string(&self.log)?;
+            let log = fs::read_to_string(&self.running.log)?;
             return Err(format!("{} has ended: {log}", self.kind.name()).into());
         }
         Ok(())
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.running.child.id()
     }
 
     /// The first client knocks until it is let in.
@@ -160,7 +180,7 @@ impl Peer {
                 return Ok(());
             }
         }
-        let log = fs::read_to_string(&self.log)?;
+        let log = fs::read_to_string(&self.running.log)?;
         let name = self.kind.name();
         Err(io::Error::other(format!(
             "{name} let nobody in within {}: {log}",
@@ -169,7 +189,59 @@ impl Peer {
     }
 }
 
-impl Drop for Peer {
+/// What its clients send.
+pub(crate) enum Ready {
+    Knocks,
+    /// Each has one of its own.
+    Packets(HashMap<Ipv4Addr, Vec<u8>>),
+}
+
+impl Ready {
+    /// How many packets that takes.
+    pub(crate) fn steps(&self) -> usize {
+        match self {
+            Ready::Knocks => KNOCK.len(),
+            Ready::Packets(_) => 1,
+        }
+    }
+
+    /// Sends one of them.
+    pub(crate) fn send(
+        &self,
+        prober: &mut Prober,
+        client: Ipv4Addr,
+        server: Ipv4Addr,
+        step: usize,
+    ) -> io::Result<()> {
+        match self {
+            Ready::Knocks => prober.syn(client, server, KNOCK[step]).map(drop),
+            Ready::Packets(packets) => {
+                let socket = UdpSocket::bind((client, 0))?;
+                socket.send_to(&packets[&client], (server, SPA_PORT))?;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Starts it, with files of its own.
+pub(crate) fn spawn(lab: &Lab, server: &Server, kind: Kind) -> Result<Running, Box<dyn Error>> {
+    let log_path = lab.dir().join(format!("{}.log", kind.name()));
+    let log = fs::File::create(&log_path)?;
+    let mut command = server.host.command(kind.program())?;
+    command.args(configure(kind, lab)?);
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()?;
+    Ok(Running {
+        child,
+        log: log_path,
+    })
+}
+
+impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

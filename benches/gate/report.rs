@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 /// How a figure compares with its target.
@@ -14,6 +15,8 @@ pub(crate) enum Verdict {
     Missed,
     /// There is no figure, and there should be.
     Failed,
+    /// There is no figure, for want of a program that others have.
+    Missing,
     /// There is no target; the figure is for comparison.
     None,
 }
@@ -28,6 +31,7 @@ impl Verdict {
             Verdict::Met => "met",
             Verdict::Missed => "**missed**",
             Verdict::Failed => "**failed**",
+            Verdict::Missing => "not measured",
             Verdict::None => "",
         }
     }
@@ -65,6 +69,16 @@ impl Line {
             figure: format!("could not be measured: {why}").replace(['\n', '|'], " "),
             target: String::new(),
             verdict: Verdict::Failed,
+        }
+    }
+
+    /// What could not be compared, as that program is not here.
+    pub(crate) fn missing(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            figure: "not installed".to_owned(),
+            target: String::new(),
+            verdict: Verdict::Missing,
         }
     }
 
@@ -125,6 +139,29 @@ pub(crate) fn table(rows: &[(&str, Measured)]) -> String {
         }
     }
     text
+}
+
+/// What a strict run complains about, a line for each.
+pub(crate) fn complaints(rows: &[(&str, Measured)]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (row, measured) in rows {
+        for line in measured.iter().flatten() {
+            let (what, figure, target) = (&line.what, &line.figure, &line.target);
+            match line.verdict {
+                Verdict::Missed => {
+                    complaints.push(format!("missed: {row}: {what}: {figure}, target: {target}"));
+                }
+                Verdict::Failed | Verdict::Missing => {
+                    complaints.push(format!("no figure: {row}: {what}: {figure}"));
+                }
+                Verdict::Met | Verdict::None => {}
+            }
+        }
+        if let Err(error) = measured {
+            complaints.push(format!("no figure: {row}: {error}"));
+        }
+    }
+    complaints
 }
 
 /// The lines between which a document has the table.
@@ -228,8 +265,13 @@ pub(crate) fn machine() -> String {
         .and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok())
         .unwrap_or(0);
     let load = read("/proc/loadavg");
+    let iptables = Command::new("iptables").arg("--version").output();
+    let iptables = iptables.map_or_else(
+        |_| "no iptables".to_owned(),
+        |said| String::from_utf8_lossy(&said.stdout).trim().to_owned(),
+    );
     format!(
-        "{model}, {cores} cores, {} GiB{virtual_machine}; Linux {}; load {} at the start",
+        "{model}, {cores} cores, {} GiB{virtual_machine}; Linux {}; {iptables}; load {} at the start",
         kib.div_ceil(1 << 20),
         read("/proc/sys/kernel/osrelease").trim(),
         load.split(' ').next().unwrap_or("unknown"),

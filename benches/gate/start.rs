@@ -20,8 +20,14 @@ use crate::world::{
     self, BACKENDS, GATE, MANY, Server, backends, ban_many, cpu_time, lines, resident_kib,
     some_banned, some_trusted,
 };
+use crate::{so_many, startup};
 
 const STARTS: usize = 7;
+
+fn rounds() -> usize {
+    so_many(STARTS, 1)
+}
+
 /// With a whitelist.
 const TARGET: Duration = Duration::from_secs(1);
 /// With as many bans besides, and for backends other than the first.
@@ -65,13 +71,15 @@ pub(crate) fn measure() -> Measured {
             starts: Starts::default(),
         });
     }
-    for _ in 0..STARTS {
+    for _ in 0..rounds() {
         for bench in &mut benches {
             bench.round(&clients)?;
         }
     }
-    let lines = benches.into_iter().flat_map(Bench::lines);
-    Ok(lines.chain(missing).collect())
+    let mut lines: Vec<Line> = benches.into_iter().flat_map(Bench::lines).collect();
+    lines.extend(missing);
+    lines.extend(startup::lines(&lab, &clients)?);
+    Ok(lines)
 }
 
 impl Bench {
@@ -160,7 +168,7 @@ impl Bench {
             ("start over chains with bans", starts.cpu_with_bans),
         ] {
             // Not where the kernel does not count.
-            if samples.len() == STARTS {
+            if samples.len() == rounds() {
                 report.push(Line::aside(
                     format!("{backend}: CPU time of the {which}"),
                     figure(&Samples::new(samples)),
@@ -220,13 +228,13 @@ fn used(daemon: &Daemon) -> Option<Duration> {
     daemon.pid().and_then(cpu_time).map(Duration::from_nanos)
 }
 
-fn figure(samples: &Samples) -> String {
+pub(crate) fn figure(samples: &Samples) -> String {
     let (median, max) = (ms(samples.median()), ms(samples.max()));
     format!("median {median}, max {max} ({} times)", samples.len())
 }
 
 /// Until it answers, which it does not before everything is written and read back.
-fn start(daemon: &mut Daemon) -> Result<Duration, Box<dyn Error>> {
+pub(crate) fn start(daemon: &mut Daemon) -> Result<Duration, Box<dyn Error>> {
     let started = Instant::now();
     daemon.start()?;
     Ok(started.elapsed())

@@ -177,6 +177,11 @@ pub(crate) fn some_banned(count: u32) -> impl Iterator<Item = Ipv4Addr> {
     scattered(count, Ipv4Addr::new(100, 64, 0, 0), 22)
 }
 
+/// So many more, out of 12.0.0.0/8.
+pub(crate) fn some_accepted(count: u32) -> impl Iterator<Item = Ipv4Addr> {
+    scattered(count, Ipv4Addr::new(12, 0, 0, 0), 24)
+}
+
 /// Multiplication by an odd number is a permutation of the numbers of so many bits.
 fn scattered(count: u32, net: Ipv4Addr, bits: u32) -> impl Iterator<Item = Ipv4Addr> {
     let mask = (1 << bits) - 1;

@@ -1275,7 +1275,7 @@ _knockctl() {
             return 0
             ;;
         knockctl__subcmd__replay)
-            opts="-c -4 -o -h --config --address --listening --only-ipv4 --socket --direct --state-dir --runtime-dir --output --help"
+            opts="-c -i -4 -o -h --config --address --listening --interface --on --only-ipv4 --socket --direct --state-dir --runtime-dir --output --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1294,6 +1294,18 @@ _knockctl() {
                     return 0
                     ;;
                 --listening)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --interface)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -i)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --on)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

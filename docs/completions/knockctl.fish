@@ -227,8 +227,10 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand rollback" -s f -l forc
 complete -c knockctl -n "__fish_knockctl_using_subcommand rollback" -l direct -d 'Work on the kernel\'s sets while knockd does not run (root only)'
 complete -c knockctl -n "__fish_knockctl_using_subcommand rollback" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c knockctl -n "__fish_knockctl_using_subcommand replay" -s c -l config -d 'The policy [default: /etc/knockd/knockd.yaml, else /etc/knockd.conf]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand replay" -l address -d 'The addresses of the host that the capture is of [default: those of the policy\'s gates, and whatever is knocked on in the capture]' -r
+complete -c knockctl -n "__fish_knockctl_using_subcommand replay" -l address -d 'The addresses of the host that the capture is of [default: those of the policy\'s gates, and whatever is knocked on in the capture]. With a prefix length, nobody knocks from the broadcast address of that network' -r
 complete -c knockctl -n "__fish_knockctl_using_subcommand replay" -l listening -d 'The TCP ports that something listens on there, or `none` [default: whatever answers in the capture]' -r
+complete -c knockctl -n "__fish_knockctl_using_subcommand replay" -s i -l interface -d 'Listen on this interface, whatever the policy says, as `knockd -i` does; `any` is all' -r
+complete -c knockctl -n "__fish_knockctl_using_subcommand replay" -l on -d 'What the capture does not tell: the interface that it was made on, or which one a number in it stands for (`eth0=2`, as `ip link` shows it)' -r
 complete -c knockctl -n "__fish_knockctl_using_subcommand replay" -l socket -d 'The control socket of knockd' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand replay" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand replay" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F

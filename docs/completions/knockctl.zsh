@@ -386,8 +386,11 @@ json\:"For programs"))' \
 _arguments "${_arguments_options[@]}" : \
 '-c+[The policy \[default\: /etc/knockd/knockd.yaml, else /etc/knockd.conf\]]:POLICY:_files' \
 '--config=[The policy \[default\: /etc/knockd/knockd.yaml, else /etc/knockd.conf\]]:POLICY:_files' \
-'*--address=[The addresses of the host that the capture is of \[default\: those of the policy'\''s gates, and whatever is knocked on in the capture\]]:IP:_default' \
+'*--address=[The addresses of the host that the capture is of \[default\: those of the policy'\''s gates, and whatever is knocked on in the capture\]. With a prefix length, nobody knocks from the broadcast address of that network]:IP[/LENGTH]:_default' \
 '--listening=[The TCP ports that something listens on there, or \`none\` \[default\: whatever answers in the capture\]]:PORTS:_default' \
+'-i+[Listen on this interface, whatever the policy says, as \`knockd -i\` does; \`any\` is all]:INTERFACE:_default' \
+'--interface=[Listen on this interface, whatever the policy says, as \`knockd -i\` does; \`any\` is all]:INTERFACE:_default' \
+'*--on=[What the capture does not tell\: the interface that it was made on, or which one a number in it stands for (\`eth0=2\`, as \`ip link\` shows it)]:INTERFACE[=NUMBER]:_default' \
 '--socket=[The control socket of knockd]:PATH:_files' \
 '--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
@@ -400,7 +403,7 @@ json\:"For programs"))' \
 '(--socket)--direct[Work on the kernel'\''s sets while knockd does not run (root only)]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \
-':capture -- The capture, as of tcpdump -w; `-` is standard input (with --address):_files' \
+':capture -- The capture, as of tcpdump -w; `-` is standard input, which does not tell about the host\: with --address, and without --listening nothing is taken to listen:_files' \
 && ret=0
 ;;
 (import)

@@ -9,8 +9,8 @@ use portcullis::model::{KnockPort, Proto, Time};
 use portcullis::packet::Knock;
 use portcullis::policy::{self, Policy, TcpFlags};
 
-/// The first byte says which. All sequences are of SYNs, and no two are equal.
-static POLICIES: LazyLock<[Policy; 3]> = LazyLock::new(|| {
+/// The first byte says which. All sequences are of SYNs, and no two of a policy are equal.
+static POLICIES: LazyLock<[Policy; 4]> = LazyLock::new(|| {
     let shipped = include_str!("../../policy/knockd.yaml").to_owned();
     let gate = "gates: { ssh: { ports: [22] } }\nmemory: 64KiB\n";
     let many = format!(
@@ -27,7 +27,15 @@ static POLICIES: LazyLock<[Policy; 3]> = LazyLock::new(|| {
   plain: {{ sequence: [110, 100], seq_timeout: 30s, action: accept }}
 "
     );
-    [shipped, many, mixed].map(|text| {
+    // As `many`, but for what changed; and a knock that only counts for a host behind this one.
+    let changed = format!(
+        "{gate}scan_guard: {{ ports: 4, within: 20s }}\nknocks:
+  other: {{ sequence: [105, 103], seq_timeout: 2s, action: open }}
+  three: {{ sequence: [100, 105, 100], seq_timeout: 15s, action: flush }}
+  behind: {{ sequence: [101, 104], seq_timeout: 15s, target: 192.0.2.200, action: accept }}
+"
+    );
+    [shipped, many, mixed, changed].map(|text| {
         let checked = policy::parse(&text, Path::new("fuzz.yaml"));
         let mut policy = checked.expect("the policy is good").policy;
         policy.memory = 64 << 10;
@@ -38,6 +46,16 @@ static POLICIES: LazyLock<[Policy; 3]> = LazyLock::new(|| {
 /// More would only be slow.
 const MOST_PACKETS: usize = 200;
 
+/// Bits of a packet's first byte: it goes to a host behind this one; the clock goes back before it,
+/// as that of two sockets may; it is the packet before once more.
+const BEHIND: u8 = 0x20;
+const BACK: u8 = 0x40;
+const AGAIN: u8 = 0x80;
+/// Bits of its last: days go by before it, not minutes; another policy is loaded before it, which
+/// the two bits below say.
+const DAYS: u8 = 0x40;
+const RELOAD: u8 = 0x80;
+
 /// A byte for the policy, then five for each packet: source and kind, port, and how much later
 /// than the one before. Whatever is sent, by whom and when: memory stays within its bound, nothing
 /// is complete that was not sent in order and in time, and no sweep completes anything but decoys.
@@ -45,23 +63,38 @@ pub fn matcher(bytes: &[u8]) {
     let Some((choice, packets)) = bytes.split_first() else {
         return;
     };
-    let policy = &POLICIES[usize::from(*choice) % POLICIES.len()];
+    let mut policy = &POLICIES[usize::from(*choice) % POLICIES.len()];
     let mut matcher = Matcher::new(policy);
     matcher.set_neutral([22, 80, 1230]);
     let mut sources: HashMap<IpAddr, Heard> = HashMap::new();
     let mut at = Time::from_secs(1000);
-    let mut last = None;
+    let (mut last, mut in_order) = (None, true);
     for (number, packet) in packets.chunks_exact(5).take(MOST_PACKETS).enumerate() {
-        let gap = u64::from(packet[3]) << (packet[4] % 12);
-        at = at.after(Duration::from_millis(gap));
+        if packet[4] & RELOAD != 0 {
+            policy = &POLICIES[usize::from(packet[4] >> 4 & 3)];
+            matcher.reload(policy);
+            sources.values_mut().for_each(Heard::forget_sweeps);
+            last = None;
+        }
+        let days = if packet[4] & DAYS == 0 { 0 } else { 10 };
+        let gap = u64::from(packet[3]) << ((packet[4] & 15) % 12 + days);
+        if packet[0] & BACK == 0 {
+            at = at.after(Duration::from_millis(gap));
+        } else {
+            at = Time(at.0.saturating_sub(gap * 1_000_000));
+            // What is old now and what is not nobody can say.
+            in_order = false;
+            sources.values_mut().for_each(Heard::forget_sweeps);
+        }
+        let ours = packet[0] & BEHIND == 0;
         let knock = knock(policy, packet, number);
         // The packet before once more.
         let (again, knock) = match last {
-            Some(last) if packet[0] & 0x80 != 0 => (true, last),
+            Some((last, to_us)) if packet[0] & AGAIN != 0 && to_us == ours => (true, last),
             _ => (false, knock),
         };
-        last = Some(knock);
-        let heard = matcher.handle(&knock, true, at);
+        last = Some((knock, ours));
+        let heard = matcher.handle(&knock, ours, at);
         let (used, room) = matcher.occupancy();
         assert!(used <= room, "{used} of {room}");
         assert!(
@@ -69,18 +102,21 @@ pub fn matcher(bytes: &[u8]) {
             "a retransmission completes nothing"
         );
         let plain = sources.entry(knock.source).or_default();
-        plain.take(policy, &knock, at);
+        plain.take(policy, &knock, ours, at);
         for &id in &heard.completed {
-            plain.check(policy, matcher.name(id).as_str(), at);
+            plain.check(policy, matcher.name(id).as_str(), at, in_order);
         }
         for &id in &heard.undone {
             let name = matcher.name(id).as_str();
-            assert!(is_strange(policy, &knock), "{name} is undone by a knock");
+            let is_strange = ours && is_strange(policy, &knock);
+            assert!(is_strange, "{name} is undone by a knock");
             assert!(plain.completed.contains_key(name), "{name} never was");
         }
     }
-    matcher.reload(policy);
 }
+
+/// The target of a knock, and another host for the others.
+const BEHIND_US: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 200);
 
 fn knock(policy: &Policy, packet: &[u8], number: usize) -> Knock {
     let source = packet[0] & 3;
@@ -107,7 +143,10 @@ fn knock(policy: &Policy, packet: &[u8], number: usize) -> Knock {
     };
     Knock {
         source,
-        destination: Ipv4Addr::new(192, 0, 2, 1).into(),
+        destination: match packet[0] & BEHIND {
+            0 => Ipv4Addr::new(192, 0, 2, 1).into(),
+            _ => BEHIND_US.into(),
+        },
         port,
         source_port: 40_000,
         flags: if is_tcp { flags } else { 0 },
@@ -135,8 +174,8 @@ fn is_drop(rule: &policy::Knock) -> bool {
 /// What one source has sent, remembered without bound and without wit.
 #[derive(Default)]
 struct Heard {
-    /// Packets that may be knocks, each with its time.
-    knocks: Vec<(KnockPort, Time)>,
+    /// Packets that may be knocks, each with its time and where it went.
+    knocks: Vec<(KnockPort, Time, IpAddr)>,
     /// Strange ports, each time they were touched.
     strange: Vec<(u16, Time)>,
     scanner_until: Option<Time>,
@@ -144,11 +183,17 @@ struct Heard {
 }
 
 impl Heard {
-    fn take(&mut self, policy: &Policy, knock: &Knock, at: Time) {
+    /// From here on it is not held against anybody.
+    fn forget_sweeps(&mut self) {
+        self.strange.clear();
+        self.scanner_until = None;
+    }
+
+    fn take(&mut self, policy: &Policy, knock: &Knock, ours: bool, at: Time) {
         if knock.port.proto == Proto::Udp || TcpFlags::OPENING.fit(knock.flags) {
-            self.knocks.push((knock.port, at));
+            self.knocks.push((knock.port, at, knock.destination));
         }
-        if !is_strange(policy, knock) {
+        if !ours || !is_strange(policy, knock) {
             return;
         }
         let guard = policy.scan_guard;
@@ -174,16 +219,17 @@ impl Heard {
     }
 
     /// What was completed now must have been sent, and not by a sweep.
-    fn check(&mut self, policy: &Policy, name: &str, at: Time) {
+    fn check(&mut self, policy: &Policy, name: &str, at: Time, in_order: bool) {
         let mut rules = policy.knocks.iter();
         let rule = rules
             .find(|rule| rule.name.as_str() == name)
             .expect("a knock of the policy");
         self.completed.insert(name.to_owned(), at);
-        let within = |then: Time| at.since(then) <= rule.seq_timeout;
+        let within = |then: Time| !in_order || at.since(then) <= rule.seq_timeout;
+        let counts = |to: IpAddr| rule.target.is_none_or(|target| target == to);
         let mut expected = rule.sequence.iter().peekable();
-        for (port, then) in &self.knocks {
-            if within(*then) && expected.peek() == Some(&port) {
+        for (port, then, to) in &self.knocks {
+            if within(*then) && counts(*to) && expected.peek() == Some(&port) {
                 expected.next();
             }
         }
@@ -209,8 +255,8 @@ impl Heard {
         let mut beginnings = self
             .knocks
             .iter()
-            .filter(|(port, then)| *port == rule.sequence[0] && within(*then))
-            .map(|(_, then)| *then);
+            .filter(|(port, then, _)| *port == rule.sequence[0] && within(*then))
+            .map(|(_, then, _)| *then);
         assert!(
             beginnings.any(may_begin),
             "{name} was completed around a strange port near it"

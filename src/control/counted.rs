@@ -28,6 +28,8 @@ pub struct PacketStatus {
     pub evicted_bans: u64,
     /// Log lines about packets that were left out because there were too many at once.
     pub unlogged: u64,
+    /// Log lines, of any kind, that were to be written and are not: the log stood still or is full.
+    pub lost_lines: u64,
 }
 
 /// What connection tracking is spared.

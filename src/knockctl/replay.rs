@@ -1,18 +1,21 @@
 //! `replay`: a capture of traffic, and what would have happened to whom.
 
 use std::io::{self, BufWriter, ErrorKind, Write};
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use ipnet::IpNet;
-use serde_json::{Value, json};
 
 use super::args::Output;
 use super::show::clean;
 use crate::model::Lifetime;
-use crate::replay::{self, Cause, Decision, Deed, Effect, Ending, Order, ReplayError, Summary};
+use crate::replay::{self, Cause, Decision, Deed, Effect, Known, Order, ReplayError, Summary};
+
+mod json;
+mod values;
+
+use values::{Address, Ports, address, known, ports};
 
 /// Run a capture of traffic through the policy, and show what would have happened to whom
 ///
@@ -20,42 +23,32 @@ use crate::replay::{self, Cause, Decision, Deed, Effect, Ending, Order, ReplayEr
 /// banned; host names on the whitelist are not looked up.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The capture, as of tcpdump -w; `-` is standard input (with --address)
+    /// The capture, as of tcpdump -w; `-` is standard input, which does not tell about the host: with
+    /// --address, and without --listening nothing is taken to listen
     #[arg(value_name = "FILE.pcap")]
     capture: PathBuf,
     /// The policy [default: /etc/knockd/knockd.yaml, else /etc/knockd.conf]
     #[arg(short = 'c', long = "config", value_name = "POLICY")]
     policy: Option<PathBuf>,
     /// The addresses of the host that the capture is of [default: those of the policy's gates, and
-    /// whatever is knocked on in the capture]
-    #[arg(long = "address", value_name = "IP", value_delimiter = ',')]
-    addresses: Vec<IpAddr>,
+    /// whatever is knocked on in the capture]. With a prefix length, nobody knocks from the broadcast
+    /// address of that network
+    #[arg(long = "address", value_name = "IP[/LENGTH]", value_delimiter = ',', value_parser = address)]
+    addresses: Vec<Address>,
     /// The TCP ports that something listens on there, or `none` [default: whatever answers in the
     /// capture]
     #[arg(long, value_name = "PORTS", value_parser = ports)]
     listening: Option<Ports>,
+    /// Listen on this interface, whatever the policy says, as `knockd -i` does; `any` is all
+    #[arg(short = 'i', long, value_name = "INTERFACE")]
+    interface: Option<String>,
+    /// What the capture does not tell: the interface that it was made on, or which one a number in it
+    /// stands for (`eth0=2`, as `ip link` shows it)
+    #[arg(long = "on", value_name = "INTERFACE[=NUMBER]", value_delimiter = ',', value_parser = known)]
+    known: Vec<Known>,
     /// Take knocks over IPv4 only, as `knockd -4` does
     #[arg(short = '4', long)]
     only_ipv4: bool,
-}
-
-#[derive(Debug, Clone)]
-struct Ports(Vec<u16>);
-
-fn ports(text: &str) -> Result<Ports, String> {
-    if text == "none" {
-        return Ok(Ports(Vec::new()));
-    }
-    let port = |part: &str| match part.trim().parse() {
-        Ok(0) | Err(_) => Err(format!(
-            "`{part}` is not a port: expected numbers from 1 to 65535, such as 80,443, or none"
-        )),
-        Ok(port) => Ok(port),
-    };
-    text.split(',')
-        .map(port)
-        .collect::<Result<_, _>>()
-        .map(Ports)
 }
 
 /// Replays, shows and returns the exit code.
@@ -63,14 +56,21 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> u8 {
     let order = Order {
         capture: arguments.capture.clone(),
         policy: arguments.policy.clone(),
-        addresses: arguments.addresses.clone(),
+        addresses: arguments.addresses.iter().map(|it| it.address).collect(),
         listening: arguments.listening.clone().map(|Ports(ports)| ports),
         only_ipv4: arguments.only_ipv4,
+        broadcast: arguments
+            .addresses
+            .iter()
+            .filter_map(|it| it.broadcast)
+            .collect(),
+        interface: arguments.interface.clone(),
+        known: arguments.known.clone(),
     };
     let mut out = BufWriter::new(io::stdout().lock());
     let result = match output {
         Output::Table => as_lines(&order, &mut out),
-        Output::Json => as_json(&order, &mut out),
+        Output::Json => json::write(&order, &mut out),
     };
     let code = match result {
         Ok(code) => out.flush().map(|()| code).map_err(ReplayError::Tell),
@@ -272,99 +272,6 @@ fn summary_lines(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     Ok(())
 }
 
-/// One object, written as it comes about, so that a flood of decisions takes no memory.
-fn as_json(order: &Order, out: &mut impl Write) -> Result<u8, ReplayError> {
-    let mut separator = "{\"decisions\":[";
-    let mut tell = |decision: &Decision| {
-        out.write_all(separator.as_bytes())?;
-        separator = ",";
-        serde_json::to_writer(&mut *out, &decision_json(decision))?;
-        Ok(())
-    };
-    let summary = replay::run(order, &mut tell)?;
-    let write = || -> io::Result<()> {
-        if separator != "," {
-            out.write_all(separator.as_bytes())?;
-        }
-        out.write_all(b"],\"summary\":")?;
-        serde_json::to_writer(&mut *out, &summary_json(&summary))?;
-        out.write_all(b"}\n")?;
-        out.flush()
-    };
-    let mut write = write;
-    write().map_err(ReplayError::Tell)?;
-    Ok(warn(&summary))
-}
-
-fn decision_json(decision: &Decision) -> Value {
-    let (kind, knock) = match &decision.cause {
-        Cause::Knock(name) => ("knock", Some(name.as_str())),
-        Cause::Sweep => ("sweep", None),
-        Cause::Undone(name) => ("undone", Some(name.as_str())),
-        Cause::Time => ("time", None),
-    };
-    let effect = |effect: &Effect| {
-        json!({
-            "action": effect.deed.word(),
-            "gate": effect.gate.as_str(),
-            "address": shown(effect.net),
-            "for_s": effect.lifetime.and_then(Lifetime::as_secs),
-            "until": end(decision, effect).map(wall),
-        })
-    };
-    json!({
-        "time": wall(decision.at),
-        "after_s": decision.after.as_secs_f64(),
-        "source": decision.source,
-        "cause": kind,
-        "knock": knock,
-        "effects": decision.effects.iter().map(effect).collect::<Vec<_>>(),
-        "words": decision.words,
-    })
-}
-
-fn summary_json(summary: &Summary) -> Value {
-    let counts = &summary.counts;
-    let named = |(name, count): &(crate::model::KnockName, u64)| json!({ "name": name.as_str(), "completed": count });
-    let held = |held: &replay::Holding| {
-        json!({
-            "name": held.gate.as_str(),
-            "accepted": held.accepted,
-            "banned": held.banned,
-            "open": held.open,
-        })
-    };
-    let refused = counts.refused.iter();
-    json!({
-        "policy": summary.policy.to_string_lossy(),
-        "addresses": summary.addresses,
-        "listening": summary.listening,
-        "first": summary.span.map(|(first, _)| wall(first)),
-        "last": summary.span.map(|(_, last)| wall(last)),
-        "packets": {
-            "read": counts.read,
-            "knocks": counts.knocks,
-            "foreign": counts.others,
-            "not_for_us": counts.not_for_us,
-            "copies": counts.copies,
-            "not_ip": counts.not_ip,
-            "unknown_link": counts.unknown_link,
-            "out_of_order": counts.out_of_order,
-            "untimed": counts.untimed,
-            "refused": refused.map(|(why, n)| (why.to_string(), (*n).into()))
-                .collect::<serde_json::Map<_, Value>>(),
-        },
-        "accepted": counts.accepted,
-        "banned": counts.banned,
-        "sweeps": counts.sweeps,
-        "refused_bans": summary.refused_bans,
-        "knocks": summary.completed.iter().map(named).collect::<Vec<_>>(),
-        "gates": summary.holds.iter().map(held).collect::<Vec<_>>(),
-        "complete": summary.ending == Ending::Whole,
-        "warnings": summary.warnings,
-    })
-}
-
 /// Seconds with six digits behind the point.
 fn seconds(span: Duration) -> String {
     format!("{}.{:06}s", span.as_secs(), span.subsec_micros())
@@ -415,14 +322,5 @@ mod tests {
             assert_eq!(wall(seconds * 1_000_000_000), shown);
         }
         assert!(wall(u64::MAX).starts_with("2554-07-21T23:34:33.7"));
-    }
-
-    #[test]
-    fn ports_are_numbers_or_none() {
-        assert_eq!(ports("80, 443").unwrap().0, [80, 443]);
-        assert!(ports("none").unwrap().0.is_empty());
-        for bad in ["", "0", "80,", "65536", "ssh", "80-90"] {
-            assert!(ports(bad).unwrap_err().contains("is not a port"), "{bad}");
-        }
     }
 }

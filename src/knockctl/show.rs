@@ -174,8 +174,8 @@ fn under_attack(out: &mut impl Write, status: &Status) -> io::Result<()> {
     )?;
     writeln!(
         out,
-        "left out {} bans by knock, {} more gave way to newer ones, {} log lines",
-        packets.refused_bans, packets.evicted_bans, packets.unlogged
+        "left out {} bans by knock, {} more gave way to newer ones, {} log lines, {} more were lost",
+        packets.refused_bans, packets.evicted_bans, packets.unlogged, packets.lost_lines
     )?;
     writeln!(out, "schedule {}", clean(&status.scheduling))?;
     let untracked = match &status.untracked.why_none {

@@ -28,6 +28,7 @@ use super::commands::{Commands, Ended};
 use super::cut::Cutter;
 use super::drift::Drift;
 use super::force::put_in_force;
+use super::logging::Lost;
 use super::memory::{Memory, Written};
 use super::pace::Scheduling;
 use super::policies::Policies;
@@ -78,6 +79,8 @@ pub(super) struct Daemon {
     pub(super) problems: Problems,
     pub(super) started: Time,
     pub(super) packets: Packets,
+    /// Lines that never reached the log.
+    pub(super) lost_lines: Lost,
     /// Names that did not resolve when they were last tried.
     pub(super) unresolved: HashSet<String>,
     /// When what could not be written to the kernel is tried again, and the pause after that.
@@ -120,6 +123,8 @@ pub(super) struct Packets {
     pub(super) others: u64,
     pub(super) not_for_us: u64,
     pub(super) refused: BTreeMap<NotAKnock, u64>,
+    /// Lines about them that were left out.
+    pub(super) unlogged: u64,
 }
 
 /// So many packets are taken in at a time, so that a flood leaves time for other things.
@@ -226,6 +231,7 @@ impl Daemon {
     /// Says a step in the classic words. Any packet can be one, so not too many.
     fn note_step(&mut self, source: IpAddr, step: Step) {
         if !self.step_lines.take(now()) {
+            self.packets.unlogged += 1;
             return;
         }
         self.steps.push(match step {
@@ -249,10 +255,12 @@ impl Daemon {
     fn look_up(&mut self, source: IpAddr) {
         let Some(lookups) = &self.lookups else { return };
         if !self.lookup_lines.take(now()) {
+            self.packets.unlogged += 1;
             return;
         }
         // When too many knock at once, some stay nameless.
         let Ok(permit) = lookups.clone().try_acquire_owned() else {
+            self.packets.unlogged += 1;
             return;
         };
         tokio::spawn(async move {

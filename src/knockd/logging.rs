@@ -7,12 +7,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::syslog::{self, Facility, LogFlags, Severity};
 use tracing::{Level, warn};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use crate::policy::LogStyle;
 use crate::sys::clock::{self, WallTime};
@@ -30,7 +30,26 @@ const QUEUE: usize = 4096;
 pub(super) struct Log {
     reopen: Arc<AtomicBool>,
     problem: Option<String>,
+    lost: Lost,
     _guard: WorkerGuard,
+}
+
+/// Counts the lines that were to be written and are not.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Lost {
+    /// Those that found the queue full.
+    queue: Option<ErrorCounter>,
+    /// Those that could not be written, such as to a full disk.
+    failed: Arc<AtomicU64>,
+}
+
+impl Lost {
+    /// Since the start.
+    pub(super) fn count(&self) -> u64 {
+        let queue = self.queue.as_ref().map_or(0, ErrorCounter::dropped_lines);
+        let failed = self.failed.load(Ordering::Relaxed);
+        failed.saturating_add(u64::try_from(queue).unwrap_or(u64::MAX))
+    }
 }
 
 enum Target {
@@ -85,17 +104,19 @@ impl Log {
         let reopen = Arc::new(AtomicBool::new(false));
         // A thread of its own writes: a log that stands still must not hold up a packet. When it
         // lags too far behind lines are lost rather than memory.
-        let (queue, guard) = deaf_to_signals(|| {
-            NonBlockingBuilder::default()
-                .buffered_lines_limit(QUEUE)
-                .thread_name("log")
-                .finish(Output {
-                    targets,
-                    style,
-                    timed,
-                    reopen: Arc::clone(&reopen),
-                })
-        });
+        let failed = Arc::default();
+        let output = Output {
+            targets,
+            style,
+            timed,
+            reopen: Arc::clone(&reopen),
+            failed: Arc::clone(&failed),
+        };
+        let (queue, guard) = deaf_to_signals(|| queue_before(output, QUEUE));
+        let lost = Lost {
+            queue: Some(queue.error_counter()),
+            failed,
+        };
         let lines = tracing_subscriber::fmt()
             .with_max_level(level)
             .with_target(false)
@@ -113,6 +134,7 @@ impl Log {
         Self {
             reopen,
             problem,
+            lost,
             _guard: guard,
         }
     }
@@ -122,11 +144,24 @@ impl Log {
         self.problem.clone()
     }
 
+    /// What counts the lines that are lost.
+    pub(super) fn lost(&self) -> Lost {
+        self.lost.clone()
+    }
+
     /// Has the file opened anew before the next line, if it is one: somebody may have moved it
     /// away. Never waits: the thread that writes may itself be waiting.
     pub(super) fn reopen(&self) {
         self.reopen.store(true, Ordering::Relaxed);
     }
+}
+
+/// A queue of so many lines, and the thread that writes them.
+fn queue_before(output: impl Write + Send + 'static, lines: usize) -> (NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default()
+        .buffered_lines_limit(lines)
+        .thread_name("log")
+        .finish(output)
 }
 
 /// Where the options, and what the policy says in their place, want the log; `file` is the log's
@@ -183,6 +218,7 @@ struct Output {
     /// Whether lines begin with their time.
     timed: bool,
     reopen: Arc<AtomicBool>,
+    failed: Arc<AtomicU64>,
 }
 
 impl Output {
@@ -213,6 +249,9 @@ impl Write for Output {
             if let Err(error) = target.write(line, style, timed) {
                 result = Err(error);
             }
+        }
+        if result.is_err() {
+            self.failed.fetch_add(1, Ordering::Relaxed);
         }
         result
     }
@@ -328,6 +367,7 @@ mod tests {
             style: LogStyle::Plain,
             timed: false,
             reopen: Arc::clone(&reopen),
+            failed: Arc::default(),
         };
         output.write_all(b"one\n").unwrap();
         fs::rename(&path, dir.path().join("log.1")).unwrap();
@@ -343,6 +383,49 @@ mod tests {
         reopen.store(true, Ordering::Relaxed);
         output.write_all(b"four\n").unwrap();
         assert!(fs::metadata(&path).unwrap().is_dir());
+    }
+
+    #[test]
+    fn lines_that_are_not_written_are_counted() {
+        /// Stands still for as long as nobody sends, as a log on a dead disk does.
+        struct Still(std::sync::mpsc::Receiver<()>);
+        impl Write for Still {
+            fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+                let _ = self.0.recv();
+                Ok(line.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (go_on, still) = std::sync::mpsc::channel();
+        let (mut queue, guard) = queue_before(Still(still), 2);
+        let lost = Lost {
+            queue: Some(queue.error_counter()),
+            ..Lost::default()
+        };
+        // One is being written at most, and two wait.
+        for _ in 0..10 {
+            queue.write_all(b"line\n").unwrap();
+        }
+        assert!((7..=8).contains(&lost.count()), "{lost:?}");
+        drop(go_on);
+        drop(guard);
+
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut output = Output {
+            targets: vec![Target::File {
+                path: "/dev/full".into(),
+                file: full,
+            }],
+            style: LogStyle::Plain,
+            timed: false,
+            reopen: Arc::default(),
+            failed: Arc::clone(&lost.failed),
+        };
+        let before = lost.count();
+        output.write_all(b"line\n").unwrap_err();
+        assert_eq!(lost.count(), before + 1);
     }
 
     #[test]

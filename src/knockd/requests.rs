@@ -191,7 +191,8 @@ impl Daemon {
             refused_kinds: refused_kinds(&self.packets.refused),
             refused_bans: self.engine.refused_bans(),
             evicted_bans: self.engine.evicted_bans(),
-            unlogged: self.engine.unlogged(),
+            unlogged: self.engine.unlogged() + self.packets.unlogged,
+            lost_lines: self.lost_lines.count(),
         }
     }
 

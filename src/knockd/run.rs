@@ -64,6 +64,7 @@ pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> 
     )?;
     runtime.block_on(async {
         let (mut daemon, names) = start::listen(basis, policies, options)?;
+        daemon.lost_lines = log.lost();
         daemon.policies.end_trial();
         daemon.problems.said(LOG_FILE, log.problem());
         let pid_file = lock::unwritten(&options.pid_paths());

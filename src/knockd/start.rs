@@ -31,6 +31,7 @@ use super::drift::Drift;
 use super::force::put_in_force;
 use super::guard;
 use super::lock::LockError;
+use super::logging::Lost;
 use super::memory::Memory;
 use super::merge::{Held, Merged, Remembered, merge};
 use super::pace::Scheduling;
@@ -39,8 +40,8 @@ use super::problems::{FORMER, KEPT, POLICY, Problems, WHITELIST};
 use super::recall::{Recalled, Trust, recall, retention};
 use super::roster::Roster;
 use super::sheets::Sheets;
-use super::timed::Clockwork;
 use super::shelved;
+use super::timed::Clockwork;
 use super::uncommitted::Uncommitted;
 use super::untracked::Untracked;
 use super::wants::gate_addresses;
@@ -374,6 +375,7 @@ pub(super) fn listen(
         problems,
         started: now(),
         packets: Packets::default(),
+        lost_lines: Lost::default(),
         unresolved: HashSet::new(),
         retry: None,
         unwritten: Vec::new(),

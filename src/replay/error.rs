@@ -71,7 +71,7 @@ pub enum FormatError {
     #[error("not a capture: expected pcap or pcapng, as tcpdump -w and Wireshark write them")]
     NotACapture,
     /// A capture inside another kind of file.
-    #[error("compressed: decompress it first (`zcat FILE | knockctl replay - --address IP`)")]
+    #[error("compressed: decompress it first, into a file (`zcat FILE > capture.pcap`)")]
     Compressed,
     /// It ends before its first packet could.
     #[error("cut short: it ends within its header")]

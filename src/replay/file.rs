@@ -2,6 +2,7 @@ use std::io::{self, Read};
 
 use super::error::FormatError;
 use super::input::{Input, Stop};
+use super::interface::Name;
 use super::link::Link;
 use super::pcap::{FormatOrStop, Pcap};
 use super::pcapng::{self, PcapNg};
@@ -30,6 +31,8 @@ pub(super) struct Record {
     pub(super) link: Option<Link>,
     /// Which of several interfaces it was captured on.
     pub(super) interface: Option<u32>,
+    /// What that is called.
+    pub(super) name: Option<Name>,
 }
 
 /// How a capture ends.

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::error::FormatError;
 use super::file::{Ending, OpenError, Reader, Record};
 use super::input::Order;
+use super::interface::Name;
 use super::link::Link;
 use super::made_tests::{Bytes, START, pcap};
 
@@ -44,6 +45,7 @@ fn pcap_is_read_in_both_orders_of_bytes_and_both_units_of_time() {
                 at: Some(START_NS + at),
                 link: Some(Link::Raw),
                 interface: None,
+                name: None,
             };
             let expected = vec![
                 (record(first), vec![1, 2, 3]),
@@ -83,6 +85,7 @@ fn pcapng_with_several_interfaces_sections_and_units_of_time() {
             at,
             link: Some(link),
             interface: Some(interface),
+            name: Name::of(b"eth0").filter(|_| interface == 0),
         };
         let expected = [
             (

@@ -39,6 +39,26 @@ pub(super) struct Ip<'a> {
     pub(super) to_us: bool,
     /// On which interface, if the link says so.
     pub(super) device: Option<u32>,
+    /// The VLANs that it was tagged for, the outermost first.
+    pub(super) vlan: Tags,
+}
+
+/// The numbers of VLANs, as few as anybody stacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Tags {
+    ids: [u16; MOST_TAGS],
+    count: usize,
+}
+
+impl Tags {
+    pub(super) fn push(&mut self, id: u16) {
+        self.ids[self.count] = id;
+        self.count += 1;
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &u16> {
+        self.ids[..self.count].iter()
+    }
 }
 
 const IPV4: u16 = 0x0800;
@@ -83,17 +103,18 @@ impl Link {
 
 fn plain(bytes: &[u8]) -> Below<'_> {
     match bytes.first().map(|first| first >> 4) {
-        Some(4 | 6) => ip(bytes, true, None),
+        Some(4 | 6) => ip(bytes, true, None, Tags::default()),
         Some(_) => Below::Other,
         None => Below::CutShort,
     }
 }
 
-fn ip(bytes: &[u8], to_us: bool, device: Option<u32>) -> Below<'_> {
+fn ip(bytes: &[u8], to_us: bool, device: Option<u32>, vlan: Tags) -> Below<'_> {
     Below::Ip(Ip {
         bytes,
         to_us,
         device,
+        vlan,
     })
 }
 
@@ -109,6 +130,7 @@ fn ethernet(packet: &[u8]) -> Below<'_> {
 
 /// Takes VLAN tags off, and looks what is below.
 fn untagged(mut protocol: u16, mut rest: &[u8], to_us: bool, device: Option<u32>) -> Below<'_> {
+    let mut tags = Tags::default();
     for _ in 0..MOST_TAGS {
         if !VLAN.contains(&protocol) {
             break;
@@ -117,10 +139,14 @@ fn untagged(mut protocol: u16, mut rest: &[u8], to_us: bool, device: Option<u32>
             return Below::CutShort;
         };
         protocol = tag.ether_type().0;
+        // Number 0 is no VLAN, but only a priority (IEEE 802.1Q).
+        if tag.vlan_identifier().value() != 0 {
+            tags.push(tag.vlan_identifier().value());
+        }
         rest = &rest[tag.slice().len()..];
     }
     match protocol {
-        IPV4 | IPV6 => ip(rest, to_us, device),
+        IPV4 | IPV6 => ip(rest, to_us, device, tags),
         _ => Below::Other,
     }
 }

@@ -1,4 +1,4 @@
-use super::link::{Below, Ip, Link};
+use super::link::{Below, Ip, Link, Tags};
 use super::made_tests::{HERE, HERE_6, UNICAST, ethernet, sll, sll2, syn};
 
 fn found(link: u32, frame: &[u8]) -> Below<'_> {
@@ -10,6 +10,19 @@ fn ip(bytes: &[u8], to_us: bool, device: Option<u32>) -> Below<'_> {
         bytes,
         to_us,
         device,
+        vlan: Tags::default(),
+    })
+}
+
+/// With so many tags, all of the same VLAN.
+fn in_vlan(bytes: &[u8], count: usize, device: Option<u32>) -> Below<'_> {
+    let mut vlan = Tags::default();
+    (0..count).for_each(|_| vlan.push(7));
+    Below::Ip(Ip {
+        bytes,
+        to_us: true,
+        device,
+        vlan,
     })
 }
 
@@ -30,7 +43,11 @@ fn ethernet_with_and_without_vlan_tags() {
             &[0x9100, 0x8100, 0x8100, 0x8100],
         ] {
             let frame = ethernet(&packet, UNICAST, tags);
-            assert_eq!(found(1, &frame), ip(&packet, true, None), "{tags:x?}");
+            assert_eq!(
+                found(1, &frame),
+                in_vlan(&packet, tags.len(), None),
+                "{tags:x?}"
+            );
         }
         let deep = ethernet(&packet, UNICAST, &[0x8100; 5]);
         assert_eq!(found(1, &deep), Below::Other);
@@ -92,9 +109,9 @@ fn a_tag_below_a_cooked_header_is_taken_off() {
         frame
     };
     let frame = tagged(sll(&packet, 0, 1), 14, 16);
-    assert_eq!(found(113, &frame), ip(&packet, true, None));
+    assert_eq!(found(113, &frame), in_vlan(&packet, 1, None));
     let frame = tagged(sll2(&packet, 0, 1, 3), 0, 20);
-    assert_eq!(found(276, &frame), ip(&packet, true, Some(3)));
+    assert_eq!(found(276, &frame), in_vlan(&packet, 1, Some(3)));
 }
 
 #[test]

@@ -9,7 +9,11 @@ mod error;
 mod file;
 #[cfg(test)]
 mod file_tests;
+mod host;
 mod input;
+mod interface;
+#[cfg(test)]
+mod interface_tests;
 mod link;
 #[cfg(test)]
 mod link_tests;
@@ -32,16 +36,17 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::matcher::Timed;
-use crate::model::{GateName, KnockName, Lifetime, canonical, host_net};
-use crate::policy::{self, GateAddress, Policy};
+use crate::model::{GateName, KnockName, Lifetime};
+use crate::policy::{self, Policy};
 use crate::totp::{Secret, Used};
-use crate::whitelist::{self, Host as Listed};
 
 pub use error::{FormatError, ReplayError};
 pub use file::Ending;
 use file::{OpenError, Reader};
+use host::Host;
+pub use interface::Known;
 use link::Below;
-use story::{Host, Story};
+use story::Story;
 pub use summary::{Counts, Holding, Summary};
 use survey::Survey;
 
@@ -62,6 +67,12 @@ pub struct Order {
     pub listening: Option<Vec<u16>>,
     /// As a daemon does that was started with `-4`.
     pub only_ipv4: bool,
+    /// The broadcast addresses of the host's networks: nobody knocks from there.
+    pub broadcast: Vec<IpAddr>,
+    /// As a daemon does that was started with `-i`: an interface, or `any`.
+    pub interface: Option<String>,
+    /// What the capture does not tell about interfaces.
+    pub known: Vec<Known>,
 }
 
 /// Something that was decided.
@@ -164,9 +175,9 @@ pub fn run(
     };
     let policy = policy::load(&path)?.policy;
     let mut warnings = Vec::new();
-    let trusted = trusted(&policy, &mut warnings);
-    let (capture, host) = open(order, &policy)?;
+    let trusted = host::trusted(&policy, &mut warnings);
     let timed = timed(&policy, &mut warnings);
+    let (capture, host) = open(order, &policy, &mut warnings)?;
     let host = Host {
         trusted,
         timed,
@@ -187,7 +198,7 @@ pub fn run_on(
     order: &Order,
     tell: &mut dyn FnMut(&Decision) -> io::Result<()>,
 ) -> Result<Summary, ReplayError> {
-    let mut host = told(order, &policy);
+    let mut host = host::told(order, &policy);
     let open = || reader_of(order, capture);
     if is_untold(order) {
         look_for(order, &policy, open()?, &mut host)?;
@@ -204,7 +215,7 @@ fn tell_of<R: Read>(
     mut warnings: Vec<String>,
     tell: &mut dyn FnMut(&Decision) -> io::Result<()>,
 ) -> Result<Summary, ReplayError> {
-    host.only_ipv4 = order.only_ipv4;
+    warnings.extend(host::untaken(&policy));
     host.addresses.sort_unstable();
     host.addresses.dedup();
     if host.addresses.is_empty() {
@@ -242,12 +253,23 @@ fn tell_of<R: Read>(
 }
 
 /// Opens the capture, and reads it once before if it has to tell about the host.
-fn open(order: &Order, policy: &Policy) -> Result<(Reader<Box<dyn Read>>, Host), ReplayError> {
-    let mut host = told(order, policy);
+fn open(
+    order: &Order,
+    policy: &Policy,
+    warnings: &mut Vec<String>,
+) -> Result<(Reader<Box<dyn Read>>, Host), ReplayError> {
+    let mut host = host::told(order, policy);
     let file = open_file(order)?;
     let Some(file) = file else {
         if host.addresses.is_empty() {
             return Err(ReplayError::NoAddress(order.capture.clone()));
+        }
+        if order.listening.is_none() {
+            warnings.push(format!(
+                "nothing is taken to listen, so that whoever uses this host's services may seem to \
+                 sweep its ports: {} can be read but once; name the ports with --listening",
+                order.capture.display()
+            ));
         }
         return Ok((reader(order, once(order)?)?, host));
     };
@@ -256,24 +278,6 @@ fn open(order: &Order, policy: &Policy) -> Result<(Reader<Box<dyn Read>>, Host),
         return Ok((reader(order, once(order)?)?, host));
     }
     Ok((reader(order, Box::new(file))?, host))
-}
-
-/// What order and policy tell of the host.
-fn told(order: &Order, policy: &Policy) -> Host {
-    let mut host = Host {
-        addresses: order.addresses.iter().copied().map(canonical).collect(),
-        listening: order.listening.clone().unwrap_or_default(),
-        ..Host::default()
-    };
-    let gates = policy.gates.iter().filter(|gate| gate.hook.input());
-    let of_gates = gates.filter_map(|gate| match gate.address {
-        Some(GateAddress::Net(net)) if net == host_net(net.addr()) => Some(net.addr()),
-        _ => None,
-    });
-    if host.addresses.is_empty() {
-        host.addresses.extend(of_gates);
-    }
-    host
 }
 
 /// Whether the capture has to tell something.
@@ -364,37 +368,4 @@ fn timed(policy: &Policy, warnings: &mut Vec<String>) -> Timed {
         });
         (secret.ok(), Used::default())
     })
-}
-
-/// Whom the whitelist trusts, but for its names.
-fn trusted(policy: &Policy, warnings: &mut Vec<String>) -> Vec<(IpNet, String)> {
-    let Some(file) = &policy.trusted else {
-        return Vec::new();
-    };
-    let parsed = match whitelist::load(file) {
-        Ok(parsed) => parsed,
-        Err(error) => {
-            warnings.push(format!("{error}; nobody is trusted"));
-            return Vec::new();
-        }
-    };
-    for bad in &parsed.bad {
-        warnings.push(format!("{}: {bad}; skipped", file.display()));
-    }
-    if parsed.more_bad > 0 {
-        warnings.push(format!("and {} more bad lines", parsed.more_bad));
-    }
-    let names = parsed.counts().names;
-    if names > 0 {
-        warnings.push(format!(
-            "{}: {names} host names are not looked up: whoever they stand for is not trusted here",
-            file.display()
-        ));
-    }
-    let entries = parsed.entries.iter();
-    let nets = entries.filter_map(|entry| match &entry.host {
-        Listed::Net(net) => Some((*net, entry.reason(file))),
-        Listed::Name(_) => None,
-    });
-    nets.collect()
 }

@@ -68,6 +68,7 @@ impl Pcap {
             at: Some(seconds * 1_000_000_000 + fraction * self.unit),
             link: Some(self.link),
             interface: None,
+            name: None,
         })
     }
 }

@@ -6,6 +6,7 @@ use std::io::Read;
 use super::error::FormatError;
 use super::file::Record;
 use super::input::{Input, Order, Stop};
+use super::interface::Name;
 use super::link::Link;
 use super::pcap::FormatOrStop;
 
@@ -17,7 +18,9 @@ const OLD_PACKET: u32 = 2;
 const SIMPLE_PACKET: u32 = 3;
 const PACKET: u32 = 6;
 
-/// Options of an interface: the unit of its time stamps, and what is to be added to them.
+/// Options of an interface: what it is called, the unit of its time stamps, and what is to be added
+/// to them.
+const NAME: u16 = 2;
 const RESOLUTION: u16 = 9;
 const OFFSET: u16 = 14;
 
@@ -40,6 +43,7 @@ struct Interface {
     /// The longest packet; 0 is without limit.
     snapshot: u32,
     clock: Clock,
+    name: Option<Name>,
 }
 
 /// What a time stamp counts.
@@ -150,7 +154,7 @@ impl PcapNg {
         let number = u32::from(input.u16()?);
         input.skip(2)?;
         let snapshot = input.u32()?;
-        let mut clock = Clock::default();
+        let (mut clock, mut name) = (Clock::default(), None);
         let mut taken = 16;
         while length - 4 - taken >= 4 {
             let (code, size) = (input.u16()?, input.u16()?);
@@ -165,6 +169,12 @@ impl PcapNg {
             match (code, size) {
                 (RESOLUTION, 1) => clock.set_resolution(input.take::<4>()?[0])?,
                 (OFFSET, 8) => clock.offset = input.u64()?.cast_signed(),
+                (NAME, 1..=16) => {
+                    let mut bytes = Vec::new();
+                    input.take_into(&mut bytes, padded)?;
+                    bytes.truncate(usize::from(size));
+                    name = Name::of(&bytes);
+                }
                 _ => input.skip(u64::from(padded))?,
             }
             taken += padded;
@@ -177,6 +187,7 @@ impl PcapNg {
             link,
             snapshot,
             clock,
+            name,
         });
         finish(input, length, taken)
     }
@@ -211,6 +222,7 @@ impl PcapNg {
             at: interface.clock.read(ticks),
             link: interface.link,
             interface: Some(self.before.wrapping_add(number)),
+            name: interface.name,
         })
     }
 
@@ -237,6 +249,7 @@ impl PcapNg {
             at: None,
             link: interface.link,
             interface: Some(self.before),
+            name: interface.name,
         })
     }
 

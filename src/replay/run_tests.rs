@@ -197,6 +197,45 @@ fn which_addresses_are_ours_can_be_said() {
 }
 
 #[test]
+fn of_a_stream_nothing_is_known_to_listen_and_it_is_said() {
+    let packets = [
+        (0, syn("198.51.100.7", HERE, 1228)),
+        (1, syn("198.51.100.7", HERE, 1227)),
+    ];
+    let mut place = Place::of(&packets);
+    // A pipe, as standard input is one.
+    let pipe = place.path("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let capture = fs::read(&place.order.capture).unwrap();
+    place.order.capture.clone_from(&pipe);
+    place.order.addresses = vec![HERE.parse().unwrap()];
+    for (listening, said) in [(None, true), (Some(Vec::new()), false)] {
+        place.order.listening = listening;
+        let (told, summary) = std::thread::scope(|scope| {
+            scope.spawn(|| fs::write(&pipe, &capture).unwrap());
+            place.run()
+        });
+        assert_eq!(told.len(), 1);
+        let warned = summary.warnings.iter().any(|w| w.contains("--listening"));
+        assert_eq!(warned, said, "{:?}", summary.warnings);
+    }
+}
+
+#[test]
+fn one_time_sequences_are_not_replayed_and_it_is_said() {
+    let place = Place::of(&[(0, syn("198.51.100.7", HERE, 1228))]);
+    let policy = format!("{POLICY}  once: {{ sequence: {{ one_time: sheet }}, action: accept }}\n");
+    fs::write(place.path("p.yaml"), policy).unwrap();
+    let (_, summary) = place.run();
+    let said = "once: its sequences are used up live, each by one knock; not replayed";
+    assert!(
+        summary.warnings.iter().any(|w| w == said),
+        "{:?}",
+        summary.warnings
+    );
+}
+
+#[test]
 fn a_packet_that_came_through_two_interfaces_is_one_knock() {
     let packet = |port| udp("198.51.100.7", HERE, port);
     let frames = |second: u32| {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::file::Record;
+use super::host::Host;
+use super::interface::{Came, Listening};
 use super::link::{Below, Ip};
 use super::{Cause, Counts, Decision, Deed, Effect};
 use crate::engine::{Action, Engine, Event};
@@ -28,6 +30,7 @@ pub(super) struct Story {
     matcher: Matcher,
     timed: Timed,
     scope: Scope,
+    listens: Listening,
     only_ipv4: bool,
     now: Option<Time>,
     first: Time,
@@ -36,20 +39,11 @@ pub(super) struct Story {
     pub(super) counts: Counts,
 }
 
-/// What is known about the host besides its policy.
-#[derive(Debug, Default)]
-pub(super) struct Host {
-    pub(super) addresses: Vec<IpAddr>,
-    pub(super) listening: Vec<u16>,
-    pub(super) trusted: Vec<(IpNet, String)>,
-    pub(super) only_ipv4: bool,
-    pub(super) timed: Timed,
-}
-
 impl Story {
     pub(super) fn new(policy: Policy, host: Host) -> Self {
         let mut scope = Scope::default();
         scope.set_own(host.addresses.iter().copied());
+        scope.set_broadcast(host.broadcast);
         scope.set_gates(&policy);
         let mut matcher = Matcher::new(&policy);
         matcher.set_neutral(policy.neutral(&host.listening));
@@ -66,6 +60,7 @@ impl Story {
             matcher,
             timed: host.timed,
             scope,
+            listens: host.listens,
             only_ipv4: host.only_ipv4,
             now: None,
             first: Time(0),
@@ -102,7 +97,13 @@ impl Story {
         match packet::parse(ip.bytes) {
             Ok(knock) => {
                 let device = (record.interface, ip.device);
-                self.heard(&knock, ip, device, now, tell)
+                let came = self.listens.came(record.name.as_ref(), &ip);
+                if came == Came::Elsewhere {
+                    self.counts.not_for_us += 1;
+                    return Ok(());
+                }
+                let is_placed = came == Came::Here;
+                self.heard(&knock, (ip, is_placed), device, now, tell)
             }
             Err(why) => {
                 self.refused(why);
@@ -118,7 +119,7 @@ impl Story {
     fn heard(
         &mut self,
         knock: &Knock,
-        ip: Ip<'_>,
+        (ip, is_placed): (Ip<'_>, bool),
         device: Device,
         now: Time,
         tell: Tell,
@@ -132,6 +133,9 @@ impl Story {
         if self.copies.is_one(knock, device, now) {
             self.counts.copies += 1;
             return Ok(());
+        }
+        if !is_placed {
+            self.counts.unplaced += 1;
         }
         let ours = self.scope.is_own(knock.destination);
         let heard = self.matcher.handle(knock, ours, now);
@@ -256,6 +260,11 @@ impl Story {
         };
         self.now = Some(now);
         now
+    }
+
+    /// The interfaces that the policy names.
+    pub(super) fn named(&self) -> &[String] {
+        self.listens.named()
     }
 
     /// The engine, the time of the first packet and of the last.

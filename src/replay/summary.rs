@@ -17,7 +17,8 @@ pub struct Counts {
     pub knocks: u64,
     /// To other ports.
     pub others: u64,
-    /// From or to addresses that do not count, or not sent to this host on the link.
+    /// From or to addresses that do not count, not sent to this host on the link, or on an interface
+    /// that the policy does not name.
     pub not_for_us: u64,
     /// Seen before on another interface.
     pub copies: u64,
@@ -31,6 +32,9 @@ pub struct Counts {
     pub out_of_order: u64,
     /// By how much at most.
     pub most_out_of_order: Duration,
+    /// Packets that were taken into account although the policy names interfaces and nothing tells
+    /// theirs.
+    pub unplaced: u64,
     /// Packets without a time.
     pub untimed: u64,
     /// Acceptances given.
@@ -85,7 +89,15 @@ const USUAL_DISORDER: Duration = Duration::from_millis(1);
 
 impl Summary {
     pub(super) fn new(story: Story, ending: Ending, mut warnings: Vec<String>) -> Self {
+        let named = story.named().join(", ");
         let (engine, counts, span) = story.end();
+        if counts.unplaced > 0 {
+            warnings.push(format!(
+                "knocks count on {named} only, and the capture does not tell where {} packets came \
+                 in: they count here; say it with --on (NAME, or NAME=NUMBER as in `ip link`)",
+                counts.unplaced
+            ));
+        }
         if counts.most_out_of_order > USUAL_DISORDER {
             warnings.push(format!(
                 "{} packets are out of order, by up to {:?}: they count as of the moment before; \

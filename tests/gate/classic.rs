@@ -1,6 +1,7 @@
 //! A classic knockd.conf, and policies without gates: nothing is in the kernel.
 
 use std::fs;
+use std::net::SocketAddrV4;
 use std::net::UdpSocket;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use portcullis::lab::{LabError, await_some};
 
 use crate::scenarios;
-use crate::world::{AT_ONCE, POLICY, TRUSTED, Tried, World};
+use crate::world::{AT_ONCE, Family, POLICY, TRUSTED, Tried, World};
 
 scenarios![
     a_classic_file_leaves_the_firewall_alone,
@@ -24,6 +25,7 @@ scenarios![
     with_big_d_the_log_has_all_that_happens,
     with_i_a_label_is_its_interface,
     a_sweep_of_high_ports_opens_no_door_whatever_its_flags,
+    lines_of_steps_that_are_left_out_are_counted,
 ];
 
 const CLASSIC: &str = "[options]
@@ -345,5 +347,21 @@ fn with_i_a_label_is_its_interface() -> Tried {
         world.daemon.await_log(&line, 1)?;
     }
     assert_eq!(world.json(&["status"])["state"], "running");
+    Ok(())
+}
+
+fn lines_of_steps_that_are_left_out_are_counted() -> Tried {
+    let world = World::with(CLASSIC, TRUSTED)?;
+    let server = SocketAddrV4::new(Family::V4.server().parse()?, 7000);
+    let flood = world.clients.flood(server, Some(5_000))?;
+    // Each is the first stage for somebody, and two hundred at once are told.
+    let left_out = || {
+        let count = world.json(&["status"])["packets"]["unlogged"].as_u64();
+        Ok(count.filter(|count| *count > 1_000))
+    };
+    await_some("lines that are left out", AT_ONCE, left_out)?;
+    flood.stop()?;
+    let told = world.daemon.log().matches(": openSSH: Stage 1").count();
+    assert!(told >= 200, "{told} were told");
     Ok(())
 }

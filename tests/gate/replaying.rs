@@ -1,17 +1,21 @@
 //! A capture of live traffic gives exactly what the live daemon decided about it.
 
+use std::error::Error;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
+use nix::net::if_::if_nametoindex;
+use portcullis::lab::Host;
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::scenarios;
 use crate::tap::{Link, Tap};
-use crate::world::{DECOY, Family, KNOCK, Tried, World};
+use crate::world::{DECOY, Family, KNOCK, Person, Tried, World};
 
 scenarios![
     a_capture_gives_what_the_daemon_decided,
+    a_capture_gives_what_became_of_sweepers_and_what_came_elsewhere_does_not_count,
     what_is_no_capture_ends_with_2,
 ];
 
@@ -30,10 +34,24 @@ knocks:
   decoy: { sequence: [1220, 1221], seq_timeout: 5s, action: drop }
   crossed: { sequence: [1602, 1402], seq_timeout: 5s, action: drop }
 ";
+/// Heard on eth0 alone, where sweepers are banned; with packets that begin nothing as a knock.
+const STRICT: &str = "
+interface: eth0
+trusted: knockd.trusted
+scan_guard: { action: drop }
+gates:
+  ssh: { ports: [22], accept_timeout: 60s }
+  admin: { ports: [8080], accept_timeout: 60s, once: true }
+knocks:
+  open: { sequence: [1228, 1227], seq_timeout: 5s, action: accept, gate: ssh }
+  single: { sequence: [1701, 1702], seq_timeout: 5s, action: accept, gate: admin }
+  odd: { sequence: [1801, 1802], seq_timeout: 5s, tcpflags: \"fin,!syn\", action: accept, gate: ssh }
+  decoy: { sequence: [1220, 1221], seq_timeout: 5s, action: drop }
+";
 const TRUSTED: &str = "192.0.2.50 the office\n2001:db8::50\n";
 
 /// Something listens there; the gates' ports are neutral anyway.
-const SERVICES: [u16; 6] = [22, 8081, 8082, 8083, 8084, 8085];
+const SERVICES: [u16; 7] = [22, 8080, 8081, 8082, 8083, 8084, 8085];
 
 struct Taps<'a> {
     world: &'a World,
@@ -53,23 +71,6 @@ impl Taps<'_> {
 }
 
 fn a_capture_gives_what_the_daemon_decided() -> Tried {
-    let mut world = World::before(POLICY, TRUSTED, &SERVICES)?;
-    let taps = [
-        ("ethernet.pcap", Tap::on(&world.server, Link::Ethernet)?),
-        ("any.pcap", Tap::on(&world.server, Link::Sll2)?),
-    ];
-    world.daemon.start()?;
-    let mut taps = Taps {
-        world: &world,
-        taps,
-    };
-    people_do_all_that_people_do(&mut taps)?;
-    let taps = taps.taps;
-    let live = world.json(&["status"]);
-    // So that the last line is in the log.
-    world.daemon.terminate()?;
-
-    let decided = decided(&world.daemon.log());
     let least = [
         "accepted at ssh",
         "accepted at web for 1s",
@@ -83,22 +84,72 @@ fn a_capture_gives_what_the_daemon_decided() -> Tried {
         "the acceptance of",
         "web: closed again",
     ];
+    compare(POLICY, people_do_all_that_people_do, &least)?;
+    Ok(())
+}
+
+fn a_capture_gives_what_became_of_sweepers_and_what_came_elsewhere_does_not_count() -> Tried {
+    let least = [
+        "192.0.2.16: open: undone at ssh",
+        "192.0.2.17: single: 192.0.2.17 accepted at admin",
+        "192.0.2.18: odd: 192.0.2.18 accepted at ssh",
+        "192.0.2.12: sweeps ports",
+        "192.0.2.12 banned at ssh",
+    ];
+    let decided = compare(STRICT, sweepers_and_others, &least)?;
+    let elsewhere = decided.iter().any(|line| line.contains(ELSEWHERE));
+    assert!(!elsewhere, "it heard of eth1: {decided:#?}");
+    Ok(())
+}
+
+/// The daemon and the replayed captures decide the same about what people do, and at least that;
+/// returns all that was decided.
+fn compare(
+    policy: &str,
+    people: fn(&mut Taps<'_>) -> Tried,
+    least: &[&str],
+) -> Result<Vec<String>, Box<dyn Error>> {
+    let mut world = World::before(policy, TRUSTED, &SERVICES)?;
+    second_wire(&world)?;
+    let index = |name: &str| world.server.run(|| if_nametoindex(name));
+    let [first, second] = [index("eth0")??, index("eth1")??];
+    let taps = [
+        (
+            "ethernet.pcap",
+            Tap::on(&world.server, Link::Ethernet, Some(first))?,
+        ),
+        ("any.pcap", Tap::on(&world.server, Link::Sll2, None)?),
+    ];
+    let interfaces = ["eth0".to_owned(), format!("eth0={first},eth1={second}")];
+    world.daemon.start()?;
+    let mut taps = Taps {
+        world: &world,
+        taps,
+    };
+    people(&mut taps)?;
+    let taps = taps.taps;
+    let live = world.json(&["status"]);
+    // So that the last line is in the log.
+    world.daemon.terminate()?;
+
+    let decided = decided(&world.daemon.log());
     for words in least {
         let said = decided.iter().any(|line| line.contains(words));
         assert!(said, "the daemon did not say `{words}`: {decided:#?}");
     }
-    for (name, tap) in &taps {
+    for ((name, tap), interfaces) in taps.iter().zip(&interfaces) {
         let path = world.lab.dir().join(name);
         fs::write(&path, tap.file())?;
         let path = path.to_string_lossy();
         let policy = world.daemon.policy_path();
         let policy = policy.to_string_lossy();
         let mut arguments = vec!["-o", "json", "replay", path.as_ref(), "-c", policy.as_ref()];
+        arguments.extend(["--on", interfaces]);
         // What the capture shows by itself, and what it is told.
         for told in [
             &[][..],
             &["--address", "192.0.2.1,2001:db8::1"],
-            &["--listening", "8081,8082,8083,8084,8085"],
+            &["--listening", "8080,8081,8082,8083,8084,8085"],
         ] {
             arguments.extend(told);
             let reply = world.expect(0, &arguments);
@@ -117,7 +168,7 @@ fn a_capture_gives_what_the_daemon_decided() -> Tried {
             assert_eq!(summary["packets"]["knocks"], live["packets"]["knocks"]);
         }
     }
-    Ok(())
+    Ok(decided)
 }
 
 fn people_do_all_that_people_do(taps: &mut Taps<'_>) -> Tried {
@@ -168,7 +219,11 @@ fn people_do_all_that_people_do(taps: &mut Taps<'_>) -> Tried {
         person.knocks(&["1401", "1402"]);
         taps.settle()?;
     }
-    retransmissions(world)?;
+    raw(
+        world,
+        14,
+        &[1228, 1228, 1227, 1228, 1227].map(|port| (port, SYN)),
+    )?;
     taps.settle()?;
     let over = world.daemon.log().matches("accepted at web for 1s").count();
     world.daemon.await_log("web: the acceptance of", over)?;
@@ -177,11 +232,55 @@ fn people_do_all_that_people_do(taps: &mut Taps<'_>) -> Tried {
     taps.settle()
 }
 
-/// 1228 twice as one packet sent again, then 1227 as one packet: accepted once. Then both packets
-/// again, byte for byte, which is nothing.
-fn retransmissions(world: &World) -> Tried {
+/// A sweep that is undone, gates with `once`, other flags, and another interface.
+fn sweepers_and_others(taps: &mut Taps<'_>) -> Tried {
+    let world = taps.world;
+    for number in [16, 17, 18] {
+        let addresses = Family::BOTH.map(|it| it.with_length(&it.address(number)));
+        let addresses = [addresses[0].as_str(), addresses[1].as_str()];
+        world.clients.add_addresses("eth0", &addresses)?;
+    }
+    for person in world.people(16)? {
+        // A sweep that begins with the knock.
+        person.knocks(&["1228", "1227", "1226"]);
+        taps.settle()?;
+        person.knocks(&["1701", "1702"]);
+        taps.settle()?;
+    }
+    for person in world.people(17)? {
+        person.knocks(&["1701", "1702"]);
+        taps.settle()?;
+        person.gets_in_at(8080);
+        person.is_refused_at(8080);
+        // Above what a daemon looks at that also takes FINs.
+        person.knocks(&["50001", "50002", "50003", "50004", "50005", "1701", "1702"]);
+        taps.settle()?;
+    }
+    for person in world.people(12)? {
+        person.knocks(&["1228", "1500", "1501", "1502", "1503", "1504", "1227"]);
+        taps.settle()?;
+    }
+    there(&world.clients)?;
+    taps.settle()?;
+    raw(
+        world,
+        18,
+        &[(1801, SYN), (1802, SYN), (1801, FIN), (1802, FIN)],
+    )?;
+    taps.settle()?;
+    Ok(())
+}
+
+/// What a packet is: its flags.
+const SYN: bool = true;
+const FIN: bool = false;
+
+/// Packets by hand, all of the same source port and sequence number: a port that comes twice is a
+/// retransmission, or with other flags the end of it. 1228 twice as one packet sent again, then 1227
+/// as one packet: accepted once. Then both packets again, byte for byte, which is nothing.
+fn raw(world: &World, number: u8, packets: &[(u16, bool)]) -> Tried {
     let (from, to): (IpAddr, IpAddr) = (
-        Family::V4.address(14).parse()?,
+        Family::V4.address(number).parse()?,
         Family::V4.server().parse()?,
     );
     let (IpAddr::V4(source), IpAddr::V4(destination)) = (from, to) else {
@@ -190,10 +289,14 @@ fn retransmissions(world: &World) -> Tried {
     world.clients.run(|| -> std::io::Result<()> {
         // IPPROTO_RAW: with an IP header of our own (raw(7)).
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255)))?;
-        for port in [1228, 1228, 1227, 1228, 1227] {
+        for &(port, flags) in packets {
             let packet = etherparse::PacketBuilder::ipv4(source.octets(), destination.octets(), 64)
-                .tcp(50_000, port, 12_345, 1024)
-                .syn();
+                .tcp(50_000, port, 12_345, 1024);
+            let packet = if flags == SYN {
+                packet.syn()
+            } else {
+                packet.fin()
+            };
             let mut bytes = Vec::new();
             packet
                 .write(&mut bytes, &[])
@@ -202,6 +305,31 @@ fn retransmissions(world: &World) -> Tried {
         }
         Ok(())
     })??;
+    Ok(())
+}
+
+/// Who is on the wire that the policy does not name.
+const ELSEWHERE: &str = "198.51.100.10";
+
+/// Another wire between the two, on eth1.
+fn second_wire(world: &World) -> Tried {
+    let (server, client) = (["198.51.100.1/24"], ["198.51.100.10/24"]);
+    let (here, there) = (&world.server, &world.clients);
+    world
+        .lab
+        .link(here, "eth1", &server, there, "eth1", &client)?;
+    Ok(())
+}
+
+/// Knocks on that wire.
+fn there(clients: &Host) -> Tried {
+    let person = Person {
+        client: clients.client(ELSEWHERE)?,
+        server: "198.51.100.1".to_owned(),
+        address: ELSEWHERE.to_owned(),
+    };
+    person.knocks(KNOCK);
+    person.knocks(DECOY);
     Ok(())
 }
 

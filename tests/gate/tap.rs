@@ -26,13 +26,20 @@ pub(crate) enum Link {
 /// A capture that goes on until it is written to a file.
 pub(crate) struct Tap {
     link: Link,
+    /// `None`: on all of them.
+    index: Option<i32>,
     socket: Socket,
     /// pcap, in this machine's order of bytes, with nanoseconds.
     file: Vec<u8>,
 }
 
 impl Tap {
-    pub(crate) fn on(host: &Host, link: Link) -> Result<Self, Box<dyn std::error::Error>> {
+    /// On this interface alone, as a card's driver would have it, or cooked on all.
+    pub(crate) fn on(
+        host: &Host,
+        link: Link,
+        index: Option<u32>,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
         let kind = match link {
             Link::Ethernet => Type::RAW,
             Link::Sll2 => Type::DGRAM,
@@ -50,7 +57,12 @@ impl Tap {
         for word in [0, 0, 65_535, link as u32] {
             file.extend(word.to_ne_bytes());
         }
-        Ok(Self { link, socket, file })
+        Ok(Self {
+            link,
+            index: index.map(i32::try_from).transpose()?,
+            socket,
+            file,
+        })
     }
 
     /// Takes what has come by; often enough, or the socket is full.
@@ -73,6 +85,12 @@ impl Tap {
             };
             let length = message.bytes;
             if self.link == Link::Ethernet && from.hatype() == LOOPBACK {
+                continue;
+            }
+            if self
+                .index
+                .is_some_and(|wanted| i32::try_from(from.ifindex()) != Ok(wanted))
+            {
                 continue;
             }
             let mut header = Vec::new();
