@@ -2,7 +2,7 @@ use std::fs;
 
 use super::*;
 use crate::fixtures::{address, gate, knock, policy};
-use crate::policy::KnockAction;
+use crate::policy::{Changing, KnockAction};
 
 const A: &str = "192.0.2.10";
 
@@ -34,7 +34,7 @@ impl Bench {
 
     fn reload(&mut self, doors: &[(&str, &str)]) {
         let doors = doors.iter().map(|(name, file)| Knock {
-            one_time_sequences: Some(self.path(file)),
+            changing: Some(Changing::OneTime(self.path(file))),
             ..knock(name, "", KnockAction::Accept)
         });
         self.policy.knocks = doors.collect();

@@ -362,7 +362,7 @@ fn what_the_classic_daemon_runs_soundly_runs_with_a_warning() {
         ["open_it", "open_it_2", "open_it_3"]
     );
     assert_eq!(policy.knocks[0].sequence, [7000, 8000].map(KnockPort::udp));
-    let sheet = policy.knocks[2].one_time_sequences.as_deref();
+    let sheet = policy.knocks[2].one_time();
     assert_eq!(sheet, Some(Path::new("/seq")));
 }
 
