@@ -24,6 +24,7 @@ mod running;
 mod setup;
 mod sheets;
 mod tap;
+mod trying;
 mod whitelist;
 mod world;
 
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         ("forwarding", forwarding::SCENARIOS),
         ("reload", reload::SCENARIOS),
         ("applying", applying::SCENARIOS),
+        ("trying", trying::SCENARIOS),
         ("guarding", guarding::SCENARIOS),
         ("restart", restart::SCENARIOS),
         ("restarts", restarts::SCENARIOS),
