@@ -2,6 +2,9 @@
 //! rules. What is decided is put together as at the daemon's start, from policy, whitelist, store
 //! and kernel; but no rule is written, only members. The daemon takes them over when it returns.
 
+mod catch_up;
+mod remember;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -9,23 +12,22 @@ use std::time::SystemTime;
 use nix::unistd::{User, geteuid};
 
 use crate::control::{Asked, Request, Response, Verb};
-use crate::engine::{Action, Command, Engine, Event, News, Outcome, Record, TrustEdit, Who};
+use crate::engine::{Action, Command, Engine, Event, Outcome, Record, TrustEdit, Who};
 use crate::firewall::choose;
 use crate::firewall::{Backend, Change, FirewallError, Member};
 use crate::links::Links;
 use crate::model::{Chain, GateName, Time};
 use crate::operators;
 use crate::policy;
-use crate::store::{Batch, Readers, Store, StoreError};
+use crate::store::{Readers, Store, StoreError};
 
 use super::answers::{self, is_host};
-use super::catch_up::CatchUp;
 use super::cli;
 use super::cut::Cutter;
 use super::daemon::now;
 use super::guard::{self, Operators};
 use super::lock::{Lock, LockError};
-use super::memory::{BACKEND, clocks, happened};
+use super::memory::BACKEND;
 use super::merge::Merged;
 use super::requests::{answer, nets};
 use super::roster::Roster;
@@ -34,6 +36,7 @@ use super::start::{self, StartError};
 use super::wants::gate_addresses;
 use super::whitelisting::Whitelisting;
 use super::why;
+use catch_up::CatchUp;
 
 /// Where everything is.
 #[derive(Debug, Clone)]
@@ -183,19 +186,12 @@ impl Direct {
             }
             trust = store.trust().unwrap_or_default();
         }
-        let noted = readable.and_then(|store| store.noted().ok()?);
-        let this_boot = readable.zip(noted);
-        let this_boot = this_boot.is_some_and(|(store, noted)| noted.boot_id == store.boot_id());
         let engine = Engine::new(policy);
-        let catch_up = (!this_boot).then(|| CatchUp::new(&held));
-        let merged = catch_up.as_ref().and(readable).map(|store| {
-            let clocks = clocks(store.boot_id());
-            CatchUp::merged(&held, store, &engine, &clocks)
-        });
-        let merged = merged.transpose().unwrap_or_else(|error| {
+        let begun = CatchUp::begin(&held, readable, &engine);
+        let (catch_up, merged) = begun.unwrap_or_else(|error| {
             // What was not read is not to be written over.
             store = Err(error);
-            None
+            (None, None)
         });
         let mut direct = Self {
             engine,
@@ -318,70 +314,6 @@ impl Direct {
             now: now(),
         };
         why::why(of, addresses, gates)
-    }
-
-    /// Writes down what was decided: it is to outlive a reboot as what the daemon decides does, and
-    /// to be in the history. What the kernel did not take did not happen.
-    fn remember(&mut self) {
-        let mut news = self.engine.take_news();
-        let mut edits = std::mem::take(&mut self.edits);
-        if self.unwritten.is_some() {
-            news = News::default();
-            edits.clear();
-        }
-        let at = clocks("");
-        let records = self.records.drain(..).chain(news.records);
-        let mut batch = Batch {
-            memos: news.memos,
-            trust: edits,
-            happened: records.map(|record| happened(record, &at)).collect(),
-            ..Batch::default()
-        };
-        if batch.memos.is_empty() && batch.trust.is_empty() && batch.happened.is_empty() {
-            return;
-        }
-        let promised = !batch.trust.is_empty();
-        let caught_up = self.catch_up(&mut batch);
-        let written = caught_up.and_then(|()| match &mut self.store {
-            Ok(store) => {
-                let clocks = clocks(store.boot_id());
-                store.write(&batch, &clocks).map_err(|it| it.to_string())
-            }
-            Err(error) => Err(error.to_string()),
-        });
-        self.unstored = written.err().map(|why| (why, promised));
-    }
-
-    /// Where the store is not about this boot yet, it is from now on: with all that holds, in the
-    /// kernel too.
-    fn catch_up(&mut self, batch: &mut Batch) -> Result<(), String> {
-        let (Some(catch_up), Ok(store)) = (&self.catch_up, &self.store) else {
-            return Ok(());
-        };
-        let at = clocks(store.boot_id());
-        let everything = CatchUp::everything(store, &self.engine, &at);
-        batch.everything = Some(everything.map_err(|error| error.to_string())?);
-        batch.memos.clear();
-        let missing = catch_up.missing(&self.engine, at.boot);
-        self.write(&missing);
-        self.unwritten.clone().map_or(Ok(()), Err)
-    }
-
-    /// Adds what went wrong on the way.
-    fn told(&self, mut response: Response) -> Response {
-        match &self.unstored {
-            Some((why, true)) => {
-                response.code = 1;
-                let line = format!("in force, but only until knockd starts: {why}");
-                response.refused.push(line);
-            }
-            Some((why, false)) if response.code == 0 => {
-                let line = format!("in force, but not written to the disk: {why}");
-                response.done.push(line);
-            }
-            _ => {}
-        }
-        response
     }
 
     /// Tells the kernel; all of it or nothing.

@@ -3,7 +3,6 @@
 
 mod alarm;
 mod answers;
-mod catch_up;
 mod change;
 mod cli;
 mod commands;

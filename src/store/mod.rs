@@ -346,14 +346,6 @@ impl Store {
         remove_trust(&self.database, gate, net).map_err(self.failed("forget trust until reboot"))
     }
 
-    /// Carries out what the engine asks for.
-    pub fn edit_trust(&mut self, edit: &TrustEdit) -> Result<(), StoreError> {
-        match edit {
-            TrustEdit::Add(gate, net, reason) => self.add_trust(gate.as_ref(), *net, reason),
-            TrustEdit::Remove(gate, net) => self.remove_trust(gate.as_ref(), *net),
-        }
-    }
-
     /// All trust given since the machine was booted.
     pub fn trust(&self) -> Result<Vec<RuntimeTrust>, StoreError> {
         self.read_trust()

@@ -69,16 +69,12 @@ fn trust_lasts_until_reboot() {
     {
         let mut store = Store::open_as(dir.path(), "boot 1").unwrap();
         store.add_trust(None, net("192.0.2.0/24"), "one").unwrap();
-        store
-            .edit_trust(&TrustEdit::Add(None, net("192.0.2.0/24"), "two".to_owned()))
-            .unwrap();
+        store.add_trust(None, net("192.0.2.0/24"), "two").unwrap();
         store
             .add_trust(Some(&ssh), net("192.0.2.0/24"), "ssh only")
             .unwrap();
         store.add_trust(None, net("2001:db8::1/128"), "").unwrap();
-        store
-            .edit_trust(&TrustEdit::Remove(None, net("2001:db8::1/128")))
-            .unwrap();
+        store.remove_trust(None, net("2001:db8::1/128")).unwrap();
         store.remove_trust(None, net("203.0.113.1/32")).unwrap();
     }
     let expected = [

@@ -4,7 +4,7 @@
 //!
 //! What is tested elsewhere: full, read-only and damaged disks, a deleted state directory, reboots
 //! and clocks that jump in `tests/state`; interfaces that vanish in `tests/gate/interfaces.rs`; a
-//! policy that has become garbage, and trials that are cut short, in `tests/gate/applying.rs`;
+//! policy that has become garbage, and trials that are cut short, in `tests/gate` (`applying.rs`, `trying.rs`);
 //! firewalls that others flush, each way by itself, in `tests/system/damage.rs`; iptables programs
 //! that fail in `tests/conformance`; and a thousand random operations against a kernel in memory,
 //! with reboots and clock jumps, in `src/knockd/random_tests.rs`.

@@ -25,6 +25,7 @@ mod setup;
 mod sheets;
 mod tap;
 mod timed;
+mod trying;
 mod whitelist;
 mod world;
 
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         ("forwarding", forwarding::SCENARIOS),
         ("reload", reload::SCENARIOS),
         ("applying", applying::SCENARIOS),
+        ("trying", trying::SCENARIOS),
         ("guarding", guarding::SCENARIOS),
         ("restart", restart::SCENARIOS),
         ("restarts", restarts::SCENARIOS),

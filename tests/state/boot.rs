@@ -52,18 +52,17 @@ impl Drop for Boot {
 /// A machine with the same disk, not yet started.
 pub(crate) fn with_the_disk_of(old: &World, policy: &str) -> Result<World, LabError> {
     let new = World::before(policy, TRUSTED, &[22])?;
-    copy_state(old, &new)?;
+    copy_state(old, &new);
     Ok(new)
 }
 
-fn copy_state(old: &World, new: &World) -> Result<(), LabError> {
+fn copy_state(old: &World, new: &World) {
     let from = fs::read_dir(old.daemon.state_dir()).expect("the state directory");
     for entry in from {
         let entry = entry.expect("an entry");
         let to = new.daemon.state_dir().join(entry.file_name());
         fs::copy(entry.path(), to).expect("a copy");
     }
-    Ok(())
 }
 
 type Members = BTreeMap<String, (Option<f64>, String)>;
@@ -253,7 +252,7 @@ fn a_boot_in_the_middle_of_a_trial_takes_it_back_with_all_that_it_removed() -> T
     old.daemon.kill_9();
 
     let mut new = World::before(&whole, TRUSTED, &[22, 8443])?;
-    copy_state(&old, &new)?;
+    copy_state(&old, &new);
     let _boot = Boot::another(new.lab.dir())?;
     for round in ["the first boot", "and again"] {
         new.daemon.start()?;

@@ -176,8 +176,11 @@ fn a_read_only_disk_is_read_and_written_when_that_is_over() -> Tried {
     Ok(())
 }
 
+/// What keeps the disk from being written, until what is returned is dropped.
+type Befalls = fn(&Disk, &Path) -> Result<Option<Disk>, nix::Error>;
+
 fn what_is_decided_without_a_daemon_after_a_boot_counts_at_its_start() -> Tried {
-    let fates: [fn(&Disk, &Path) -> Result<Option<Disk>, nix::Error>; 2] = [
+    let fates: [Befalls; 2] = [
         // Set up from a disk that could only be read.
         |disk, _| disk.remount(MsFlags::MS_RDONLY).map(|()| None),
         // Set up before the disk was there.

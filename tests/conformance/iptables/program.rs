@@ -76,7 +76,7 @@ fn while_connecting(world: &World, work: impl FnOnce()) -> (usize, usize, usize)
 /// Nothing else is told than `auto`.
 pub(super) fn auto_gives_iptables(world: &mut World) -> Tried {
     let before = saved(world);
-    let mut daemon = daemon(world, "auto", "")?;
+    let mut daemon = daemon(world, "auto", "# nobody\n")?;
     daemon.start()?;
     let status = told(&daemon, &["status"]);
     assert!(
@@ -114,7 +114,7 @@ pub(super) fn original_is_taken_over(world: &mut World) -> Tried {
         "iptables",
         &["-D", "ssh_trusted", "-s", "192.0.2.8/30", "-j", "ACCEPT"],
     );
-    let mut daemon = daemon(world, "auto", "")?;
+    let mut daemon = daemon(world, "auto", "# nobody\n")?;
     let (refused, strange, _) = while_connecting(world, || daemon.start().expect("it starts"));
     assert_eq!((refused, strange), (0, 0));
     let list = told(&daemon, &["list"]);
@@ -145,7 +145,7 @@ pub(super) fn original_gives_way_to_nftables(world: &mut World) -> Tried {
     let policy =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/policy/knockd.yaml"))?;
     assert!(policy.contains("backend: nftables"));
-    let mut daemon = Daemon::prepare(&world.lab, &world.server, &programs, &policy, "")?;
+    let mut daemon = Daemon::prepare(&world.lab, &world.server, &programs, &policy, "# nobody\n")?;
     let (refused, strange, _) = while_connecting(world, || daemon.start().expect("it starts"));
     assert_eq!(
         (refused, strange > 0),

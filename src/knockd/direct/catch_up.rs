@@ -11,7 +11,8 @@ use crate::firewall::{Change, Member, Observed};
 use crate::model::{Chain, GateName, Time};
 use crate::store::{Clocks, Store, StoreError};
 
-use super::merge::{Held, Merged, Remembered, merge};
+use crate::knockd::memory::clocks;
+use crate::knockd::merge::{Held, Merged, Remembered, merge};
 
 /// What the kernel held before anything was decided.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub(super) struct CatchUp {
 }
 
 impl CatchUp {
-    pub(super) fn new(held: &Observed) -> Self {
+    fn new(held: &Observed) -> Self {
         let ours = held.gates.iter().filter(|it| !held.originals.contains(it));
         Self {
             gates: ours.cloned().collect(),
@@ -29,8 +30,24 @@ impl CatchUp {
         }
     }
 
+    /// What there is to make up for, and what comes back with it; nothing where the store is of this
+    /// boot.
+    pub(super) fn begin(
+        held: &Observed,
+        store: Option<&Store>,
+        engine: &Engine,
+    ) -> Result<(Option<Self>, Option<Merged>), StoreError> {
+        let noted = store.and_then(|store| store.noted().ok()?);
+        let mut of_this_boot = noted.zip(store).into_iter();
+        if of_this_boot.any(|(noted, store)| noted.boot_id == store.boot_id()) {
+            return Ok((None, None));
+        }
+        let merged = store.map(|store| Self::merged(held, store, engine, &clocks(store.boot_id())));
+        Ok((Some(Self::new(held)), merged.transpose()?))
+    }
+
     /// What comes back.
-    pub(super) fn merged(
+    fn merged(
         held: &Observed,
         store: &Store,
         engine: &Engine,

@@ -1,0 +1,293 @@
+//! `apply --confirm`: a policy on trial, and what becomes of it.
+
+use std::fs;
+
+use crate::applying::{OTHER, candidate, change, on_disk, opens_with, other_policy, pinned};
+use crate::scenarios;
+use crate::world::{Family, KNOCK, Person, TRUSTED, Tried, World, long_policy};
+
+scenarios![
+    a_trial_is_taken_back_by_itself,
+    a_whitelist_that_came_with_a_trial_is_taken_back_with_it,
+    a_confirmed_trial_outlives_the_daemon,
+    a_rollback_ends_a_trial_and_brings_back_what_a_gate_held,
+    a_daemon_killed_during_a_trial_starts_with_the_policy_from_before,
+    a_daemon_that_is_stopped_during_a_trial_takes_it_back,
+    what_a_trial_removed_comes_back_after_a_crash_too,
+    a_trial_of_the_policys_own_file_is_not_taken_up_by_a_start,
+    what_cannot_be_noted_is_not_tried,
+    a_whitelist_that_came_with_a_trial_is_not_taken_up_by_a_start,
+    a_trial_takes_nothing_from_the_history,
+];
+
+const WEB: &str = "gates:\n  web: { ports: [8443], accept_timeout: 60s, ban_timeout: never }\n";
+
+fn a_trial_is_taken_back_by_itself() -> Tried {
+    let world = World::with(&long_policy(), TRUSTED)?;
+    let before = on_disk(&world);
+    let file = candidate(&world, "other.yaml", &other_policy())?;
+    world.expect(0, &["apply", &file, "--confirm", "4s"]);
+    opens_with(&world, OTHER, KNOCK);
+    let pending = change(&world, 0);
+    assert_eq!(pending["state"], "unconfirmed");
+    assert_eq!(pending["file"], file.as_str());
+    assert!(
+        pending["expires_in_s"]
+            .as_u64()
+            .is_some_and(|left| left < 4)
+    );
+    for refused in [&["apply", &file][..], &["reload"]] {
+        let reply = world.expect(4, refused);
+        assert!(reply.stderr.contains("other.yaml"), "{reply:?}");
+        assert!(reply.stderr.contains("rollback"), "{reply:?}");
+    }
+    world.daemon.hang_up()?;
+    world.daemon.await_log("refused: ", 3)?;
+    assert_eq!(on_disk(&world), before);
+    world
+        .daemon
+        .await_log("was not confirmed in time and is taken back", 1)?;
+    opens_with(&world, KNOCK, OTHER);
+    assert_eq!(change(&world, 0)["state"], "reverted");
+    let reply = world.expect(0, &["confirm"]);
+    assert!(reply.stdout.contains("nothing waits"), "{reply:?}");
+    world.expect(0, &["reload"]);
+    assert!(change(&world, 0).is_null());
+    Ok(())
+}
+
+fn a_whitelist_that_came_with_a_trial_is_taken_back_with_it() -> Tried {
+    let world = World::with(&long_policy(), TRUSTED)?;
+    let file = candidate(&world, "other.yaml", &other_policy())?;
+    let (old, new) = (world.people(50)?, world.people(15)?);
+    world.daemon.write_trusted("# whoever was here is gone\n")?;
+    world.expect(0, &["apply", &file, "--confirm", "3s"]);
+    old.iter().for_each(Person::is_refused);
+    for person in &new {
+        world.expect(0, &["trust", &person.address]);
+    }
+    world.daemon.await_log("in time and is taken back", 1)?;
+    // It is said before it is done, and answered after that.
+    let status = world.expect(5, &["status"]).stdout;
+    assert!(
+        status.contains("knockd.trusted is not in force"),
+        "{status}"
+    );
+    for person in old.iter().chain(&new) {
+        person.gets_in();
+    }
+    world.expect(0, &["reload"]);
+    old.iter().for_each(Person::is_refused);
+    for person in &new {
+        person.gets_in();
+    }
+    world.expect(0, &["status"]);
+    Ok(())
+}
+
+fn a_confirmed_trial_outlives_the_daemon() -> Tried {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let file = candidate(&world, "other.yaml", &other_policy())?;
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    world.expect(0, &["confirm"]);
+    assert!(change(&world, 0).is_null());
+    assert_eq!(on_disk(&world), other_policy());
+    world.daemon.kill_9();
+    world.daemon.start()?;
+    opens_with(&world, OTHER, KNOCK);
+    world.expect(0, &["rollback"]);
+    opens_with(&world, KNOCK, OTHER);
+    Ok(())
+}
+
+fn a_rollback_ends_a_trial_and_brings_back_what_a_gate_held() -> Tried {
+    let with_web = long_policy()
+        .replace("gates:\n", WEB)
+        .replace("action: accept", "action: accept, gate: ssh");
+    let world = World::with_services(&with_web, TRUSTED, &[22, 8443])?;
+    let banned = world.person(Family::V4, 12)?;
+    world.expect(0, &["drop", &banned.address]);
+    world.expect(0, &["accept", "192.0.2.13", "--gate", "web"]);
+    let file = candidate(&world, "less.yaml", &pinned(&long_policy()))?;
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    banned.gets_in_at(8443);
+    assert!(world.members("web_banned").is_empty());
+    // What happens meanwhile stays.
+    world.expect(0, &["drop", "192.0.2.14"]);
+    world.expect(0, &["rollback"]);
+    banned.is_refused_at(8443);
+    world.await_member("web_banned", &banned.address);
+    let accepted = world.await_member("web_filter", "192.0.2.13");
+    assert!(
+        accepted.left.is_some_and(|left| left <= 60.0),
+        "{accepted:?}"
+    );
+    world.await_member("ssh_banned", "192.0.2.14");
+    assert!(change(&world, 0).is_null());
+    Ok(())
+}
+
+fn a_daemon_killed_during_a_trial_starts_with_the_policy_from_before() -> Tried {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let file = candidate(&world, "other.yaml", &other_policy())?;
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    opens_with(&world, OTHER, KNOCK);
+    world.daemon.kill_9();
+    world.daemon.start()?;
+    opens_with(&world, KNOCK, OTHER);
+    world.daemon.await_log("was never confirmed", 1)?;
+    let change = change(&world, 0);
+    assert_eq!(change["state"], "reverted");
+    assert_eq!(change["file"], file.as_str());
+    assert!(change["expires_in_s"].is_null());
+    Ok(())
+}
+
+fn a_daemon_that_is_stopped_during_a_trial_takes_it_back() -> Tried {
+    let mut world = World::with_services(&long_policy(), TRUSTED, &[22, 8443])?;
+    let with_web = long_policy()
+        .replace("gates:\n", WEB)
+        .replace("action: accept", "action: accept, gate: ssh");
+    let file = candidate(&world, "more.yaml", &pinned(&with_web))?;
+    let stranger = world.person(Family::V4, 12)?;
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    stranger.is_refused_at(8443);
+    // There is nobody left who could do it in time.
+    world.daemon.terminate()?;
+    stranger.gets_in_at(8443);
+    stranger.is_refused();
+    world.daemon.start()?;
+    assert_eq!(change(&world, 0)["state"], "reverted");
+    Ok(())
+}
+
+fn what_a_trial_removed_comes_back_after_a_crash_too() -> Tried {
+    let with_web = long_policy()
+        .replace("gates:\n", WEB)
+        .replace("action: accept", "action: accept, gate: ssh");
+    let mut world = World::with_services(&with_web, TRUSTED, &[22, 8443])?;
+    let banned = world.person(Family::V4, 12)?;
+    world.expect(0, &["drop", &banned.address]);
+    let file = candidate(&world, "less.yaml", &pinned(&long_policy()))?;
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    // What is remembered is on the disk when this is answered.
+    world.daemon.kill_9();
+    world.daemon.start()?;
+    world.await_member("web_banned", &banned.address);
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    assert!(world.members("web_banned").is_empty());
+    world.expect(0, &["drop", "192.0.2.14"]);
+    world.daemon.kill_9();
+    world.daemon.start()?;
+    world.await_member("web_banned", &banned.address);
+    world.await_member("ssh_banned", "192.0.2.14");
+    // Once it is confirmed it is gone for good.
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    world.expect(0, &["confirm"]);
+    world.daemon.kill_9();
+    world.daemon.start()?;
+    world.expect(0, &["rollback"]);
+    assert!(world.members("web_banned").is_empty());
+    Ok(())
+}
+
+fn a_trial_of_the_policys_own_file_is_not_taken_up_by_a_start() -> Tried {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let path = world.daemon.policy_path();
+    let own = path.to_str().ok_or("not UTF-8")?.to_owned();
+    world.daemon.write_policy(&other_policy())?;
+    world.expect(0, &["apply", &own, "--confirm", "60s"]);
+    opens_with(&world, OTHER, KNOCK);
+    for _ in 0..2 {
+        world.daemon.kill_9();
+        world.daemon.start()?;
+        opens_with(&world, KNOCK, OTHER);
+        let reply = world.expect(5, &["status"]);
+        assert!(reply.stdout.contains("never confirmed"), "{reply:?}");
+    }
+    world.expect(0, &["reload"]);
+    opens_with(&world, OTHER, KNOCK);
+    world.expect(0, &["status"]);
+    world.daemon.kill_9();
+    world.daemon.start()?;
+    opens_with(&world, OTHER, KNOCK);
+    Ok(())
+}
+
+fn what_cannot_be_noted_is_not_tried() -> Tried {
+    let world = World::with(&long_policy(), TRUSTED)?;
+    let path = world.daemon.policy_path();
+    let own = path.to_str().ok_or("not UTF-8")?.to_owned();
+    world.daemon.write_policy(&other_policy())?;
+    let note = world.daemon.state_dir().join("policy.unconfirmed");
+    fs::create_dir(&note)?;
+    let reply = world.expect(1, &["apply", &own, "--confirm", "60s"]);
+    assert!(reply.stderr.contains("cannot note"), "{reply:?}");
+    assert!(change(&world, 0).is_null());
+    opens_with(&world, KNOCK, OTHER);
+    fs::remove_dir(&note)?;
+    world.expect(0, &["apply", &own, "--confirm", "60s"]);
+    opens_with(&world, OTHER, KNOCK);
+    Ok(())
+}
+
+fn a_whitelist_that_came_with_a_trial_is_not_taken_up_by_a_start() -> Tried {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let file = candidate(&world, "other.yaml", &other_policy())?;
+    let (old, new) = (world.people(50)?, world.people(15)?);
+    let edited = "192.0.2.15\n2001:db8::15\n";
+    for gently in [false, true] {
+        world.daemon.write_trusted(edited)?;
+        world.expect(0, &["apply", &file, "--confirm", "60s"]);
+        old.iter().for_each(Person::is_refused);
+        if gently {
+            world.daemon.terminate()?;
+        } else {
+            world.daemon.kill_9();
+        }
+        for _ in 0..2 {
+            world.daemon.start()?;
+            for person in &old {
+                person.gets_in();
+            }
+            new.iter().for_each(Person::is_refused);
+            let reply = world.expect(5, &["status"]);
+            assert!(reply.stdout.contains("as it was edited"), "{reply:?}");
+            world.daemon.kill_9();
+        }
+        world.daemon.start()?;
+        world.expect(0, &["reload"]);
+        old.iter().for_each(Person::is_refused);
+        world.daemon.kill_9();
+        world.daemon.start()?;
+        old.iter().for_each(Person::is_refused);
+        for person in &new {
+            person.gets_in();
+        }
+        world.expect(0, &["status"]);
+        world.daemon.write_trusted(TRUSTED)?;
+        world.expect(0, &["reload"]);
+    }
+    Ok(())
+}
+
+fn a_trial_takes_nothing_from_the_history() -> Tried {
+    let world = World::with(&long_policy(), TRUSTED)?;
+    for n in 0..20 {
+        world.expect(0, &["drop", &format!("198.51.100.{n}")]);
+    }
+    let short = format!("{}history: {{ rows: 10 }}\n", other_policy());
+    let file = candidate(&world, "short.yaml", &short)?;
+    let entries = || {
+        world.json(&["history"])["entries"]
+            .as_array()
+            .map_or(0, Vec::len)
+    };
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    world.expect(0, &["drop", "198.51.100.100"]);
+    assert!(entries() > 20, "{}", entries());
+    world.expect(0, &["confirm"]);
+    world.expect(0, &["drop", "198.51.100.101"]);
+    assert!(entries() <= 12, "{}", entries());
+    Ok(())
+}
