@@ -19,7 +19,7 @@ use crate::firewall::watch::{Changes, Removed, Watch};
 use crate::firewall::{Backend, BackendKind, FirewallError, Look};
 use crate::model::Time;
 use crate::sys::ready::Ready;
-use crate::watchdog::{Pace, Repairs};
+use crate::watchdog::{Pace, Repairs, Sleep};
 
 use super::daemon::{Daemon, now};
 use super::guard::Prepared;
@@ -53,6 +53,10 @@ pub(super) struct Drift {
     owed: Option<(Time, String)>,
     /// The same of damage that is left alone, since it has become a fight.
     stands: Option<(Time, String)>,
+    /// Whether the machine has slept.
+    sleep: Sleep,
+    /// It has, and members have not been given their time back yet.
+    overslept: bool,
     /// Since when a look is under way on another thread.
     looking: Option<Time>,
     /// Counts installations: a look that began before one has seen the rules of then.
@@ -124,6 +128,8 @@ impl Drift {
             repairs: Repairs::default(),
             owed: None,
             stands: None,
+            sleep: Sleep::default(),
+            overslept: false,
             looking: None,
             installed: 0,
             again: false,
@@ -223,6 +229,7 @@ impl Drift {
     /// Whatever stood is put back with all else.
     pub(super) fn nothing_stands(&mut self) {
         self.stands = None;
+        self.overslept = false;
     }
 
     /// For `status`.
@@ -273,6 +280,7 @@ impl Daemon {
         if self.drift.unheard {
             self.drift.listen();
         }
+        self.mind_sleep();
         if self.drift.repairs.pass(now) {
             self.say_fight();
         }
@@ -296,6 +304,7 @@ impl Daemon {
     /// Whether the look before that is over.
     pub(super) fn keep_rules(&mut self) -> bool {
         let now = now();
+        self.mind_sleep();
         let members = self.members();
         self.drift.heard.and(Changes {
             rules: true,

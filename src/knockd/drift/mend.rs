@@ -1,4 +1,6 @@
-//! What is done about damage.
+//! What is done about damage, and about what sleep does to the kernel's timers.
+
+use std::time::Duration;
 
 use tracing::info;
 
@@ -7,9 +9,27 @@ use crate::engine::{Action, Record, What};
 use crate::knockd::daemon::{Daemon, now};
 use crate::knockd::problems::FIGHT;
 use crate::model::Time;
+use crate::sys::clock;
 use crate::watchdog::Leave;
 
 impl Daemon {
+    /// After the machine has slept the kernel's timers are late by as long: members get the time
+    /// that is left of them.
+    pub(super) fn mind_sleep(&mut self) {
+        let boot = Duration::from_nanos(clock::boottime());
+        let awake = Duration::from_nanos(clock::monotonic());
+        if self.drift.sleep.look(boot, awake) {
+            info!("the machine has slept: every member gets the time that is left of it");
+            self.drift.overslept = true;
+        }
+        if self.drift.overslept && self.held_back().is_none() {
+            // If that fails it is tried again as what fails is.
+            self.drift.overslept = false;
+            self.owe_what_stands();
+            self.perform(vec![Action::Install]);
+        }
+    }
+
     /// What puts everything back is a repair of what was left alone.
     pub(in crate::knockd) fn owe_what_stands(&mut self) {
         if let Some(stands) = self.drift.stands.take() {
