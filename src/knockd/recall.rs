@@ -88,9 +88,11 @@ pub(super) fn recall(state_dir: &Path, readers: Readers) -> Recalled {
     let clocks = clocks(store.boot_id());
     recalled.owed = store.owed(&clocks).map_err(complain).unwrap_or_default();
     let members = store.members(&clocks).map_err(complain);
+    let noted = noted.filter(|noted| noted.boot_id == store.boot_id());
     recalled.remembered = Remembered {
         members: members.unwrap_or_default(),
-        this_boot: noted.is_some_and(|noted| noted.boot_id == store.boot_id()),
+        this_boot: noted.is_some(),
+        noted: noted.map(|noted| noted.boot),
     };
     recalled
 }
