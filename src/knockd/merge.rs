@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use crate::engine::Kept;
 use crate::firewall::Member;
-use crate::model::{Chain, Deadline, GateName, Lifetime, NetMap, Time};
+use crate::model::{Chain, Deadline, GateName, NetMap, Time};
 
 use super::answers::{covered, is_host};
 
@@ -46,6 +46,9 @@ pub(super) struct Remembered {
     /// When it was last written, if that was since the machine was booted: from then on nobody of
     /// ours has kept in the kernel what lasts longer than it can count.
     pub(super) noted: Option<Time>,
+    /// How long the machine has slept since it was booted. The kernel's timers stand still
+    /// meanwhile, and may be late by as much.
+    pub(super) slept: Duration,
 }
 
 /// What holds.
@@ -82,7 +85,7 @@ pub(super) fn merge(
         let key = (member.gate.clone(), member.chain, stored_as(&member));
         match stored.remove(&key) {
             Some(kept) => merged.restore.push(Kept {
-                deadline: agreed(member.chain, member.remaining, kept.deadline, now),
+                deadline: agreed(&member, kept.deadline, remembered.slept, now),
                 ..kept
             }),
             None => strange.push(member),
@@ -172,21 +175,23 @@ fn later(deadline: Deadline) -> Deadline {
 }
 
 /// When a member ends of which kernel and store both know. The kernel is right about what changed
-/// after the last writing, the store where the kernel cannot count so exactly, or so far.
-fn agreed(chain: Chain, kernel: Lifetime, stored: Deadline, now: Time) -> Deadline {
-    let held = kernel.deadline(now);
+/// after the last writing, the store where the kernel cannot count so exactly, or so far, or has
+/// slept.
+fn agreed(member: &Member, stored: Deadline, slept: Duration, now: Time) -> Deadline {
+    let held = member.remaining.deadline(now);
     match (held, stored) {
         (Deadline::At(held), Deadline::At(end)) => {
-            let apart = held.since(end).max(end.since(held));
+            let as_exact = end.since(held) <= DOUBT;
+            let late = held.since(end) <= slept.saturating_add(DOUBT);
             let cut = end > held && end.since(now) > LONGEST_IN_IPSET;
-            if apart <= DOUBT || cut {
+            if as_exact && late || cut {
                 stored
             } else {
                 Deadline::At(held)
             }
         }
         // Nobody is accepted for good because a set has lost its time.
-        (Deadline::Never, Deadline::At(_)) if chain == Chain::Filter => stored,
+        (Deadline::Never, Deadline::At(_)) if member.chain == Chain::Filter => stored,
         _ => held,
     }
 }

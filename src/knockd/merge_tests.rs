@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::Lifetime;
 
 const NOW: Time = Time::from_secs(1_000);
 
@@ -43,11 +44,12 @@ fn merged(
         members: stored.to_vec(),
         this_boot,
         noted: this_boot.then_some(NOW),
+        ..Remembered::default()
     };
-    told(merge(held, remembered, |_| false, NOW))
+    told(&merge(held, remembered, |_| false, NOW))
 }
 
-fn told(merged: Merged) -> (Vec<(String, Option<u64>)>, Vec<String>) {
+fn told(merged: &Merged) -> (Vec<(String, Option<u64>)>, Vec<String>) {
     let mut restore: Vec<_> = merged
         .restore
         .iter()
@@ -139,6 +141,30 @@ fn of_two_deadlines_the_one_that_is_known_better_counts() {
     }
 }
 
+/// It is set right by the daemon when it wakes up; but none may have been there.
+#[test]
+fn what_the_kernel_gives_for_the_time_that_the_machine_slept_does_not_count() {
+    let cases = [
+        // (slept, kernel, store, which)
+        (3_600, 7_200, 3_600, 3_600),
+        (3_600, 3_700, 3_600, 3_600),
+        // Renewed, and not yet written.
+        (3_600, 7_300, 3_600, 7_300),
+        (0, 7_200, 3_600, 7_200),
+        // Sleep does not make anybody's time shorter.
+        (3_600, 10, 3_600, 10),
+    ];
+    for (slept, kernel, store, which) in cases {
+        for chain in [Chain::Filter, Chain::Banned] {
+            let member = member(chain, "192.0.2.1/32", Some(kernel));
+            let stored = kept(chain, "192.0.2.1/32", Some(store)).deadline;
+            let found = agreed(&member, stored, Duration::from_secs(slept), NOW);
+            let left = found.remaining(NOW).as_secs();
+            assert_eq!(left, Some(which), "{chain:?} {slept} {kernel} {store}");
+        }
+    }
+}
+
 #[test]
 fn networks_that_the_kernel_has_in_other_pieces_come_back_as_they_were_decided() {
     use Chain::Banned;
@@ -179,8 +205,7 @@ fn an_acceptance_for_one_connection_does_not_come_back_unless_the_kernel_has_it(
     let stored = vec![kept(Chain::Filter, "192.0.2.1/32", Some(60))];
     let remembered = Remembered {
         members: stored,
-        this_boot: false,
-        noted: None,
+        ..Remembered::default()
     };
     let merged = merge(Held::default(), remembered, |_| true, NOW);
     assert_eq!(merged, Merged::default());
@@ -253,8 +278,9 @@ fn a_ban_that_may_have_run_out_in_the_kernel_before_its_time_comes_back() {
             members: members.collect(),
             this_boot: true,
             noted: Some(Time(now.0 - dead * 1_000_000_000)),
+            slept: Duration::ZERO,
         };
-        let (restore, _) = told(merge(held, remembered, |_| false, now));
+        let (restore, _) = told(&merge(held, remembered, |_| false, now));
         let back: Vec<String> = restore.into_iter().map(|(net, _)| net).collect();
         assert_eq!(back, expected, "dead for {} days", dead / DAY);
     }

@@ -156,6 +156,7 @@ impl Site {
             noted: noted
                 .filter(|noted| noted.boot_id == boot)
                 .map(|noted| noted.boot),
+            slept: Duration::ZERO,
         };
         let trust = self.store.trust().unwrap().into_iter();
         let held = self.kernel.observe_chains(&[Chain::Filter, Chain::Banned]);

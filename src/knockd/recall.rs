@@ -1,7 +1,7 @@
 //! What the store remembers, at start.
 
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 use nix::unistd::Group;
@@ -13,6 +13,7 @@ use crate::firewall::{BackendKind, choose};
 use crate::model::GateName;
 use crate::policy::Policy;
 use crate::store::{KnownName, Readers, Retention, Store, StoreError};
+use crate::sys::clock;
 
 use super::memory::{BACKEND, clocks, say_if_moved};
 use super::merge::Remembered;
@@ -93,6 +94,7 @@ pub(super) fn recall(state_dir: &Path, readers: Readers) -> Recalled {
         members: members.unwrap_or_default(),
         this_boot: noted.is_some(),
         noted: noted.map(|noted| noted.boot),
+        slept: Duration::from_nanos(clock::boottime().saturating_sub(clock::monotonic())),
     };
     recalled
 }
