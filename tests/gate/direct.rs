@@ -14,6 +14,7 @@ scenarios![
     a_ban_shuts_out_and_the_daemon_finds_it,
     the_rules_of_precedence_are_the_daemons,
     a_ban_within_a_ban_is_lifted_by_itself,
+    whoever_is_taken_out_of_a_banned_network_leaves_the_rest_banned,
     what_a_knock_or_a_decoy_brought_about_can_be_taken_back,
     open_and_close_work,
     trust_edits_the_file_and_runtime_trust_is_remembered,
@@ -223,6 +224,29 @@ fn a_ban_within_a_ban_is_lifted_by_itself() -> Tried {
         assert_eq!(banned(&world), [(left.to_owned(), left == wide)]);
         within.is_refused();
         world.expect(0, &["flush", "all"]);
+    }
+    Ok(())
+}
+
+fn whoever_is_taken_out_of_a_banned_network_leaves_the_rest_banned() -> Tried {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let persons = [10, 11, 12].map(|number| world.person(Family::V4, number));
+    let [accepted, trusted, other] = persons;
+    let (accepted, trusted, other) = (accepted?, trusted?, other?);
+    world.expect(0, &["drop", "192.0.2.8/29", "--for", "1h"]);
+    world.daemon.kill_9();
+    world.direct(4, &["accept", &accepted.address]);
+    world.direct(0, &["accept", "--force", &accepted.address]);
+    world.direct(0, &["trust", "--runtime", &trusted.address]);
+    for _ in 0..2 {
+        accepted.gets_in();
+        trusted.gets_in();
+        other.is_refused();
+        world.daemon.start()?;
+        let bans = banned(&world);
+        let parts = ["192.0.2.12/30", "192.0.2.8/31"].map(|net| (net.to_owned(), true));
+        assert_eq!(bans, parts);
+        world.daemon.kill_9();
     }
     Ok(())
 }
