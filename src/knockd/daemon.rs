@@ -376,14 +376,15 @@ impl Daemon {
         self.handle(Event::Tick);
         self.mind_rules();
         match self.retry {
-            Some((at, pause)) if at <= now() => match self.held_back() {
-                Some(then) => self.retry = Some((then, pause)),
-                None => {
+            Some((at, pause)) if at <= now() => {
+                if let Some(then) = self.held_back() {
+                    self.retry = Some((then, pause));
+                } else {
                     // It may come before the look that would put back what stands.
                     self.owe_what_stands();
                     self.perform(vec![Action::Install]);
                 }
-            },
+            }
             _ => {}
         }
     }

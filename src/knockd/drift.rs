@@ -53,10 +53,8 @@ pub(super) struct Drift {
     owed: Option<(Time, String)>,
     /// The same of damage that is left alone, since it has become a fight.
     stands: Option<(Time, String)>,
-    /// Whether the machine has slept.
+    /// Whether the machine has slept, so that members have to be given the time that is left.
     sleep: Sleep,
-    /// It has, and members have not been given their time back yet.
-    overslept: bool,
     /// Since when a look is under way on another thread.
     looking: Option<Time>,
     /// Counts installations: a look that began before one has seen the rules of then.
@@ -129,7 +127,6 @@ impl Drift {
             owed: None,
             stands: None,
             sleep: Sleep::default(),
-            overslept: false,
             looking: None,
             installed: 0,
             again: false,
@@ -229,7 +226,7 @@ impl Drift {
     /// Whatever stood is put back with all else.
     pub(super) fn nothing_stands(&mut self) {
         self.stands = None;
-        self.overslept = false;
+        self.sleep.settle();
     }
 
     /// For `status`.

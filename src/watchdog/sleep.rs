@@ -10,6 +10,7 @@ const NOTABLE: Duration = Duration::from_secs(1);
 pub struct Sleep {
     /// By how much one was ahead of the other when it was last noticed.
     ahead: Option<Duration>,
+    unsettled: bool,
 }
 
 impl Sleep {
@@ -23,9 +24,20 @@ impl Sleep {
             Some(before) if ahead.saturating_sub(before) <= NOTABLE => false,
             before => {
                 self.ahead = Some(ahead);
+                self.unsettled |= before.is_some();
                 before.is_some()
             }
         }
+    }
+
+    /// Whether it has slept and nobody has done anything about it yet.
+    pub fn is_unsettled(&self) -> bool {
+        self.unsettled
+    }
+
+    /// Somebody has.
+    pub fn settle(&mut self) {
+        self.unsettled = false;
     }
 }
 
@@ -54,6 +66,8 @@ mod tests {
         let mut sleep = Sleep::default();
         for (boot, awake, expected) in looks {
             assert_eq!(sleep.look(ms(boot), ms(awake)), expected, "at {boot}");
+            assert_eq!(sleep.is_unsettled(), expected, "at {boot}");
+            sleep.settle();
         }
     }
 }

@@ -20,11 +20,10 @@ impl Daemon {
         let awake = Duration::from_nanos(clock::monotonic());
         if self.drift.sleep.look(boot, awake) {
             info!("the machine has slept: every member gets the time that is left of it");
-            self.drift.overslept = true;
         }
-        if self.drift.overslept && self.held_back().is_none() {
+        if self.drift.sleep.is_unsettled() && self.held_back().is_none() {
             // If that fails it is tried again as what fails is.
-            self.drift.overslept = false;
+            self.drift.sleep.settle();
             self.owe_what_stands();
             self.perform(vec![Action::Install]);
         }
