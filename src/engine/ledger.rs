@@ -199,6 +199,9 @@ impl Ledger {
                 lifted.push(net);
             }
         }
+        // What had to make room may have been put, or is put after all.
+        lifted.retain(|net| self.banned.get(*net).is_none());
+        put.retain(|(net, _)| self.banned.get(*net).is_some());
         (lifted, put)
     }
 

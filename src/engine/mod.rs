@@ -214,13 +214,10 @@ impl Engine {
         for (gate, ledger) in self.policy.gates.iter().zip(&mut self.ledgers) {
             for &hole in holes {
                 let (lifted, put) = ledger.carve(hole);
+                out.carved(&gate.name, &lifted, &put);
                 for net in lifted {
                     let unbanned = Record::new(What::Unbanned, "protected").of(&gate.name, net);
                     self.journal.push(unbanned);
-                    out.remove(&gate.name, Chain::Banned, net);
-                }
-                for (net, grant) in put {
-                    out.put(&gate.name, Chain::Banned, net, &grant);
                 }
             }
         }

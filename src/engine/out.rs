@@ -46,6 +46,17 @@ impl Out {
         });
     }
 
+    /// Writes what [`super::ledger::Ledger::carve`] has done to bans: the parts before the whole
+    /// goes, since not every kernel takes all of it at once.
+    pub(super) fn carved(&mut self, gate: &GateName, lifted: &[IpNet], put: &[(IpNet, Grant)]) {
+        for (rest, grant) in put {
+            self.put(gate, Chain::Banned, *rest, grant);
+        }
+        for ban in lifted {
+            self.remove(gate, Chain::Banned, *ban);
+        }
+    }
+
     /// Takes back what was to be written to a chain: it is written in another way.
     pub(super) fn forget(&mut self, of: &GateName, which: Chain) {
         self.changes.retain(|change| match change {

@@ -165,11 +165,12 @@ impl Engine {
             }
         }
         for gate in 0..self.ledgers.len() {
-            for &net in remove {
-                self.forget_if_untrusted(gate, net, out);
-            }
+            // In this order: what comes may be in the place of what goes.
             for &net in &come {
                 self.becomes_trusted(gate, net, out);
+            }
+            for &net in remove {
+                self.forget_if_untrusted(gate, net, out);
             }
         }
         self.settle_withheld(&before, out);
@@ -318,8 +319,8 @@ impl Engine {
             out.put(&name, Chain::Trusted, net, &grant);
         }
         let (lifted, put) = self.ledgers[gate].carve(net);
+        out.carved(&name, &lifted, &put);
         for ban in lifted {
-            out.remove(&name, Chain::Banned, ban);
             let unbanned = Record::new(What::Unbanned, "trusted").of(&name, ban);
             self.journal.push(unbanned);
             out.info(format!(
@@ -327,9 +328,6 @@ impl Engine {
                 shown(ban),
                 shown(net)
             ));
-        }
-        for (rest, grant) in put {
-            out.put(&name, Chain::Banned, rest, &grant);
         }
     }
 

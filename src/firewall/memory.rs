@@ -70,6 +70,8 @@ pub struct Memory<C> {
     members: Members,
     installs: usize,
     refusal: Option<FirewallError>,
+    /// After so many changes of the next call `apply` fails.
+    half: Option<(usize, FirewallError)>,
 }
 
 impl<C> std::fmt::Debug for Memory<C> {
@@ -91,6 +93,7 @@ impl<C: Fn() -> Time> Memory<C> {
             members: BTreeMap::new(),
             installs: 0,
             refusal: None,
+            half: None,
         }
     }
 
@@ -102,6 +105,12 @@ impl<C: Fn() -> Time> Memory<C> {
     /// Makes the next call that changes something fail with this, and change nothing.
     pub fn refuse_next(&mut self, error: FirewallError) {
         self.refusal = Some(error);
+    }
+
+    /// Makes the next `apply` that has more changes than that fail with this after so many, which
+    /// stay: a kernel without transactions does that.
+    pub fn fail_after(&mut self, changes: usize, error: FirewallError) {
+        self.half = Some((changes, error));
     }
 
     /// What somebody else's `nft flush ruleset` does.
@@ -302,6 +311,8 @@ impl<C: Fn() -> Time> Backend for Memory<C> {
     fn apply(&mut self, changes: &[Change]) -> Result<(), FirewallError> {
         self.refused()?;
         let now = (self.clock)();
+        let half = self.half.take_if(|(most, _)| *most < changes.len());
+        let changes = &changes[..half.as_ref().map_or(changes.len(), |(most, _)| *most)];
         let gates = self.gates.as_deref().unwrap_or_default();
         // A copy, so that all or nothing happens.
         let mut members = self.members.clone();
@@ -317,7 +328,7 @@ impl<C: Fn() -> Time> Backend for Memory<C> {
             }
         }
         self.members = members;
-        Ok(())
+        half.map_or(Ok(()), |(_, error)| Err(error))
     }
 
     fn verify(&mut self) -> Result<Vec<String>, FirewallError> {

@@ -235,9 +235,13 @@ pub trait Backend {
     /// members are the caller's alone, and go unasked; so do the members of gates that go.
     fn install(&mut self, desired: &Desired) -> Result<(), FirewallError>;
 
-    /// Carries the changes out in order, all or none. Putting a member that is there gives it
-    /// the new lifetime and reason; removing one that is not there is no error. A member that
-    /// somebody else put is removed like one of ours.
+    /// Carries the changes out in order. Putting a member that is there gives it the new lifetime
+    /// and reason; removing one that is not there is no error. A member that somebody else put is
+    /// removed like one of ours.
+    ///
+    /// All or none, where the kernel has transactions. ip_set has none: each change is a message,
+    /// and one that fails leaves those before it, which an installation makes whole. So the order
+    /// is the caller's to choose: what replaces something else comes before that goes.
     fn apply(&mut self, changes: &[Change]) -> Result<(), FirewallError>;
 
     /// Compares the rules with what `install` wrote and names what is missing or altered.

@@ -53,9 +53,14 @@ fn entries(
 ) -> Vec<ListEntry> {
     let mut entries = Vec::new();
     let mut pieces = Vec::new();
+    let mut networks: Networks = HashMap::new();
     for member in held {
         if !wanted(&member.gate, member.chain) {
             continue;
+        }
+        if !is_host(member.net) {
+            let of = (member.gate.clone(), member.chain);
+            networks.entry(of).or_default().insert(member.net, ());
         }
         match engine.reason(&member.gate, member.chain, member.net) {
             Some(reason) => entries.push(entry(member, reason)),
@@ -67,27 +72,25 @@ fn entries(
         }
     }
     if !pieces.is_empty() {
-        entries.extend(put_together(engine, pieces, &wanted, now));
+        entries.extend(put_together(engine, pieces, &networks, &wanted, now));
     }
     entries.sort_unstable_by(|a, b| (&a.gate, a.chain, a.net).cmp(&(&b.gate, b.chain, b.net)));
     entries.dedup_by(|a, b| (&a.gate, a.chain, a.net) == (&b.gate, b.chain, b.net));
     entries
 }
 
+type Networks = HashMap<(GateName, Chain), NetMap<()>>;
+
+/// `held`: all networks that the kernel holds, whether or not they are pieces.
 fn put_together(
     engine: &Engine,
     pieces: Vec<Member>,
+    held: &Networks,
     wanted: &impl Fn(&GateName, Chain) -> bool,
     now: Time,
 ) -> Vec<ListEntry> {
     let mut entries = Vec::new();
-    let mut held: HashMap<(GateName, Chain), NetMap<()>> = HashMap::new();
-    for piece in &pieces {
-        held.entry((piece.gate.clone(), piece.chain))
-            .or_default()
-            .insert(piece.net, ());
-    }
-    let mut decided: HashMap<(GateName, Chain), NetMap<()>> = HashMap::new();
+    let mut decided: Networks = HashMap::new();
     for member in engine.desired(now).members {
         if !wanted(&member.gate, member.chain) || is_host(member.net) {
             continue;
@@ -95,7 +98,7 @@ fn put_together(
         let of = (member.gate.clone(), member.chain);
         let complete = held
             .get(&of)
-            .is_some_and(|parts| covered(parts, member.net));
+            .is_some_and(|parts| parts.get(member.net).is_none() && covered(parts, member.net));
         decided.entry(of).or_default().insert(member.net, ());
         if complete {
             let reason = member.reason.clone();
@@ -112,15 +115,18 @@ fn put_together(
     entries
 }
 
-/// Whether the parts, which do not overlap, make up the whole network.
+/// Whether the parts make up the whole network.
 pub(super) fn covered(parts: &NetMap<()>, net: IpNet) -> bool {
     if parts.lookup(net).is_some() {
         return true;
     }
     let bits = |net: IpNet| u32::from(net.max_prefix_len() - net.prefix_len());
     let size = |net: IpNet| 1u128.checked_shl(bits(net)).unwrap_or(u128::MAX);
+    // One that lies in another adds nothing.
+    let widest = |part: IpNet| parts.covering(part).last().map(|(widest, ())| widest);
     let held = parts
         .within(net)
+        .filter(|(part, ())| widest(*part) == Some(*part))
         .fold(0u128, |sum, (part, ())| sum.saturating_add(size(part)));
     held >= size(net)
 }
@@ -215,12 +221,31 @@ mod tests {
             member(Chain::Banned, "10.0.128.0/17", "root"),
         ];
         assert_eq!(shown(&engine, halves), both);
+        // The narrower one lasts longer, so that the wider one is cut in two.
+        let around = ["10.0.0.0/24", "10.0.1.0/24", "10.0.2.0/23", "10.0.4.0/22"];
+        let wider = ["10.0.8.0/21", "10.0.16.0/20", "10.0.32.0/19"];
+        let widest = ["10.0.64.0/18", "10.0.128.0/17"];
+        let around = around.iter().chain(&wider).chain(&widest);
+        let around = around.map(|net| member(Chain::Banned, net, "root"));
+        assert_eq!(shown(&engine, around.collect()), both);
         let half = vec![member(Chain::Banned, "10.0.0.0/17", "root")];
         assert_eq!(
             shown(&engine, half),
             both[1..],
             "the whole of it is not there"
         );
+    }
+
+    #[test]
+    fn what_lies_in_another_part_covers_nothing_more() {
+        let mut parts = NetMap::new();
+        for part in ["10.0.0.0/25", "10.0.0.0/26", "10.0.0.64/26"] {
+            parts.insert(part.parse().unwrap(), ());
+        }
+        let whole = "10.0.0.0/24".parse().unwrap();
+        assert!(!covered(&parts, whole));
+        parts.insert("10.0.0.128/25".parse().unwrap(), ());
+        assert!(covered(&parts, whole));
     }
 
     #[test]

@@ -292,10 +292,14 @@ impl Daemon {
             }
         }
         // Where rules are missing, members alone would be no help.
-        install |= !changes.is_empty()
+        let mends = !changes.is_empty()
             && self.retry.is_none()
             && self.problems.get(RULES).is_some()
             && self.held_back().is_none();
+        if mends {
+            self.owe_what_stands();
+        }
+        install |= mends;
         let written = if install {
             self.install()
         } else if changes.is_empty() {
@@ -427,10 +431,15 @@ impl Daemon {
         self.forget_spent();
         self.mind_rules();
         match self.retry {
-            Some((at, pause)) if at <= now() => match self.held_back() {
-                Some(then) => self.retry = Some((then, pause)),
-                None => drop(self.perform(vec![Action::Install])),
-            },
+            Some((at, pause)) if at <= now() => {
+                if let Some(then) = self.held_back() {
+                    self.retry = Some((then, pause));
+                } else {
+                    // It may come before the look that would put back what stands.
+                    self.owe_what_stands();
+                    self.perform(vec![Action::Install]);
+                }
+            }
             _ => {}
         }
     }
@@ -441,6 +450,7 @@ impl Daemon {
         self.notice_used_up()?;
         self.drift.begin_install();
         put_in_force(&mut *self.firewall, &mut self.engine)?;
+        self.drift.nothing_stands();
         self.cutter.installed(&self.engine);
         // It has been read back.
         self.problems.set(RULES, None);

@@ -3,18 +3,18 @@
 //! and kernel; but no rule is written, only members. The daemon takes them over when it returns.
 
 mod catch_up;
+mod kernel;
 mod remember;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 use nix::unistd::{User, geteuid};
 
 use crate::control::{Asked, Request, Response, Verb};
 use crate::engine::{Action, Command, Engine, Event, Outcome, Record, TrustEdit, Who};
 use crate::firewall::choose;
-use crate::firewall::{Backend, Change, FirewallError, Member};
+use crate::firewall::{Backend, Change, FirewallError, Member, Observed};
 use crate::links::Links;
 use crate::model::{Chain, GateName, Time};
 use crate::operators;
@@ -27,8 +27,8 @@ use super::cut::Cutter;
 use super::daemon::now;
 use super::guard::{self, Operators};
 use super::lock::{Lock, LockError};
-use super::memory::BACKEND;
-use super::merge::Merged;
+use super::merge::{Held, Merged, Remembered, merge};
+use super::recall::{Recalled, recall};
 use super::requests::{answer, nets};
 use super::roster::Roster;
 use super::shelved;
@@ -111,9 +111,13 @@ struct Direct {
     /// Dropped at the end, which waits until sessions that are to end have ended.
     cutter: Cutter,
     store: Result<Store, StoreError>,
-    /// Where it was not written since the machine was booted: it says at the daemon's start who
+    /// Where it was not written since the machine was booted: then it says at the daemon's start who
     /// comes back, and must not take over a part from here.
     catch_up: Option<CatchUp>,
+    /// What it holds could not be read, and is not to be written over.
+    unread: bool,
+    /// What the kernel shows in other pieces than it was decided in; told with the first change.
+    retold: Vec<Change>,
     /// What is to be remembered besides what the engine knows.
     edits: Vec<TrustEdit>,
     records: Vec<Record>,
@@ -155,15 +159,16 @@ impl Direct {
         // Only what is written there: whoever asks has it before them.
         let policy = policy::load(&path).map_err(StartError::from)?.policy;
         let links = Links::open().map_err(StartError::from)?;
-        let mut store = Store::open(&places.state_dir, Readers::AsBefore);
-        let only_read = match &store {
-            Ok(_) => None,
-            Err(_) => Store::open_to_read(&places.state_dir).ok(),
-        };
-        let readable = store.as_ref().ok().or(only_read.as_ref());
-        let remembered = readable.and_then(|store| store.setting(BACKEND).ok()?);
-        let kind = remembered.and_then(|kind| choose::parse_kind(&kind));
-        let mut firewall = choose::choose(policy.firewall.backend, kind)?.backend;
+        let Recalled {
+            store,
+            backend,
+            names,
+            trust,
+            remembered,
+            unread,
+            ..
+        } = recall(&places.state_dir, Readers::AsBefore);
+        let mut firewall = choose::choose(policy.firewall.backend, backend)?.backend;
         let held = firewall.observe()?.unwrap_or_default();
         let asked = |name: &&GateName| named.is_empty() || named.contains(name);
         let missing = policy.gates.iter().map(|gate| &gate.name).filter(asked);
@@ -179,27 +184,19 @@ impl Direct {
         for complaint in complaints.into_iter().chain(problem) {
             eprintln!("knockctl: {complaint}");
         }
-        let mut trust = Vec::new();
-        if let Some(store) = readable {
-            for known in store.names(SystemTime::now()).unwrap_or_default() {
-                drop(roster.resolved(&known.name, known.addresses));
-            }
-            trust = store.trust().unwrap_or_default();
+        for known in names {
+            drop(roster.resolved(&known.name, known.addresses));
         }
-        let engine = Engine::new(policy);
-        let begun = CatchUp::begin(&held, readable, &engine);
-        let (catch_up, merged) = begun.unwrap_or_else(|error| {
-            // What was not read is not to be written over.
-            store = Err(error);
-            (None, None)
-        });
+        let catch_up = (!remembered.this_boot).then(|| CatchUp::new(&held));
         let mut direct = Self {
-            engine,
+            engine: Engine::new(policy),
             firewall,
             roster,
             cutter: Cutter::default(),
             store,
             catch_up,
+            unread,
+            retold: Vec::new(),
             edits: Vec::new(),
             records: Vec::new(),
             unwritten: None,
@@ -208,32 +205,41 @@ impl Direct {
         };
         let engine = &mut direct.engine;
         let gates = gate_addresses(engine.policy(), &direct.roster);
-        let trust = trust.into_iter().map(|t| (t.gate, t.net, t.reason));
         let own = links.own_addresses().iter().copied().collect();
         for event in [
             Event::OwnAddresses(own),
             Event::GateAddresses(gates),
             Event::Whitelist(direct.roster.trusted()),
-            Event::RuntimeTrust(trust.collect()),
+            Event::RuntimeTrust(trust),
         ] {
             // All of that is in the kernel, or not ours to bring there.
             drop(engine.handle(event, now()));
         }
-        let unknown = direct.trusted_by_the_kernel_alone(&held.members);
-        let Merged { restore, adopt } = merged.unwrap_or(Merged {
-            restore: Vec::new(),
-            adopt: held.members,
-        });
+        direct.take_over(held, remembered);
+        Ok(direct)
+    }
+
+    /// Takes over what the kernel holds, with what the store knows of it, as the daemon does.
+    fn take_over(&mut self, held: Observed, remembered: Remembered) {
+        let unknown = self.trusted_by_the_kernel_alone(&held.members);
+        let found = Held {
+            gates: held.gates.into_iter().collect(),
+            members: held.members.clone(),
+        };
+        let engine = &mut self.engine;
+        let once = |name: &GateName| engine.policy().gate(name).is_some_and(|gate| gate.once);
+        let at = now();
+        let Merged { restore, adopt } = merge(found, remembered, once, at);
+        self.retold = kernel::retold(&held.members, &restore, &adopt, at);
         for event in [
             Event::RuntimeTrust(unknown),
             Event::Restore(restore),
             Event::Adopt(adopt),
         ] {
-            drop(direct.engine.handle(event, now()));
+            drop(engine.handle(event, at));
         }
         // Until here, nothing was new.
-        drop(direct.engine.take_news());
-        Ok(direct)
+        drop(engine.take_news());
     }
 
     /// Machines that the daemon trusted and that nothing else tells of, as names whose addresses
@@ -317,15 +323,18 @@ impl Direct {
     }
 
     /// Tells the kernel; all of it or nothing.
-    fn write(&mut self, changes: &[Change]) {
-        if !changes.is_empty() {
-            let written = self.firewall.apply(changes);
-            if written.is_ok() {
-                self.cutter.changed(&self.engine, changes);
+    fn write(&mut self, changes: Vec<Change>, before: &[Member]) {
+        if changes.is_empty() {
+            return;
+        }
+        let all = [self.retold.clone(), changes].concat();
+        match kernel::write(&mut *self.firewall, &all, before) {
+            Ok(()) => {
+                self.cutter.changed(&self.engine, &all);
+                self.retold.clear();
             }
             // The first failure counts: what comes after it does not mend it.
-            let why = written.err().map(|error| error.to_string());
-            self.unwritten = self.unwritten.take().or(why);
+            Err(why) => drop(self.unwritten.get_or_insert(why)),
         }
     }
 
@@ -359,9 +368,9 @@ impl Whitelisting for Direct {
         }
         if install {
             // The daemon would write everything anew; here no rule is ours to write.
-            changes = difference(&before, &self.members(at));
+            changes = kernel::difference(&before, &self.members(at));
         }
-        self.write(&changes);
+        self.write(changes, &before);
         reply
     }
 
@@ -376,27 +385,6 @@ impl Whitelisting for Direct {
     fn not_in_force(&self) -> Option<String> {
         self.unwritten.clone()
     }
-}
-
-/// From one state to another.
-fn difference(before: &[Member], after: &[Member]) -> Vec<Change> {
-    use std::collections::HashMap;
-    let key = |member: &Member| (member.gate.clone(), member.chain, member.net);
-    let old: HashMap<_, &Member> = before.iter().map(|member| (key(member), member)).collect();
-    let new: HashMap<_, &Member> = after.iter().map(|member| (key(member), member)).collect();
-    let put = after
-        .iter()
-        .filter(|member| old.get(&key(member)) != Some(member));
-    let gone = before
-        .iter()
-        .filter(|member| !new.contains_key(&key(member)));
-    let put = put.map(|member| Change::Put(member.clone()));
-    let remove = gone.map(|member| Change::Remove {
-        gate: member.gate.clone(),
-        chain: member.chain,
-        net: member.net,
-    });
-    put.chain(remove).collect()
 }
 
 /// Takes the lock that a running daemon has.

@@ -4,25 +4,26 @@
 //! What takes time, asking programs and reading the tables of others, is done on another thread,
 //! so that knocks are heard meanwhile; what is put back is written here, like everything else.
 
+mod mend;
+
 use std::io;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::control::Call;
 use crate::control::protocol::RepairStatus;
-use crate::engine::{Action, Record, What};
 use crate::firewall::foreign::Foreign;
 use crate::firewall::watch::{Changes, Removed, Watch};
 use crate::firewall::{Backend, BackendKind, FirewallError, Look};
 use crate::model::Time;
 use crate::sys::ready::Ready;
-use crate::watchdog::{Leave, Pace, Repairs};
+use crate::watchdog::{Pace, Repairs, Sleep};
 
 use super::daemon::{Daemon, now};
 use super::guard::Prepared;
-use super::problems::{COMPLAINTS, FIGHT, LISTENERS, RULES};
+use super::problems::{COMPLAINTS, LISTENERS, RULES};
 
 /// Between two glances, where the kernel tells nobody of changes.
 const GLANCE: Duration = Duration::from_secs(1);
@@ -50,6 +51,10 @@ pub(super) struct Drift {
     pub(super) repairs: Repairs,
     /// A repair that did not succeed yet: when it was begun, and what is missing.
     owed: Option<(Time, String)>,
+    /// The same of damage that is left alone, since it has become a fight.
+    stands: Option<(Time, String)>,
+    /// Whether the machine has slept, so that members have to be given the time that is left.
+    sleep: Sleep,
     /// Since when a look is under way on another thread.
     looking: Option<Time>,
     /// Counts installations: a look that began before one has seen the rules of then.
@@ -120,6 +125,8 @@ impl Drift {
             glance: None,
             repairs: Repairs::default(),
             owed: None,
+            stands: None,
+            sleep: Sleep::default(),
             looking: None,
             installed: 0,
             again: false,
@@ -216,6 +223,12 @@ impl Drift {
         self.seen.clone()
     }
 
+    /// Whatever stood is put back with all else.
+    pub(super) fn nothing_stands(&mut self) {
+        self.stands = None;
+        self.sleep.settle();
+    }
+
     /// For `status`.
     pub(super) fn status(&self, now: Time) -> RepairStatus {
         let last = self.repairs.last();
@@ -264,6 +277,7 @@ impl Daemon {
         if self.drift.unheard {
             self.drift.listen();
         }
+        self.mind_sleep();
         if self.drift.repairs.pass(now) {
             self.say_fight();
         }
@@ -287,6 +301,7 @@ impl Daemon {
     /// Whether the look before that is over.
     pub(super) fn keep_rules(&mut self) -> bool {
         let now = now();
+        self.mind_sleep();
         let members = self.members();
         self.drift.heard.and(Changes {
             rules: true,
@@ -331,6 +346,7 @@ impl Daemon {
         match faults.and_then(|faults| self.or_members(faults, changes)) {
             Ok(faults) if faults.is_empty() => {
                 self.drift.owed = None;
+                self.drift.stands = None;
                 self.drift.repairs.fine();
                 self.problems.set(RULES, None);
             }
@@ -368,69 +384,6 @@ impl Daemon {
             }
         }
         Ok(Vec::new())
-    }
-
-    /// Puts back what somebody else has removed or altered, unless that has become a fight; whether
-    /// that is done.
-    fn mend(&mut self, faults: &[String]) -> bool {
-        let began = now();
-        let what = faults.join(", ");
-        let problem = format!("somebody else has changed what is ours: {what}");
-        self.problems.set(RULES, Some(problem));
-        if let Leave::NotBefore(_) = self.drift.repairs.damaged(began) {
-            return false;
-        }
-        let since = self.drift.owed.take().map_or(began, |(since, _)| since);
-        self.drift.owed = Some((since, what));
-        let deaf = self.members() > MANY && self.drift.stop_listening();
-        self.perform(vec![Action::Install]);
-        if deaf {
-            self.drift.listen_again();
-        }
-        self.drift.owed.is_none()
-    }
-
-    fn members(&self) -> usize {
-        let gates = self.engine.gates(now()).into_iter();
-        gates.map(|g| g.accepted + g.banned + g.trusted).sum()
-    }
-
-    /// All that holds was written: if that was a repair, at whatever attempt, it is one now.
-    pub(super) fn mended(&mut self) {
-        if let Some((began, what)) = self.drift.owed.take() {
-            info!("put back, in {} ms", now().since(began).as_millis());
-            self.repaired(what);
-        }
-    }
-
-    /// Counts a repair.
-    pub(super) fn repaired(&mut self, what: String) {
-        self.memory
-            .record(Record::new(What::Repaired, "rules").saying(what.clone()));
-        self.drift.repairs.done(what, now());
-        self.say_fight();
-    }
-
-    fn say_fight(&mut self) {
-        let fight = self.drift.repairs.is_fight().then(|| {
-            let total = self.drift.repairs.total();
-            let last = self.drift.repairs.last().map_or("", |(_, what)| what);
-            format!(
-                "somebody undoes our rules again and again ({total} repairs, the last: {last}): \
-                 they are put back every ten seconds at most, until a minute has passed without that; \
-                 find out who it is (`nft monitor` names the process)"
-            )
-        });
-        // The text changes with each repair, and each was said.
-        if fight.is_none() && self.problems.get(FIGHT).is_some() {
-            info!("nobody has undone our rules for a minute");
-        }
-        self.problems.set(FIGHT, fight);
-    }
-
-    /// Until when nothing is to be put back.
-    pub(super) fn held_back(&self) -> Option<Time> {
-        self.drift.repairs.held_back(now())
     }
 
     /// Answers a request for `status` as soon as the rules have been looked at.

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use crate::engine::Kept;
 use crate::firewall::Member;
-use crate::model::{Chain, Deadline, GateName, Lifetime, NetMap, Time};
+use crate::model::{Chain, Deadline, GateName, NetMap, Time};
 
 use super::answers::{covered, is_host};
 
@@ -22,6 +22,10 @@ const DOUBT: Duration = Duration::from_millis(1_500);
 /// The longest that ipset counts; what lasts longer is armed again by the daemon
 /// (IPSET_MAX_TIMEOUT in linux/netfilter/ipset/ip_set.h).
 const LONGEST_IN_IPSET: Duration = Duration::from_secs(2_147_483);
+
+/// How often the daemon does that. What it had in the kernel when it was last alive holds for as
+/// long again at least; what is gone after that may have run out by itself.
+const REARMED_IN_IPSET: Duration = Duration::from_secs(2_147_483 / 2);
 
 /// What the kernel was found to hold.
 #[derive(Debug, Default)]
@@ -39,6 +43,12 @@ pub(super) struct Remembered {
     pub(super) members: Vec<Kept>,
     /// Whether it was written since the machine was booted.
     pub(super) this_boot: bool,
+    /// When it was last written, if that was since the machine was booted: from then on nobody of
+    /// ours has kept in the kernel what lasts longer than it can count.
+    pub(super) noted: Option<Time>,
+    /// How long the machine has slept since it was booted. The kernel's timers stand still
+    /// meanwhile, and may be late by as much.
+    pub(super) slept: Duration,
 }
 
 /// What holds.
@@ -75,7 +85,7 @@ pub(super) fn merge(
         let key = (member.gate.clone(), member.chain, stored_as(&member));
         match stored.remove(&key) {
             Some(kept) => merged.restore.push(Kept {
-                deadline: agreed(member.chain, member.remaining, kept.deadline, now),
+                deadline: agreed(&member, kept.deadline, remembered.slept, now),
                 ..kept
             }),
             None => strange.push(member),
@@ -83,30 +93,20 @@ pub(super) fn merge(
     }
     for ((gate, chain, net), kept) in stored {
         let used_up = chain == Chain::Filter && once(&gate);
-        let kernel_says = held.gates.contains(&gate) && remembered.this_boot;
+        let may_have_run_out = chain == Chain::Banned
+            && kept.deadline != Deadline::Never
+            && remembered
+                .noted
+                .is_some_and(|then| now.since(then) >= REARMED_IN_IPSET);
+        let kernel_says = held.gates.contains(&gate) && remembered.this_boot && !may_have_run_out;
         let parts = networks.get(&gate).filter(|_| chain == Chain::Banned);
         let in_other_pieces = !is_host(net) && parts.is_some_and(|parts| covered(parts, net));
         if (!kernel_says && !used_up) || in_other_pieces {
             merged.restore.push(kept);
         }
     }
-    let mut explained: HashMap<&GateName, NetMap<Deadline>> = HashMap::new();
-    for kept in merged.restore.iter().filter(|k| k.chain == Chain::Banned) {
-        let of_gate = explained.entry(&kept.gate).or_default();
-        if !is_host(kept.net) {
-            of_gate.insert(kept.net, kept.deadline);
-        }
-    }
-    let same_under_another_name = |member: &Member| {
-        let ends = member.remaining.deadline(now);
-        let whole = explained.get(&member.gate);
-        let mut wider = whole.into_iter().flat_map(|nets| nets.covering(member.net));
-        // What is only shorter because ipset cannot count further is the same, too.
-        member.chain == Chain::Banned
-            && !is_host(member.net)
-            && wider.any(|(_, deadline)| later(*deadline) >= ends)
-    };
-    strange.retain(|member| !same_under_another_name(member));
+    let explained = networks_of(&merged.restore);
+    strange.retain(|member| !same_under_another_name(member, &explained, now));
     // Both families of an open gate are one to the store.
     strange.retain(|member| {
         let open = (member.chain == Chain::Filter && member.net.prefix_len() == 0)
@@ -119,6 +119,43 @@ pub(super) fn merge(
     });
     merged.adopt = strange;
     merged
+}
+
+/// The networks that are banned, at each gate.
+fn networks_of(restore: &[Kept]) -> HashMap<GateName, NetMap<Deadline>> {
+    let mut all: HashMap<GateName, NetMap<Deadline>> = HashMap::new();
+    let bans = restore.iter().filter(|kept| kept.chain == Chain::Banned);
+    for kept in bans.filter(|kept| !is_host(kept.net)) {
+        let of_gate = all.entry(kept.gate.clone()).or_default();
+        of_gate.insert(kept.net, kept.deadline);
+    }
+    all
+}
+
+/// Whether the member says nothing that the bans which come back do not: as part of one, or as
+/// neighbours that the kernel shows as one. What is only shorter because ipset cannot count
+/// further is the same, too.
+fn same_under_another_name(
+    member: &Member,
+    explained: &HashMap<GateName, NetMap<Deadline>>,
+    now: Time,
+) -> bool {
+    let Some(nets) = explained.get(&member.gate) else {
+        return false;
+    };
+    if member.chain != Chain::Banned || is_host(member.net) {
+        return false;
+    }
+    let ends = member.remaining.deadline(now);
+    let lasts = |(_, deadline): &(IpNet, &Deadline)| later(**deadline) >= ends;
+    if nets.covering(member.net).any(|net| lasts(&net)) {
+        return true;
+    }
+    let mut parts = NetMap::new();
+    for (part, _) in nets.within(member.net).filter(lasts) {
+        parts.insert(part, ());
+    }
+    covered(&parts, member.net)
 }
 
 /// An open gate has a member for each family; the store has one.
@@ -138,207 +175,27 @@ fn later(deadline: Deadline) -> Deadline {
 }
 
 /// When a member ends of which kernel and store both know. The kernel is right about what changed
-/// after the last writing, the store where the kernel cannot count so exactly, or so far.
-fn agreed(chain: Chain, kernel: Lifetime, stored: Deadline, now: Time) -> Deadline {
-    let held = kernel.deadline(now);
+/// after the last writing, the store where the kernel cannot count so exactly, or so far, or has
+/// slept.
+fn agreed(member: &Member, stored: Deadline, slept: Duration, now: Time) -> Deadline {
+    let held = member.remaining.deadline(now);
     match (held, stored) {
         (Deadline::At(held), Deadline::At(end)) => {
-            let apart = held.since(end).max(end.since(held));
+            let as_exact = end.since(held) <= DOUBT;
+            let late = held.since(end) <= slept.saturating_add(DOUBT);
             let cut = end > held && end.since(now) > LONGEST_IN_IPSET;
-            if apart <= DOUBT || cut {
+            if as_exact && late || cut {
                 stored
             } else {
                 Deadline::At(held)
             }
         }
         // Nobody is accepted for good because a set has lost its time.
-        (Deadline::Never, Deadline::At(_)) if chain == Chain::Filter => stored,
+        (Deadline::Never, Deadline::At(_)) if member.chain == Chain::Filter => stored,
         _ => held,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: Time = Time::from_secs(1_000);
-
-    fn gate() -> GateName {
-        GateName::new("ssh").unwrap()
-    }
-
-    fn member(chain: Chain, net: &str, left: Option<u64>) -> Member {
-        Member {
-            gate: gate(),
-            chain,
-            net: net.parse().unwrap(),
-            remaining: left.map_or(Lifetime::Never, |s| Lifetime::For(Duration::from_secs(s))),
-            reason: "comment".into(),
-        }
-    }
-
-    fn kept(chain: Chain, net: &str, left: Option<u64>) -> Kept {
-        Kept {
-            gate: gate(),
-            chain,
-            net: net.parse().unwrap(),
-            deadline: left.map_or(Deadline::Never, |s| {
-                Deadline::At(NOW.after(Duration::from_secs(s)))
-            }),
-            reason: "the store's".into(),
-            by_knock: None,
-        }
-    }
-
-    /// (what is restored, with the seconds that are left; what is adopted)
-    fn merged(
-        in_kernel: Option<&[Member]>,
-        stored: &[Kept],
-        this_boot: bool,
-    ) -> (Vec<(String, Option<u64>)>, Vec<String>) {
-        let held = Held {
-            gates: in_kernel.iter().map(|_| gate()).collect(),
-            members: in_kernel.unwrap_or_default().to_vec(),
-        };
-        let remembered = Remembered {
-            members: stored.to_vec(),
-            this_boot,
-        };
-        let merged = merge(held, remembered, |_| false, NOW);
-        let mut restore: Vec<_> = merged
-            .restore
-            .iter()
-            .map(|kept| {
-                assert_eq!(kept.reason, "the store's");
-                let left = kept.deadline.remaining(NOW).as_secs();
-                (kept.net.to_string(), left)
-            })
-            .collect();
-        restore.sort();
-        let adopt = merged.adopt.iter().map(|m| m.net.to_string()).collect();
-        (restore, adopt)
-    }
-
-    fn some(nets: &[(&str, Option<u64>)]) -> Vec<(String, Option<u64>)> {
-        nets.iter()
-            .map(|(net, left)| ((*net).to_owned(), *left))
-            .collect()
-    }
-
-    #[test]
-    fn the_kernel_says_which_members_there_are_and_the_store_why() {
-        use Chain::{Banned, Filter};
-        let held = [
-            member(Filter, "192.0.2.1/32", Some(100)),
-            member(Banned, "192.0.2.2/32", None),
-            member(Banned, "192.0.2.9/32", None),
-        ];
-        let stored = [
-            kept(Filter, "192.0.2.1/32", Some(101)),
-            kept(Banned, "192.0.2.2/32", None),
-            kept(Banned, "192.0.2.3/32", None),
-        ];
-        let (restore, adopt) = merged(Some(&held), &stored, true);
-        let both = [("192.0.2.1/32", Some(101)), ("192.0.2.2/32", None)];
-        assert_eq!(restore, some(&both));
-        assert_eq!(adopt, ["192.0.2.9/32"]);
-    }
-
-    #[test]
-    fn where_the_kernel_has_no_such_gate_the_store_says_who_comes_back() {
-        let stored = [
-            kept(Chain::Filter, "192.0.2.1/32", Some(100)),
-            kept(Chain::Banned, "192.0.2.3/32", None),
-        ];
-        for this_boot in [true, false] {
-            let (restore, adopt) = merged(None, &stored, this_boot);
-            assert_eq!(restore.len(), 2);
-            assert!(adopt.is_empty());
-        }
-    }
-
-    #[test]
-    fn rules_that_something_else_loaded_after_a_reboot_take_nobody_out() {
-        let held = [member(Chain::Banned, "192.0.2.2/32", None)];
-        let stored = [kept(Chain::Banned, "192.0.2.3/32", None)];
-        let (restore, adopt) = merged(Some(&held), &stored, false);
-        assert_eq!(restore, some(&[("192.0.2.3/32", None)]));
-        assert_eq!(adopt, ["192.0.2.2/32"]);
-    }
-
-    #[test]
-    fn of_two_deadlines_the_one_that_is_known_better_counts() {
-        use Chain::{Banned, Filter};
-        let day = 86_400;
-        let cases = [
-            // (chain, kernel, store, which)
-            (Filter, Some(100), Some(101), Some(101)),
-            // Renewed, and not yet written; shortened, and not yet written.
-            (Filter, Some(300), Some(100), Some(300)),
-            (Filter, Some(10), Some(100), Some(10)),
-            // As far as ipset can count.
-            (Banned, Some(20 * day), Some(100 * day), Some(100 * day)),
-            (Banned, Some(20 * day), Some(21 * day), Some(20 * day)),
-            (Banned, None, Some(100), None),
-            (Banned, Some(100), None, Some(100)),
-            (Filter, None, Some(100), Some(100)),
-            (Filter, None, None, None),
-        ];
-        for (chain, kernel, store, which) in cases {
-            let held = [member(chain, "192.0.2.1/32", kernel)];
-            let stored = [kept(chain, "192.0.2.1/32", store)];
-            let (restore, _) = merged(Some(&held), &stored, true);
-            assert_eq!(
-                restore,
-                some(&[("192.0.2.1/32", which)]),
-                "{chain:?} {kernel:?} {store:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn networks_that_the_kernel_has_in_other_pieces_come_back_as_they_were_decided() {
-        use Chain::Banned;
-        let stored = [
-            kept(Banned, "10.0.0.0/16", None),
-            kept(Banned, "10.0.1.0/24", None),
-            kept(Banned, "10.9.0.0/16", None),
-        ];
-        let held = [
-            member(Banned, "10.0.0.0/17", None),
-            member(Banned, "10.0.128.0/17", None),
-            member(Banned, "10.9.0.0/17", None),
-        ];
-        let (restore, adopt) = merged(Some(&held), &stored, true);
-        let decided = [("10.0.0.0/16", None), ("10.0.1.0/24", None)];
-        assert_eq!(restore, some(&decided));
-        assert_eq!(
-            adopt,
-            ["10.9.0.0/17"],
-            "half of it was taken out by somebody"
-        );
-    }
-
-    #[test]
-    fn an_open_gate_is_one_thing() {
-        let stored = [kept(Chain::Filter, "0.0.0.0/0", Some(60))];
-        let held = [
-            member(Chain::Filter, "0.0.0.0/0", Some(60)),
-            member(Chain::Filter, "::/0", Some(60)),
-        ];
-        let (restore, adopt) = merged(Some(&held), &stored, true);
-        assert_eq!(restore, some(&[("0.0.0.0/0", Some(60))]));
-        assert!(adopt.is_empty());
-    }
-
-    #[test]
-    fn an_acceptance_for_one_connection_does_not_come_back_unless_the_kernel_has_it() {
-        let stored = vec![kept(Chain::Filter, "192.0.2.1/32", Some(60))];
-        let remembered = Remembered {
-            members: stored,
-            this_boot: false,
-        };
-        let merged = merge(Held::default(), remembered, |_| true, NOW);
-        assert_eq!(merged, Merged::default());
-    }
-}
+#[path = "merge_tests.rs"]
+mod tests;

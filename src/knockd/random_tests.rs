@@ -156,7 +156,11 @@ impl Site {
         let noted = self.store.noted().unwrap();
         let remembered = Remembered {
             members: self.store.members(&clocks).unwrap(),
-            this_boot: noted.is_some_and(|noted| noted.boot_id == boot),
+            this_boot: noted.as_ref().is_some_and(|noted| noted.boot_id == boot),
+            noted: noted
+                .filter(|noted| noted.boot_id == boot)
+                .map(|noted| noted.boot),
+            slept: Duration::ZERO,
         };
         let trust = self.store.trust().unwrap().into_iter();
         let held = self.kernel.observe_chains(&[Chain::Filter, Chain::Banned]);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 use nix::unistd::Group;
@@ -14,6 +14,7 @@ use crate::firewall::{BackendKind, choose};
 use crate::model::{GateName, KnockName};
 use crate::policy::Policy;
 use crate::store::{self, KnownName, Readers, Retention, Store, StoreError};
+use crate::sys::clock;
 use crate::totp::Used;
 
 use super::daemon::Daemon;
@@ -116,9 +117,12 @@ pub(super) fn recall(state_dir: &Path, readers: Readers) -> Recalled {
     recalled.owed = store.owed(&clocks).map_err(complain).unwrap_or_default();
     let members = store.members(&clocks).map_err(complain);
     recalled.unread = members.is_err();
+    let noted = noted.filter(|noted| noted.boot_id == store.boot_id());
     recalled.remembered = Remembered {
         members: members.unwrap_or_default(),
-        this_boot: noted.is_some_and(|noted| noted.boot_id == store.boot_id()),
+        this_boot: noted.is_some(),
+        noted: noted.map(|noted| noted.boot),
+        slept: Duration::from_nanos(clock::boottime().saturating_sub(clock::monotonic())),
     };
     recalled
 }

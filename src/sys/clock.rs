@@ -5,6 +5,12 @@ pub fn boottime() -> u64 {
     nanoseconds(libc::CLOCK_BOOTTIME)
 }
 
+/// Nanoseconds of `CLOCK_MONOTONIC`: the same without suspend. The timeouts of kernel sets run
+/// on it.
+pub fn monotonic() -> u64 {
+    nanoseconds(libc::CLOCK_MONOTONIC)
+}
+
 /// Nanoseconds of `CLOCK_REALTIME`: since 1970, and it jumps.
 pub fn realtime() -> u64 {
     nanoseconds(libc::CLOCK_REALTIME)
@@ -54,7 +60,7 @@ fn nanoseconds(clock: libc::clockid_t) -> u64 {
         tv_nsec: 0,
     };
     // SAFETY: `time` is a valid timespec to write to. The call fails only for a clock that does
-    // not exist, and both have existed since Linux 2.6.39; `time` would then stay zero.
+    // not exist, and all have existed since Linux 2.6.39; `time` would then stay zero.
     unsafe {
         libc::clock_gettime(clock, &raw mut time);
     }
@@ -72,6 +78,8 @@ mod tests {
         let first = boottime();
         assert!(first > 0);
         assert!(boottime() >= first);
+        let awake = monotonic();
+        assert!((1..=boottime()).contains(&awake));
         assert!(realtime() > 1_577_836_800_000_000_000);
     }
 

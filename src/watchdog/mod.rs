@@ -9,10 +9,12 @@
 
 mod drift;
 mod rounds;
+mod sleep;
 mod vigil;
 
 pub use drift::{Leave, Pace, Repairs};
 pub use rounds::{Flow, Part, Rounds};
+pub use sleep::Sleep;
 pub use vigil::{Verdict, Vigil};
 
 use std::time::Duration;

@@ -44,6 +44,7 @@ const SCENARIOS: &[Scenario] = &[
     ("expire", Needs::Nothing, members::expire),
     ("ban", Needs::Nothing, members::ban),
     ("trust", Needs::Nothing, members::trust),
+    ("a hole", Needs::Nothing, members::hole),
     ("flush ip", Needs::Nothing, members::flush_ip),
     ("flush filter", Needs::Nothing, members::flush_filter),
     ("flush banned", Needs::Nothing, members::flush_banned),

@@ -88,6 +88,30 @@ pub(crate) fn trust(world: &mut World) -> Tried {
     Ok(())
 }
 
+/// A ban of a network goes on for the rest of it: the parts are put before the whole goes. Each of
+/// these changes may be the last that is carried out.
+pub(crate) fn hole(world: &mut World) -> Tried {
+    let parts = ["192.0.2.8/31", "192.0.2.12/30", "192.0.2.11/32"];
+    for lifetime in [Lifetime::Never, secs(300)] {
+        let ban = |net| member_at("ssh", Chain::Banned, net, lifetime);
+        let mut changes: Vec<Change> = parts.map(|net| put(ban(net))).into();
+        changes.push(remove(&ban("192.0.2.8/29")));
+        for done in 0..=changes.len() {
+            let mut held: Vec<Member> = [A, B, C].map(|source| filter(source, 300)).into();
+            held.push(ban("192.0.2.8/29"));
+            world.install(vec![ssh()], held);
+            world.apply(&changes[..done]);
+            let inside: &[&str] = if done == changes.len() { &[A] } else { &[] };
+            assert_eq!(world.who(&[A, B, C]), inside, "after {done} changes");
+            world.apply(&changes[done..]);
+            assert_eq!(world.who(&[A, B, C]), [A]);
+        }
+        let bans = world.observed_in(&[Chain::Banned]).members;
+        assert_eq!(bans.len(), parts.len(), "{bans:?}");
+    }
+    Ok(())
+}
+
 fn everything() -> [Member; 5] {
     [
         filter(A, 300),

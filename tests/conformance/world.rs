@@ -77,7 +77,7 @@ impl Column {
         Ok(match self {
             Column::Memory => {
                 let shown = clock.clone();
-                Firewall::Memory(Memory::new(Box::new(move || shown.now())))
+                Firewall::Memory(Box::new(Memory::new(Box::new(move || shown.now()))))
             }
             Column::Nftables => Firewall::Kernel(Box::new(Nftables::open()?)),
             #[cfg(feature = "system-tests")]
@@ -93,14 +93,14 @@ type Clock = Box<dyn Fn() -> Time + Send>;
 
 enum Firewall {
     Kernel(Box<dyn Backend + Send>),
-    Memory(Memory<Clock>),
+    Memory(Box<Memory<Clock>>),
 }
 
 impl Firewall {
     fn backend(&mut self) -> &mut (dyn Backend + Send) {
         match self {
             Firewall::Kernel(backend) => &mut **backend,
-            Firewall::Memory(memory) => memory,
+            Firewall::Memory(memory) => &mut **memory,
         }
     }
 }

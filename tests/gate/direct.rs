@@ -13,6 +13,8 @@ scenarios![
     an_acceptance_lets_in_and_the_daemon_finds_it,
     a_ban_shuts_out_and_the_daemon_finds_it,
     the_rules_of_precedence_are_the_daemons,
+    a_ban_within_a_ban_is_lifted_by_itself,
+    whoever_is_taken_out_of_a_banned_network_leaves_the_rest_banned,
     what_a_knock_or_a_decoy_brought_about_can_be_taken_back,
     open_and_close_work,
     trust_edits_the_file_and_runtime_trust_is_remembered,
@@ -173,6 +175,79 @@ fn the_rules_of_precedence_are_the_daemons() -> Tried {
     // Trust is withdrawn until restart, as it is by a daemon.
     world.daemon.start()?;
     person.gets_in_soon(22);
+    Ok(())
+}
+
+/// `(network, whether it ends)` of every ban that the daemon finds.
+#[track_caller]
+fn banned(world: &World) -> Vec<(String, bool)> {
+    let bans = world.members("ssh_banned").into_iter();
+    let mut bans: Vec<_> = bans.map(|it| (it.address, it.left.is_some())).collect();
+    bans.sort();
+    bans
+}
+
+/// nftables keeps the two in pieces that do not overlap.
+fn a_ban_within_a_ban_is_lifted_by_itself() -> Tried {
+    let (wide, narrow) = ("192.0.2.8/29", "192.0.2.10/31");
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let within = world.person(Family::V4, 10)?;
+    let beside = world.person(Family::V4, 12)?;
+    for (lifted, left) in [(wide, narrow), (narrow, wide)] {
+        world.expect(0, &["drop", wide, "--for", "1h"]);
+        world.expect(0, &["drop", narrow]);
+        let both = banned(&world);
+        assert_eq!(both.len(), 2, "{both:?}");
+        world.daemon.kill_9();
+        within.is_refused();
+        beside.is_refused();
+        let shown: Vec<String> = world
+            .direct_list()
+            .into_iter()
+            .filter(|(chain, ..)| chain == "ssh_banned")
+            .map(|(_, net, _)| net)
+            .collect();
+        assert_eq!(shown, [wide, narrow]);
+        let reply = world.direct(0, &["unban", lifted]);
+        let line = format!("ssh: the ban of {lifted} is lifted");
+        assert!(reply.stdout.starts_with(&line), "{reply:?}");
+        world.direct(4, &["accept", &within.address]);
+        if left == wide {
+            world.direct(4, &["accept", &beside.address]);
+            beside.is_refused();
+        } else {
+            world.direct(0, &["accept", &beside.address]);
+            beside.gets_in();
+        }
+        within.is_refused();
+        world.daemon.start()?;
+        assert_eq!(banned(&world), [(left.to_owned(), left == wide)]);
+        within.is_refused();
+        world.expect(0, &["flush", "all"]);
+    }
+    Ok(())
+}
+
+fn whoever_is_taken_out_of_a_banned_network_leaves_the_rest_banned() -> Tried {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let persons = [10, 11, 12].map(|number| world.person(Family::V4, number));
+    let [accepted, trusted, other] = persons;
+    let (accepted, trusted, other) = (accepted?, trusted?, other?);
+    world.expect(0, &["drop", "192.0.2.8/29", "--for", "1h"]);
+    world.daemon.kill_9();
+    world.direct(4, &["accept", &accepted.address]);
+    world.direct(0, &["accept", "--force", &accepted.address]);
+    world.direct(0, &["trust", "--runtime", &trusted.address]);
+    for _ in 0..2 {
+        accepted.gets_in();
+        trusted.gets_in();
+        other.is_refused();
+        world.daemon.start()?;
+        let bans = banned(&world);
+        let parts = ["192.0.2.12/30", "192.0.2.8/31"].map(|net| (net.to_owned(), true));
+        assert_eq!(bans, parts);
+        world.daemon.kill_9();
+    }
     Ok(())
 }
 

@@ -18,8 +18,12 @@ mod repair;
 mod replaying;
 mod scanning;
 mod ssh;
+#[allow(dead_code, reason = "what the benchmark needs besides")]
+#[path = "../../benches/restarts/stream.rs"]
+mod stream;
 mod syslog;
 mod unit;
+mod upgrade;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -82,6 +86,8 @@ fn main() -> ExitCode {
         .collect();
     let damage = damage::cases().into_iter();
     trials.extend(damage.map(|(name, case)| run(format!("damage::{name}"), case)));
+    let upgrade = upgrade::cases().into_iter();
+    trials.extend(upgrade.map(|(name, case)| run(format!("upgrade::{name}"), case)));
     assert!(!trials.is_empty(), "no cases: this would prove nothing");
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !arguments.list {

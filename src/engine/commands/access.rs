@@ -86,12 +86,7 @@ impl Engine {
     fn lift_overlapping(&mut self, gate: usize, net: IpNet, out: &mut Out) {
         let name = self.policy.gates[gate].name.clone();
         let (lifted, put) = self.ledgers[gate].carve(net);
-        for ban in lifted {
-            out.remove(&name, Chain::Banned, ban);
-        }
-        for (rest, grant) in put {
-            out.put(&name, Chain::Banned, rest, &grant);
-        }
+        out.carved(&name, &lifted, &put);
     }
 
     #[expect(clippy::too_many_arguments, reason = "the options of one command")]

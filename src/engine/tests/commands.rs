@@ -27,6 +27,38 @@ fn force_lifts_it() {
     );
 }
 
+/// Not every kernel takes both at once, and in between nobody is to be let in for good.
+#[test]
+fn what_stays_of_a_ban_is_written_before_the_whole_goes() {
+    let in_order = |bench: &Bench| {
+        let changes = bench.changes();
+        let bans = changes
+            .iter()
+            .filter(|line| line[1..].starts_with("ssh_banned"));
+        let bans: Vec<&String> = bans.collect();
+        assert_eq!(bans.len(), 9, "{changes:?}");
+        assert!(
+            bans[..8].iter().all(|line| line.starts_with('+')),
+            "{bans:?}"
+        );
+        assert_eq!(bans[8], "-ssh_banned 198.51.100.0/24");
+    };
+    let banned = || {
+        let mut bench = Bench::appliance();
+        bench.drop("198.51.100.0/24", false);
+        bench
+    };
+    let mut bench = banned();
+    assert_eq!(bench.accept(A, true).code, 0);
+    in_order(&bench);
+    let mut bench = banned();
+    bench.whitelist(&[A]);
+    in_order(&bench);
+    let mut bench = banned();
+    bench.handle(Event::OwnAddresses(vec![address(A)]));
+    in_order(&bench);
+}
+
 #[test]
 fn drop_of_a_trusted_address_exits_4() {
     let mut bench = Bench::appliance();

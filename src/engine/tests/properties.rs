@@ -148,6 +148,17 @@ struct Kernel(Vec<(Chain, IpNet, Deadline)>);
 
 impl Kernel {
     fn obey(&mut self, actions: &[Action], engine: &Engine, now: Time) {
+        self.obey_and_look(actions, engine, now, |_| {});
+    }
+
+    /// Looks after each action: some kernels take one at a time.
+    fn obey_and_look(
+        &mut self,
+        actions: &[Action],
+        engine: &Engine,
+        now: Time,
+        mut look: impl FnMut(&Self),
+    ) {
         for action in actions {
             match action {
                 Action::Install => {
@@ -167,8 +178,17 @@ impl Kernel {
                 }
                 _ => {}
             }
+            look(self);
         }
         self.0.retain(|(.., deadline)| !deadline.is_over(now));
+    }
+
+    /// Whether it is banned, and whether it gets in.
+    fn fate(&self, address: IpAddr) -> (bool, bool) {
+        let banned = self.holds(Chain::Banned, address);
+        let let_in = [Chain::Trusted, Chain::Filter];
+        let let_in = let_in.iter().any(|chain| self.holds(*chain, address));
+        (banned, let_in && !banned)
     }
 
     fn holds(&self, wanted: Chain, address: IpAddr) -> bool {
@@ -247,6 +267,32 @@ proptest! {
             wanted.sort_unstable();
             held.sort_unstable();
             prop_assert_eq!(wanted, held, "after {:?}", step);
+            Ok(())
+        })?;
+    }
+
+    /// Killed between two messages, or where one fails, it leaves nothing that is neither old nor new.
+    #[test]
+    fn at_no_moment_of_a_change_is_anybody_what_they_are_neither_before_nor_after(
+        steps in prop::collection::vec(step(), 0..40),
+    ) {
+        let mut kernel = Kernel::default();
+        run(&steps, |bench, done, step| {
+            kernel.0.retain(|(.., deadline)| !deadline.is_over(bench.now));
+            let fates = |kernel: &Kernel| (0..16).map(|n| kernel.fate(source(n))).collect::<Vec<_>>();
+            let (before, after) = (fates(&kernel), fates(done));
+            let mut odd = None;
+            kernel.obey_and_look(&bench.actions, &bench.engine, bench.now, |kernel| {
+                let meanwhile = fates(kernel);
+                for (n, now) in meanwhile.iter().enumerate() {
+                    let (was, is) = (before[n], after[n]);
+                    let stays = now.0 == was.0 || now.0 == is.0;
+                    if !stays || (now.1 != was.1 && now.1 != is.1) {
+                        odd.get_or_insert(source(u8::try_from(n).unwrap()));
+                    }
+                }
+            });
+            prop_assert_eq!(odd, None, "{:?}: {:?}", step, bench.changes());
             Ok(())
         })?;
     }

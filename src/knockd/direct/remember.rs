@@ -31,6 +31,7 @@ impl Direct {
         let promised = !batch.trust.is_empty();
         let caught_up = self.catch_up(&mut batch);
         let written = caught_up.and_then(|()| match &mut self.store {
+            Ok(_) if self.unread => Err("what is written there cannot be read".to_owned()),
             Ok(store) => {
                 let clocks = clocks(store.boot_id());
                 store.write(&batch, &clocks).map_err(|it| it.to_string())
@@ -43,7 +44,7 @@ impl Direct {
     /// Where the store is not about this boot yet, it is from now on: with all that holds, in the
     /// kernel too.
     fn catch_up(&mut self, batch: &mut Batch) -> Result<(), String> {
-        let (Some(catch_up), Ok(store)) = (&self.catch_up, &self.store) else {
+        let (Some(catch_up), Ok(store), false) = (&self.catch_up, &self.store, self.unread) else {
             return Ok(());
         };
         let at = clocks(store.boot_id());
@@ -51,7 +52,8 @@ impl Direct {
         batch.everything = Some(everything.map_err(|error| error.to_string())?);
         batch.memos.clear();
         let missing = catch_up.missing(&self.engine, at.boot);
-        self.write(&missing);
+        let held = self.members(at.boot);
+        self.write(missing, &held);
         self.unwritten.clone().map_or(Ok(()), Err)
     }
 
