@@ -37,9 +37,8 @@ impl Daemon {
         if let Err(error) = self.put_into_force(policy, None) {
             self.engine = *before.engine;
             self.roster = before.roster;
-            let back = self.install().err();
-            self.problems
-                .set(FIREWALL, back.map(|error| error.to_string()));
+            // What was half done is undone, and if the kernel does not take that, tried again.
+            self.perform(vec![Action::Install]);
             return Err(error);
         }
         self.problems.set(WHITELIST, None);
