@@ -18,6 +18,7 @@ mod repair;
 mod replaying;
 mod scanning;
 mod ssh;
+mod through;
 mod unit;
 mod world;
 
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
     let topics = [
         ("knocking", knocking::CASES),
         ("ssh", ssh::CASES),
+        ("through", through::CASES),
         ("lockout", lockout::CASES),
         ("scanning", scanning::CASES),
         ("repair", repair::CASES),
