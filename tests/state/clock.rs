@@ -135,7 +135,9 @@ fn a_wall_clock_that_jumps_under_a_running_daemon_changes_nothing() -> Tried {
             person.is_refused_within(Duration::from_secs(2) + AT_ONCE);
         }
         let knocker = world.people(15)?;
-        knocker.iter().for_each(|person| drop(person.opens()));
+        for person in &knocker {
+            drop(person.opens());
+        }
         for person in &knocker {
             world.expect(0, &["flush", &person.address]);
         }
