@@ -1,4 +1,7 @@
-//! A machine that was booted: nothing in the kernel, 100,000 bans in the state directory.
+//! A machine that was booted: nothing in the kernel, and 100,000 bans in the state directory, all of
+//! which are in the kernel when the daemon gives its first answer. That is the restoration that is to
+//! take less than a second, each time: the slowest round counts. (A start over a kernel that still
+//! holds them, and one with a whitelist, are rows of `cargo bench --bench gate -- start`.)
 
 use std::error::Error;
 use std::fs;
@@ -14,8 +17,8 @@ use portcullis::store::{Batch, Clocks, Store};
 use super::site::POLICY;
 
 const BANS: u32 = 100_000;
-const ROUNDS: usize = 5;
-/// From the start of the program to its first answer.
+const ROUNDS: usize = 10;
+/// From the start of the program to its first answer, every time.
 const PROMISED: Duration = Duration::from_secs(1);
 
 /// How long it took, and what it cost the processor.
@@ -32,7 +35,8 @@ pub(crate) fn table(
         "backend",
         "bans in the store",
         "reboots",
-        "until it answers (median, max)",
+        "until all are back and it answers (median, max)",
+        "promised",
         "processor, user and system (median)",
         "verdict",
     ]);
@@ -42,15 +46,16 @@ pub(crate) fn table(
         let mut rounds = rounds.collect::<Result<Vec<Round>, _>>()?;
         rounds.sort_by_key(|round| round.0);
         let median = rounds[ROUNDS / 2].0;
-        let met = median < PROMISED;
-        all_met &= met;
         let longest = rounds[ROUNDS - 1].0;
+        let met = longest < PROMISED;
+        all_met &= met;
         rounds.sort_by(|a, b| a.1.total_cmp(&b.1));
         table.add_row([
             (*backend).to_owned(),
             BANS.to_string(),
             ROUNDS.to_string(),
             format!("{median:.0?}, {longest:.0?}"),
+            format!("max < {PROMISED:?}"),
             format!("{:.2} s", rounds[ROUNDS / 2].1),
             if met { "met" } else { "MISSED" }.to_owned(),
         ]);

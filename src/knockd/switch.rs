@@ -44,9 +44,8 @@ impl Daemon {
             self.uncommitted.end();
             self.engine = Arc::unwrap_or_clone(before.engine);
             self.roster = before.roster;
-            let back = self.install().err();
-            self.problems
-                .set(FIREWALL, back.map(|error| error.to_string()));
+            // What was half done is undone, and if the kernel does not take that, tried again.
+            self.perform(vec![Action::Install]);
             return Err(error);
         }
         self.problems.set(WHITELIST, None);

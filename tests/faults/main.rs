@@ -1,6 +1,14 @@
 //! Everything that can go wrong, and that all goes on: random operations on real firewalls with real
 //! connections, and what happens when files, disks and interfaces vanish. With `system-tests` also
-//! a death, or a failure, at every system call that matters.
+//! kill -9 at the steps of a start, of a setup, and of every change, with a daemon and without
+//! (`kill`, `policies`, `dead`), and messages to the kernel that fail (`netlink`), both on nftables
+//! and on iptables.
+//!
+//! A step is a system call that changes something outside of the process. `make test` takes every
+//! step of accept, drop and trust on nftables, and of everything else steps that are up to so far
+//! apart as it says there, others each time; `FAULTS=all`, in `make test-long`, takes every step and
+//! every message of everything. `PORTCULLIS_SEED=N` takes the same ones again, and repeats a random
+//! story.
 //!
 //! What is tested elsewhere: full, read-only and damaged disks, a deleted state directory, reboots
 //! and clocks that jump in `tests/state`; interfaces that vanish in `tests/gate/interfaces.rs`; a
@@ -8,11 +16,14 @@
 //! firewalls that others flush, each way by itself, in `tests/system/damage.rs`; iptables programs
 //! that fail in `tests/conformance`; and a thousand random operations against a kernel in memory,
 //! with reboots and clock jumps, in `src/knockd/random_tests.rs`.
-//!
-//! `PORTCULLIS_SEED=N` repeats a random story. `FAULTS=all` leaves out no step and no message.
 #![cfg(target_os = "linux")]
 
+#[cfg(feature = "system-tests")]
+mod dead;
 mod files;
+#[cfg(feature = "system-tests")]
+#[path = "../state/held.rs"]
+mod held;
 #[cfg(feature = "system-tests")]
 mod kill;
 mod model;
@@ -20,7 +31,11 @@ mod model;
 mod netlink;
 #[allow(dead_code, reason = "what the kernel in memory needs besides")]
 mod operations;
+#[cfg(feature = "system-tests")]
+mod policies;
 mod random;
+#[cfg(feature = "system-tests")]
+mod siege;
 #[cfg(feature = "system-tests")]
 #[allow(dead_code, reason = "what the benchmark needs besides")]
 #[path = "../../benches/restarts/stream.rs"]
@@ -67,12 +82,22 @@ fn main() -> ExitCode {
         #[cfg(feature = "system-tests")]
         ("kill", kill::SCENARIOS),
         #[cfg(feature = "system-tests")]
+        ("policies", policies::SCENARIOS),
+        #[cfg(feature = "system-tests")]
+        ("dead", dead::SCENARIOS),
+        #[cfg(feature = "system-tests")]
         ("netlink", netlink::SCENARIOS),
     ];
-    let trials: Vec<Trial> = topics
+    #[cfg_attr(
+        not(feature = "system-tests"),
+        expect(unused_mut, reason = "there are more")
+    )]
+    let mut trials: Vec<Trial> = topics
         .into_iter()
         .flat_map(|(topic, scenarios)| scenarios.iter().map(move |&it| trial(topic, it)))
         .collect();
+    #[cfg(feature = "system-tests")]
+    trials.extend(on_iptables());
     assert!(!trials.is_empty(), "no scenarios: this would prove nothing");
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !arguments.list {
@@ -82,8 +107,34 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
+/// Where several programs and two kernel interfaces have a part in every change.
+#[cfg(feature = "system-tests")]
+fn on_iptables() -> Vec<Trial> {
+    let topics = [
+        ("files", files::SCENARIOS),
+        ("kill", kill::SCENARIOS),
+        ("policies", policies::SCENARIOS),
+        ("dead", dead::SCENARIOS),
+        ("netlink", netlink::SCENARIOS),
+    ];
+    let scenarios = topics
+        .into_iter()
+        .flat_map(|(topic, scenarios)| scenarios.iter().map(move |&it| (topic, it)));
+    let run = |(topic, (name, scenario)): (&str, Scenario)| {
+        run_as(format!("iptables::{topic}::{name}"), move || {
+            let _chosen = world::OnBackend::new("iptables");
+            scenario()
+        })
+    };
+    scenarios.map(run).collect()
+}
+
 fn trial(topic: &str, (name, scenario): Scenario) -> Trial {
-    Trial::test(format!("{topic}::{name}"), move || {
+    run_as(format!("{topic}::{name}"), scenario)
+}
+
+fn run_as(name: String, scenario: impl FnOnce() -> Tried + Send + 'static) -> Trial {
+    Trial::test(name, move || {
         let why = match catch_unwind(AssertUnwindSafe(scenario)) {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error.to_string(),

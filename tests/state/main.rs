@@ -1,5 +1,6 @@
 //! What outlives the daemon: restarts, reboots, and disks that are of no use. In network namespaces,
-//! with a boot id of our own mounted over the kernel's, so one scenario after another.
+//! with a boot id of our own mounted over the kernel's, so one scenario after another. With
+//! `system-tests` on iptables, too.
 #![cfg(target_os = "linux")]
 
 mod boot;
@@ -7,6 +8,7 @@ mod boot;
 mod clock;
 mod disk;
 mod early;
+mod held;
 mod history;
 mod restart;
 #[allow(dead_code, reason = "what `gate` needs besides")]
@@ -52,10 +54,16 @@ fn main() -> ExitCode {
         #[cfg(feature = "system-tests")]
         ("clock", clock::SCENARIOS),
     ];
-    let trials: Vec<Trial> = topics
+    #[cfg_attr(
+        not(feature = "system-tests"),
+        expect(unused_mut, reason = "there are more")
+    )]
+    let mut trials: Vec<Trial> = topics
         .into_iter()
         .flat_map(|(topic, scenarios)| scenarios.iter().map(move |&it| trial(topic, it)))
         .collect();
+    #[cfg(feature = "system-tests")]
+    trials.extend(on_iptables());
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !arguments.list {
         let ran = conclusion.num_passed + conclusion.num_failed;
@@ -64,8 +72,34 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
+/// Where an ipset counts whole seconds, and rules and members are written one after another.
+#[cfg(feature = "system-tests")]
+fn on_iptables() -> Vec<Trial> {
+    let topics = [
+        ("restart", restart::SCENARIOS),
+        ("boot", boot::SCENARIOS),
+        ("disk", disk::SCENARIOS),
+        ("early", early::SCENARIOS),
+        ("clock", clock::SCENARIOS),
+    ];
+    let scenarios = topics
+        .into_iter()
+        .flat_map(|(topic, scenarios)| scenarios.iter().map(move |&it| (topic, it)));
+    let run = |(topic, (name, scenario)): (&str, Scenario)| {
+        run_as(format!("iptables::{topic}::{name}"), move || {
+            let _chosen = world::OnBackend::new("iptables");
+            scenario()
+        })
+    };
+    scenarios.map(run).collect()
+}
+
 fn trial(topic: &str, (name, scenario): Scenario) -> Trial {
-    Trial::test(format!("{topic}::{name}"), move || {
+    run_as(format!("{topic}::{name}"), scenario)
+}
+
+fn run_as(name: String, scenario: impl FnOnce() -> Tried + Send + 'static) -> Trial {
+    Trial::test(name, move || {
         let why = match catch_unwind(AssertUnwindSafe(scenario)) {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error.to_string(),

@@ -22,6 +22,7 @@ mod ssh;
 #[path = "../../benches/restarts/stream.rs"]
 mod stream;
 mod syslog;
+mod through;
 mod unit;
 mod upgrade;
 mod world;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
     let topics = [
         ("knocking", knocking::CASES),
         ("ssh", ssh::CASES),
+        ("through", through::CASES),
         ("lockout", lockout::CASES),
         ("scanning", scanning::CASES),
         ("repair", repair::CASES),

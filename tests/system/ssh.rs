@@ -2,11 +2,13 @@
 
 use std::fs::DirBuilder;
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use portcullis::lab::Host;
 
 use crate::cases;
@@ -96,7 +98,7 @@ impl Sshd {
 }
 
 /// `ssh server cat`: says what it is told.
-struct Session {
+pub(crate) struct Session {
     child: Child,
     to: Option<ChildStdin>,
     from: BufReader<ChildStdout>,
@@ -112,7 +114,13 @@ impl Drop for Session {
 impl Session {
     #[track_caller]
     fn open(sshd: &Sshd, person: &Person, family: Family) -> Self {
-        let login = format!("root@{}", family.server());
+        Self::open_at(sshd, person, family.server())
+    }
+
+    /// The same where sshd is on another host than the gate.
+    #[track_caller]
+    pub(crate) fn open_at(sshd: &Sshd, person: &Person, server: &str) -> Self {
+        let login = format!("root@{server}");
         let mut child = sshd
             .client(person, "ssh")
             .args([&login, "cat"])
@@ -126,7 +134,7 @@ impl Session {
     }
 
     /// Says it back. If the connection hangs, so does this: ssh gives up by itself in the end.
-    fn echoes(&mut self, text: &str) -> std::io::Result<bool> {
+    pub(crate) fn echoes(&mut self, text: &str) -> std::io::Result<bool> {
         let to = self.to.as_mut().expect("it is open");
         writeln!(to, "{text}")?;
         to.flush()?;
@@ -135,9 +143,19 @@ impl Session {
         Ok(line.trim_end() == text)
     }
 
+    /// Is told something, and says nothing within that time: nothing passes any more.
+    pub(crate) fn stands_still(&mut self, within: Duration) -> std::io::Result<bool> {
+        let to = self.to.as_mut().expect("it is open");
+        writeln!(to, "is anybody there?")?;
+        to.flush()?;
+        let mut waiting = [PollFd::new(self.from.get_ref().as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(within).map_err(std::io::Error::other)?;
+        Ok(poll(&mut waiting, timeout)? == 0)
+    }
+
     /// Ends as a session should.
     #[track_caller]
-    fn close(mut self) {
+    pub(crate) fn close(mut self) {
         self.to.take();
         let status = self.child.wait().expect("ssh ends");
         assert!(status.success(), "{status}");
