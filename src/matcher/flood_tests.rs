@@ -68,8 +68,7 @@ fn an_attempt_lives_at_least_capacity_over_rate_wherever_the_flood_goes() {
         // Whoever has knocked takes a place as well.
         assert!(
             opens_after(capacity - 1, ports),
-            "{what}: {} s",
-            capacity as f64 / RATE as f64
+            "{what}: {capacity} packets, {RATE} a second"
         );
     }
     // A forged source that begins its knock anew, or sweeps on, is known already.
@@ -97,14 +96,14 @@ fn a_source_that_begins_every_sequence_has_few_records() {
         for number in 0..500u64 {
             bench.knock(A, &(2000 + 2 * number).to_string(), 10 * number);
         }
-        assert!(records(&bench) <= 12, "{action:?}: {}", records(&bench));
+        assert!(records(&bench) <= 16, "{action:?}: {}", records(&bench));
         // Completed ones are kept, as they may have to be undone, but not for ever.
         for number in 0..500u64 {
             for port in [2000 + 2 * number, 2001 + 2 * number] {
                 bench.knock(A, &port.to_string(), 10_000 + 10 * number);
             }
         }
-        let most = if action == KnockAction::Drop { 12 } else { 512 };
+        let most = if action == KnockAction::Drop { 16 } else { 516 };
         assert!(records(&bench) <= most, "{action:?}: {}", records(&bench));
     }
 }

@@ -11,7 +11,7 @@ use crate::model::{Proto, Time};
 use crate::packet::Knock;
 
 /// How many records a source may have for fingerprints alone, void attempts among them.
-const WITNESSES: usize = 3;
+const WITNESSES: usize = 7;
 /// For how long a SYN may be sent again: Linux gives up after 127 s (`tcp_syn_retries`, tcp(7)). Who
 /// sends the same one after that means it, or has fixed numbers.
 const SENT_AGAIN: Duration = Duration::from_secs(130);
@@ -29,7 +29,8 @@ const YOUNG: usize = 32;
 /// Guarantee: a packet of a source without records takes at most a place for each sequence that its
 /// port starts, or one if it starts none: what it witnesses or counts stands in the same place. With R
 /// such packets a second, each starting one sequence at most, a record lives at least
-/// `capacity() / R` seconds.
+/// `capacity() / R` seconds. One of a source with records may take a place more, as some of them move
+/// to the front.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) records: Vec<Record>,
