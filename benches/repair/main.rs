@@ -1,8 +1,11 @@
 //! How long what somebody else damages stays so, and how many of a stranger's SYNs get in
-//! meanwhile: `cargo bench --bench repair [-- ROUNDS]`. With the real `nft`, iptables (both) and
+//! meanwhile: `cargo bench --bench repair [-- ROUNDS] [--write FILE]`. With the real `nft`, iptables (both) and
 //! `ipset`, as root, in network namespaces of its own.
 #![forbid(unsafe_code)]
 #![cfg(target_os = "linux")]
+
+#[path = "../shared/write.rs"]
+mod write;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -204,21 +207,33 @@ fn main() -> ExitCode {
     }
     let given = std::env::args().skip(1).find_map(|word| word.parse().ok());
     let rounds: usize = given.filter(|&rounds| rounds > 0).unwrap_or(50);
-    println!("{rounds} rounds each; a stranger sends a SYN every millisecond.\n");
-    println!(
-        "| backend | damage | put back after, median | worst | SYNs in, median | worst | of all |"
+    let mut told = String::new();
+    let mut tell = |line: &str| {
+        println!("{line}");
+        told.push_str(line);
+        told.push('\n');
+    };
+    tell(&format!(
+        "{rounds} rounds each; a stranger sends a SYN every millisecond.\n"
+    ));
+    tell(
+        "| backend | damage | put back after, median | worst | SYNs in, median | worst | of all |",
     );
-    println!("|---|---|---:|---:|---:|---:|---:|");
+    tell("|---|---|---:|---:|---:|---:|---:|");
     for &damage in DAMAGE {
         match measure(damage, rounds) {
-            Ok(line) => println!("{line}"),
+            Ok(line) => tell(&line),
             Err(error) => {
                 eprintln!("{damage:?}: {error}");
                 return ExitCode::FAILURE;
             }
         }
     }
-    ExitCode::SUCCESS
+    if write::write_if_asked("repairs", &told) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn measure(damage: Damage, rounds: usize) -> Result<String, Box<dyn Error>> {
