@@ -107,7 +107,7 @@ bench:
 	.ci/programs knockd=knockd fwknopd=fwknop-server fwknop=fwknop-client \
 		iptables-restore=iptables nft=nftables ipset=ipset
 	@failed=; \
-	for bench in "gate -- --strict $(BENCH)" "restarts" "repair -- 12" "core -- --noplot --quick"; do \
+	for bench in "gate -- --strict $(BENCH)" "restarts -- $(BENCH)" "repair -- $(BENCH)" "core -- --noplot --quick"; do \
 		echo "$(CARGO) bench --locked --bench $$bench"; \
 		$(CARGO) bench --locked --bench $$bench || failed="$$failed [$${bench%% *}]"; \
 	done; \

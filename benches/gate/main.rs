@@ -23,14 +23,15 @@ mod start;
 mod startup;
 mod syn;
 mod world;
+#[path = "../shared/write.rs"]
+mod write;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use portcullis::lab::{Entered, enter};
 
-use report::{Measured, Verdict, complaints, machine, table, write_into};
+use report::{Measured, Verdict, complaints, machine, table};
 
 struct Row {
     name: &'static str,
@@ -96,8 +97,6 @@ pub(crate) fn so_many<T>(usual: T, brief: T) -> T {
 #[derive(Default)]
 struct Options {
     list: bool,
-    /// A document to write the table into.
-    write: Option<PathBuf>,
     markdown: bool,
     strict: bool,
     rows: Vec<&'static Row>,
@@ -114,10 +113,7 @@ fn options() -> Result<Options, String> {
             "--markdown" => options.markdown = true,
             "--strict" => options.strict = true,
             "--brief" => BRIEF.store(true, Ordering::Relaxed),
-            "--write" => match arguments.next() {
-                Some(path) => options.write = Some(path.into()),
-                None => return Err("--write needs a file".to_owned()),
-            },
+            "--write" => drop(arguments.next().ok_or("--write needs a file")?),
             name => {
                 let row = ROWS.iter().find(|row| row.name == name).ok_or_else(|| {
                     let names = ROWS.map(|row| row.name).join(", ");
@@ -176,10 +172,7 @@ fn run(options: &Options) -> ExitCode {
     } else {
         print!("\n{machine}\n\n{table}");
     }
-    if let Some(path) = &options.write
-        && let Err(error) = write_into(path, &markdown)
-    {
-        eprintln!("cannot write the table into {}: {error}", path.display());
+    if !write::write_if_asked("measured", &markdown) {
         return ExitCode::FAILURE;
     }
     let complaints = complaints(&measured);

@@ -3,8 +3,6 @@
 use std::error::Error;
 use std::fmt::Write;
 use std::fs;
-use std::io;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -162,22 +160,6 @@ pub(crate) fn complaints(rows: &[(&str, Measured)]) -> Vec<String> {
         }
     }
     complaints
-}
-
-/// The lines between which a document has the table.
-const MARKS: [&str; 2] = ["<!-- measured: begin -->\n", "<!-- measured: end -->\n"];
-
-/// Writes the table into a document, in place of the one that is there.
-pub(crate) fn write_into(path: &Path, table: &str) -> io::Result<()> {
-    let text = fs::read_to_string(path)?;
-    let [begin, end] = MARKS.map(|mark| text.find(mark));
-    match (begin, end) {
-        (Some(begin), Some(end)) if begin < end => {
-            let (head, tail) = (&text[..begin + MARKS[0].len()], &text[end..]);
-            fs::write(path, format!("{head}{table}{tail}"))
-        }
-        _ => Err(io::Error::other(format!("it has no lines {MARKS:?}"))),
-    }
 }
 
 /// Samples in ascending order.

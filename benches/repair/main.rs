@@ -1,11 +1,13 @@
 //! How long what somebody else damages stays so, and how many of a stranger's SYNs get in
-//! meanwhile: `cargo bench --bench repair [-- ROUNDS]`, 50 of each kind unless given. Exits with 1
-//! where the worst of them took longer than is promised. With the real `nft`, iptables (both) and
-//! `ipset`, as root, in network namespaces of its own; a few minutes.
+//! meanwhile: `cargo bench --bench repair [-- ROUNDS] [--write FILE]`, 50 of each kind unless given.
+//! Exits with 1 where the worst of them took longer than is promised. With the real `nft`, iptables
+//! (both) and `ipset`, as root, in network namespaces of its own; a few minutes.
 #![forbid(unsafe_code)]
 #![cfg(target_os = "linux")]
 
 mod damage;
+#[path = "../shared/write.rs"]
+mod write;
 
 use std::error::Error;
 use std::fs;
@@ -170,17 +172,25 @@ fn main() -> ExitCode {
     }
     let given = std::env::args().skip(1).find_map(|word| word.parse().ok());
     let rounds: usize = given.filter(|&rounds| rounds > 0).unwrap_or(50);
-    println!("{rounds} rounds each; a stranger sends a SYN every millisecond.\n");
-    println!(
+    let mut told = String::new();
+    let mut tell = |line: &str| {
+        println!("{line}");
+        told.push_str(line);
+        told.push('\n');
+    };
+    tell(&format!(
+        "{rounds} rounds each; a stranger sends a SYN every millisecond.\n"
+    ));
+    tell(
         "| backend | damage | put back after, median | worst | promised | verdict \
-         | SYNs in, median | worst | of all |"
+         | SYNs in, median | worst | of all |",
     );
-    println!("|---|---|---:|---:|---:|---|---:|---:|---:|");
-    let (looked_for, told): (Vec<_>, Vec<_>) = DAMAGE
+    tell("|---|---|---:|---:|---:|---|---:|---:|---:|");
+    let (looked_for, at_once): (Vec<_>, Vec<_>) = DAMAGE
         .iter()
         .partition(|(_, within, _)| *within == LOOKED_FOR);
     let mut all_met = true;
-    for some in told.chunks(1).chain(looked_for.chunks(AT_ONCE)) {
+    for some in at_once.chunks(1).chain(looked_for.chunks(AT_ONCE)) {
         let measured = thread::scope(|scope| {
             let begun: Vec<_> = some
                 .iter()
@@ -194,7 +204,7 @@ fn main() -> ExitCode {
         for (damage, measured) in some.iter().zip(measured) {
             match measured {
                 Ok(Ok((line, met))) => {
-                    println!("{line}");
+                    tell(&line);
                     all_met &= met;
                 }
                 Ok(Err(error)) => {
@@ -206,7 +216,7 @@ fn main() -> ExitCode {
             }
         }
     }
-    if all_met {
+    if write::write_if_asked("repairs", &told) && all_met {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -7,6 +7,8 @@
 mod reboot;
 mod site;
 mod stream;
+#[path = "../shared/write.rs"]
+mod write;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Ok((table, met)) => {
             println!("{table}");
             all_met &= met;
+            all_met &= write::write_if_asked("reboots", &table.to_string());
         }
         Err(error) => {
             eprintln!("reboot: {error}");
@@ -89,7 +92,7 @@ fn restarts(programs: &Programs) -> bool {
         }
     }
     println!("{table}");
-    all_met
+    write::write_if_asked("restarts", &table.to_string()) && all_met
 }
 
 fn row(
