@@ -1,15 +1,14 @@
-//! The section `[options]`, and the command line.
+//! The section `[options]`, and the command line; `UseSyslog` is `syslog.rs`'s business.
 
 use std::fs;
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use portcullis::lab::{LabError, Program, await_some, run_bounded};
 
 use super::{
-    DOOR, KNOCKS, OUTSIDE, PATIENCE, Place, Process, SERVER, SERVER_6, TIMED, TIMED_KNOCKS, Whose,
-    alike, both, both_with, lines_about, listens, signal,
+    DOOR, KNOCKS, OUTSIDE, PATIENCE, Place, SERVER, SERVER_6, TIMED, TIMED_KNOCKS, Whose, alike,
+    both, both_with, lines_about, listens, signal,
 };
 use crate::cases;
 use crate::programs;
@@ -18,7 +17,6 @@ use crate::world::{AT_ONCE, Tried};
 cases![
     log_file_has_the_same_lines,
     a_command_that_fails_is_told_of,
-    use_syslog_writes_the_same_lines_there,
     interface_of_the_file_counts_unless_the_command_line_has_another,
     pid_file_is_there_while_the_daemon_is,
     the_command_line_is_understood_in_short_and_in_full,
@@ -80,59 +78,6 @@ fn command_line(whose: Whose, place: &Place) -> Vec<String> {
             path(&place.dir.join("run")),
         ],
     }
-}
-
-/// With a directory of their own in the place of /dev, whose socket for the system log is ours.
-fn use_syslog_writes_the_same_lines_there() -> Tried {
-    let config = TIMED
-        .replace("LogFile = LOG", "UseSyslog")
-        .replace("Cmd_Timeout = 2", "Cmd_Timeout = 1");
-    let lines = |whose| -> Result<Vec<String>, LabError> {
-        let place = Place::new(&config)?;
-        let dev = place.dir.join("dev");
-        fs::create_dir(&dev).expect("a directory");
-        let log = UnixDatagram::bind(dev.join("log")).expect("a socket");
-        log.set_read_timeout(Some(PATIENCE)).expect("a time");
-        let mut command = place.server.command(programs::path("unshare"))?;
-        let script = "for device in null urandom; do \
-                      touch $0/$device && mount --bind /dev/$device $0/$device || exit; done; \
-                      mount --rbind $0 /dev && exec \"$@\"";
-        command.args(["--mount", "sh", "-c", script]).arg(&dev);
-        command.args(command_line(whose, &place));
-        command.arg("-c").arg(&place.config);
-        if whose == Whose::Theirs {
-            command.arg("-p").arg(place.dir.join("pid"));
-        }
-        let quiet = command.stdin(Stdio::null()).stdout(Stdio::null());
-        let _process = Process(quiet.spawn().expect("it starts"));
-        listens(&place.server)?;
-        let client = place.clients.client("192.0.2.10")?;
-        client.knock(SERVER, &TIMED_KNOCKS)?;
-        let mut lines: Vec<String> = Vec::new();
-        let mut bytes = [0; 2048];
-        while lines.len() < 7 {
-            let Ok(count) = log.recv(&mut bytes) else {
-                break;
-            };
-            let line = String::from_utf8_lossy(&bytes[..count]).into_owned();
-            if line.contains("door: ") {
-                lines.push(line.replace(&*place.dir.to_string_lossy(), "DIR"));
-            }
-        }
-        Ok(lines)
-    };
-    // What follows the time and the name in `<29>Mar 18 12:55:01 knockd: 192.0.2.10: door: Stage 1`.
-    let text = |line: &String| {
-        let (_, text) = line.split_once("knockd").expect("a name");
-        let (_, text) = text.split_once(": ").expect("a text");
-        text.trim_end().to_owned()
-    };
-    let [theirs, ours] = [lines(Whose::Theirs)?, lines(Whose::Ours)?];
-    let [theirs, ours] = [theirs, ours].map(|lines| lines.iter().map(text).collect::<Vec<_>>());
-    assert_eq!(theirs.len(), 7, "{theirs:?}");
-    let manual = "Log action messages through syslog().";
-    assert_eq!(theirs, ours, "{manual:?}");
-    Ok(())
 }
 
 fn interface_of_the_file_counts_unless_the_command_line_has_another() -> Tried {
