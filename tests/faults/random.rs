@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::model::{Answer, Fate, Model, latest, same};
@@ -259,7 +260,11 @@ impl Story {
             _ => {}
         }
         let began = Instant::now();
-        while let Err(why) = self.everybody_finds_what_they_should() {
+        let back = || {
+            self.everybody_finds_what_they_should()?;
+            self.everything_is_there()
+        };
+        while let Err(why) = back() {
             assert!(began.elapsed() < REPAIRED, "not put back: {why}");
             sleep(Duration::from_millis(20));
         }
@@ -296,19 +301,46 @@ impl Story {
         Ok(())
     }
 
-    /// When what ends.
-    fn nothing_has_moved(&self) {
+    /// What is listed, and when it ends.
+    fn listed(&self) -> BTreeMap<(String, IpNet), Option<u64>> {
         let now = self.now();
         let listed = self.world.json(&["list"]);
-        let mut ends: BTreeMap<(String, IpNet), Option<u64>> = BTreeMap::new();
-        for entry in listed["entries"].as_array().expect("entries") {
+        let entries = listed["entries"].as_array().expect("entries").iter();
+        let entry = |entry: &Value| {
             let text = |key: &str| entry[key].as_str().expect("text").to_owned();
             let left = entry["expires_in_s"].as_u64();
-            ends.insert(
-                (text("chain"), net(&text("address"))),
-                left.map(|s| now + 1000 * s),
-            );
+            let end = left.map(|s| now + 1000 * s);
+            ((text("chain"), net(&text("address"))), end)
+        };
+        entries.map(entry).collect()
+    }
+
+    /// Also of those who would be let in, or not, without it.
+    fn everything_is_there(&self) -> Result<(), String> {
+        let listed = self.listed();
+        for (name, gate) in &self.model.gates {
+            let chains = [("filter", &gate.accepted), ("banned", &gate.banned)];
+            for (chain, held) in chains {
+                let of = format!("{name}_{chain}");
+                let listed: Vec<IpNet> = listed
+                    .keys()
+                    .filter_map(|(chain, net)| (*chain == of).then_some(*net))
+                    .collect();
+                let lacks = |who: &IpNet| {
+                    let mut held = held.keys();
+                    held.any(|net| net.contains(who)) && !listed.iter().any(|net| net.contains(who))
+                };
+                if let Some(who) = PEOPLE.map(net).into_iter().find(lacks) {
+                    return Err(format!("{who} is not in {of} {}", self.told));
+                }
+            }
         }
+        Ok(())
+    }
+
+    /// When what ends.
+    fn nothing_has_moved(&self) {
+        let ends = self.listed();
         for (name, gate) in &self.model.gates {
             for who in PEOPLE.map(net) {
                 let told = format!("{who} at {name} {}", self.told);
