@@ -21,6 +21,7 @@ mod merge;
 mod neighbours;
 mod oneshot;
 mod pace;
+mod packets;
 mod policies;
 mod problems;
 mod pulse;

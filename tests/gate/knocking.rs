@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use portcullis::lab::run_bounded;
+use portcullis::lab::{Service, run_bounded};
 
 use crate::scenarios;
 use crate::world::{
@@ -27,6 +27,7 @@ scenarios![
     sequences_run_side_by_side,
     udp_knocks_and_the_protocol_matters,
     knock_ports_count_whoever_listens_on_them,
+    what_listens_since_the_last_reload_makes_nobody_a_scanner,
     a_sequence_of_one_port,
     a_knock_has_its_own_time,
     flush_open_and_close_by_knock,
@@ -267,6 +268,30 @@ fn knock_ports_count_whoever_listens_on_them() -> Tried {
         person.opens_with(&["1227"], 22);
     }
     Ok(())
+}
+
+fn what_listens_since_the_last_reload_makes_nobody_a_scanner() -> Tried {
+    let world = World::new()?;
+    let ports = ["5001", "5002", "5003", "5004", "5005"];
+    let services = (5001..=5005).map(|port| Service::start(&world.server, port));
+    let services = services.collect::<Result<Vec<_>, _>>()?;
+    let is_a_scanner = |number: u8| -> Tried {
+        let person = world.person(Family::V4, number)?;
+        person.knocks(&ports);
+        person.knocks(KNOCK);
+        world.all_is_handled()?;
+        person.is_refused();
+        Ok(())
+    };
+    // It is not looked at more often than every minute.
+    is_a_scanner(10)?;
+    world.expect(0, &["reload"]);
+    let person = world.person(Family::V4, 11)?;
+    person.knocks(&ports);
+    person.opens();
+    drop(services);
+    world.expect(0, &["reload"]);
+    is_a_scanner(12)
 }
 
 fn a_sequence_of_one_port() -> Tried {
