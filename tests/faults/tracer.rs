@@ -51,11 +51,11 @@ impl Tracer {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| format!("strace: {error} (install the package strace)"))?;
-        let tracer = Self { child, traces };
+        let following = Self { child, traces };
         await_some("strace to follow knockd", PATIENCE, || {
             Ok(is_followed(pid).then_some(()))
         })?;
-        Ok(tracer)
+        Ok(following)
     }
 
     /// Whether it has killed the process, or one that this has started.

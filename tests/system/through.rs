@@ -37,6 +37,18 @@ fn inner(family: Family) -> &'static str {
     }
 }
 
+/// What somebody finds at port 22 of the inner host.
+#[track_caller]
+fn finds(who: &Person, family: Family) -> &'static str {
+    let client = who.host.client(&who.address(family)).expect("a client");
+    let to = match family {
+        Family::V4 => format!("{}:22", inner(family)),
+        Family::V6 => format!("[{}]:22", inner(family)),
+    };
+    let outcome = client.connect(&to, Duration::from_millis(100));
+    outcome.expect("a SYN can be sent").word()
+}
+
 /// A gateway, and behind it a host with sshd. Fields are dropped in this order.
 struct Site {
     sshd: Sshd,
@@ -77,22 +89,10 @@ impl Site {
         })
     }
 
-    /// What somebody finds at port 22 of the inner host.
-    #[track_caller]
-    fn finds(&self, who: &Person, family: Family) -> &'static str {
-        let client = who.host.client(&who.address(family)).expect("a client");
-        let to = match family {
-            Family::V4 => format!("{}:22", inner(family)),
-            Family::V6 => format!("[{}]:22", inner(family)),
-        };
-        let outcome = client.connect(&to, Duration::from_millis(100));
-        outcome.expect("a SYN can be sent").word()
-    }
-
     #[track_caller]
     fn soon_finds(&self, who: &Person, family: Family, word: &str) {
         let started = Instant::now();
-        while self.finds(who, family) != word {
+        while finds(who, family) != word {
             let late = started.elapsed() > crate::world::AT_ONCE;
             assert!(!late, "not {word}: {}", Sshd::log(&self.world));
             std::thread::sleep(Duration::from_millis(10));
@@ -107,7 +107,7 @@ fn banned_in_a_session(backend: &str, cuts: bool) -> Tried {
     for family in Family::BOTH {
         let server = inner(family);
         site.soon_finds(colleague, family, "open");
-        assert_eq!(site.finds(knocker, family), "silent");
+        assert_eq!(finds(knocker, family), "silent");
         let knock = [family.flag(), server, "1228", "1227"];
         world.succeeds(&knocker.host, "knock", &knock);
         site.soon_finds(knocker, family, "open");
@@ -117,7 +117,7 @@ fn banned_in_a_session(backend: &str, cuts: bool) -> Tried {
         assert!(untouched.echoes("good morning")?, "{}", Sshd::log(world));
 
         world.expect(0, &["drop", &knocker.address(family)]);
-        assert_eq!(site.finds(knocker, family), "silent");
+        assert_eq!(finds(knocker, family), "silent");
         if cuts {
             // There is no socket here to reset, and nothing is answered.
             assert!(session.stands_still(LONG)?, "something passes");
