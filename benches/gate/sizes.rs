@@ -78,6 +78,7 @@ pub(crate) fn measure() -> Measured {
         };
         load(few, 0)?;
         for &size in so_many(&SIZES[..], &SIZES[..2]) {
+            eprintln!("sizes: {backend}, {size} in each chain …");
             let took = load(many, size)?;
             for asker in ASKERS {
                 let times = clients.run(|| sample(&[few, many], asker, ROUNDS))??;
