@@ -318,20 +318,22 @@ impl Story {
     /// Also of those who would be let in, or not, without it.
     fn everything_is_there(&self) -> Result<(), String> {
         let listed = self.listed();
+        let has = |chain: &str, who: IpNet| {
+            let mut nets = listed.keys().filter(|(of, _)| of == chain);
+            nets.any(|(_, net)| net.contains(&who))
+        };
         for (name, gate) in &self.model.gates {
-            let chains = [("filter", &gate.accepted), ("banned", &gate.banned)];
-            for (chain, held) in chains {
-                let of = format!("{name}_{chain}");
-                let listed: Vec<IpNet> = listed
-                    .keys()
-                    .filter_map(|(chain, net)| (*chain == of).then_some(*net))
-                    .collect();
-                let lacks = |who: &IpNet| {
-                    let mut held = held.keys();
-                    held.any(|net| net.contains(who)) && !listed.iter().any(|net| net.contains(who))
-                };
-                if let Some(who) = PEOPLE.map(net).into_iter().find(lacks) {
-                    return Err(format!("{who} is not in {of} {}", self.told));
+            let covers =
+                |held: &BTreeMap<IpNet, _>, who: IpNet| held.keys().any(|net| net.contains(&who));
+            for who in PEOPLE.map(net) {
+                for (chain, should) in [
+                    ("filter", covers(&gate.accepted, who)),
+                    ("banned", covers(&gate.banned, who)),
+                    ("trusted", self.model.trusts(name, who)),
+                ] {
+                    if should && !has(&format!("{name}_{chain}"), who) {
+                        return Err(format!("{who} is not in {name}_{chain} {}", self.told));
+                    }
                 }
             }
         }
