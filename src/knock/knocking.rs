@@ -67,7 +67,7 @@ pub(super) fn knock_all(
         let mut failure = None;
         addresses.retain(|address| {
             let mut target = *address;
-            let port = match Family::of(target.ip().to_canonical()) {
+            let port = match Family::towards(target.ip()) {
                 Family::V4 => v4,
                 Family::V6 => v6,
             };

@@ -75,8 +75,7 @@ impl Daemon {
         for ((source, what), sequence) in fired.into_iter().zip(sequences) {
             match (what, sequence) {
                 (Fired::Knock(_), Some((knock, ports))) => {
-                    if self.counts(source, &knock, &ports) {
-                        self.knocked(source, knock, &ports);
+                    if self.counts(source, &knock, &ports) && self.knocked(source, knock, &ports) {
                         self.look_up(source);
                     }
                 }

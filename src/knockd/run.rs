@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use crate::capture::Drained;
 use crate::control::{Asked, Call, ControlError, Response, Server};
 use crate::engine::{Event, Who};
-use crate::policy::{Interfaces, LogStyle};
+use crate::policy::{Interfaces, LogStyle, unlabelled};
 use crate::sys::ready::Ready;
 use crate::sys::sched;
 
@@ -34,7 +34,6 @@ use super::recall;
 use super::sheets::Marked;
 use super::start::{self, StartError};
 use super::supervisor;
-use super::wants::unlabelled;
 
 /// Requests that wait at a time; more wait in their connections.
 const REQUESTS: usize = 16;

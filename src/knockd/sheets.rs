@@ -302,17 +302,23 @@ impl Daemon {
         }
     }
 
-    /// A knock is complete: it counts now, or when its sequence is used up.
-    pub(super) fn knocked(&mut self, source: IpAddr, knock: KnockName, ports: &[KnockPort]) {
+    /// A knock is complete: it counts now, or when its sequence is used up; or not at all, as one that
+    /// was used up before does.
+    pub(super) fn knocked(
+        &mut self,
+        source: IpAddr,
+        knock: KnockName,
+        ports: &[KnockPort],
+    ) -> bool {
         if !self.sheets.doors.contains_key(&knock) {
             self.handle(Event::Knocked { source, knock });
-            return;
+            return true;
         }
         // As long as the matcher tells that it was part of a sweep.
         let sweep = self.engine.policy().scan_guard.within.saturating_mul(2);
         let until = now().after(sweep);
         let Some(file) = self.sheets.use_up(source, &knock, ports, until) else {
-            return;
+            return false;
         };
         let (used, tell) = (ports.to_vec(), self.sheets.tell.clone());
         self.follow_sheets();
@@ -330,6 +336,7 @@ impl Daemon {
                 sheet,
             });
         });
+        true
     }
 
     /// A sequence is marked on the disk: the knock counts. Or it is not, and does not.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::capture::{self, FlagMask, Spec};
 use crate::links::Links;
 use crate::model::{GateName, Proto};
-use crate::policy::{GateAddress, Interfaces, Policy, TcpFlags};
+use crate::policy::{GateAddress, Interfaces, Policy, TcpFlags, unlabelled};
 
 use super::roster::Roster;
 
@@ -62,11 +62,6 @@ fn packets(policy: &Policy, neutral: &[u16]) -> Spec {
         .sort_unstable_by_key(|mask| (mask.set, mask.clear));
     spec.flags.dedup();
     spec
-}
-
-/// `eth0` of `eth0:1`, which is the label of an address and no interface: no name of one has a colon.
-pub(super) fn unlabelled(name: &str) -> &str {
-    name.split_once(':').map_or(name, |(name, _)| name)
 }
 
 /// The names that whitelist and policy have.

@@ -122,9 +122,13 @@ pub(super) fn check(reader: &mut Reader, knocks: &[PlacedKnock], gates: &[&Gate]
             let found = format!("the range {range}, with {port} of `{}`", other.knock.name);
             reader.error(at, found, "a range without ports of other knocks");
         }
-        let same = |earlier: &&PlacedKnock| earlier.knock.time_based() == Some(time_based);
+        // Of another range or length, the ports of one would tell those of the other.
+        let same = |earlier: &&PlacedKnock| {
+            let earlier = earlier.knock.time_based();
+            earlier.is_some_and(|earlier| earlier.file == time_based.file)
+        };
         if let Some(earlier) = knocks[..index].iter().find(same) {
-            let found = format!("the sequences of `{}` a second time", earlier.knock.name);
+            let found = format!("the secret of `{}` a second time", earlier.knock.name);
             reader.error(at, found, "a secret of its own for each knock");
         }
     }

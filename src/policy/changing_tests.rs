@@ -120,10 +120,10 @@ fn what_is_wrong_about_a_time_based_sequence_is_told_at_its_place() {
         assert!(errors.contains(told), "{sequence}: {errors}");
     }
     let twice = timed(&format!("{{ {s} }}"))
-        + &format!("  l: {{ action: trust, gate: ssh, sequence: {{ {s} }} }}\n");
+        + &format!("  l: {{ action: trust, gate: ssh, sequence: {{ {s}, length: 5 }} }}\n");
     let errors = read(&twice).unwrap_err().to_string();
     assert!(
-        errors.contains("5:44: found the sequences of `k` a second time"),
+        errors.contains("5:44: found the secret of `k` a second time"),
         "{errors}"
     );
 }

@@ -41,7 +41,7 @@ pub use problem::{PolicyErrors, Problem, printable};
 pub use types::{
     BackendChoice, BanRule, Changing, Firewall, Gate, GateAddress, History, Hook, Interfaces,
     Knock, KnockAction, LogSettings, LogStyle, OnStop, Policy, ScanAction, ScanGuard, TcpFlags,
-    TimeBased, Verdict,
+    TimeBased, Verdict, unlabelled,
 };
 pub use words::{WhitelistSummary, check_report, describe};
 

@@ -86,6 +86,11 @@ pub enum Interfaces {
     Named(Vec<String>),
 }
 
+/// `eth0` of `eth0:1`, which is the label of an address and no interface: no name of one has a colon.
+pub fn unlabelled(name: &str) -> &str {
+    name.split_once(':').map_or(name, |(name, _)| name)
+}
+
 /// How the kernel is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Firewall {

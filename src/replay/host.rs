@@ -8,7 +8,7 @@ use super::Order;
 use super::interface::Listening;
 use crate::matcher::Timed;
 use crate::model::{canonical, host_net};
-use crate::policy::{GateAddress, Interfaces, Policy};
+use crate::policy::{GateAddress, Interfaces, Policy, unlabelled};
 use crate::whitelist::{self, Host as Listed};
 
 /// What is known about the host besides its policy.
@@ -48,7 +48,7 @@ pub(super) fn told(order: &Order, policy: &Policy) -> Host {
 fn interfaces(order: &Order, policy: &Policy) -> Interfaces {
     match order.interface.as_deref() {
         Some("any") => Interfaces::Any,
-        Some(name) => Interfaces::Named(vec![name.to_owned()]),
+        Some(name) => Interfaces::Named(vec![unlabelled(name).to_owned()]),
         None => policy.interfaces.clone(),
     }
 }

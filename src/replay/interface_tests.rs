@@ -69,12 +69,14 @@ fn knocks_count_on_the_interfaces_that_the_policy_names() {
         ..Order::default()
     };
     assert_eq!(replayed(&named(b"eth1"), "eth0", &all), (1, 0, vec![]));
-    let other = Order {
-        interface: Some("eth1".to_owned()),
-        ..Order::default()
-    };
-    assert_eq!(replayed(&named(b"eth1"), "eth0", &other), (1, 0, vec![]));
-    assert_eq!(replayed(&named(b"eth0"), "eth0", &other), (0, 2, vec![]));
+    for name in ["eth1", "eth1:1"] {
+        let other = Order {
+            interface: Some(name.to_owned()),
+            ..Order::default()
+        };
+        assert_eq!(replayed(&named(b"eth1"), "eth0", &other), (1, 0, vec![]));
+        assert_eq!(replayed(&named(b"eth0"), "eth0", &other), (0, 2, vec![]));
+    }
 }
 
 #[test]

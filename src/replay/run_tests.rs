@@ -429,8 +429,7 @@ fn a_time_based_sequence_follows_the_time_of_the_capture() {
         knock("198.51.100.5", step + 2, 39_100),
         knock("198.51.100.6", step, 41_000),
     ];
-    let mut place = Place::of(&packets.concat());
-    place.order.addresses = vec![HERE.parse().unwrap()];
+    let place = Place::of(&packets.concat());
     let with = POLICY.to_owned()
         + "  travel: { sequence: { totp: s, ports: \"20000-40000\", length: 3 }, action: accept }\n";
     fs::write(place.path("p.yaml"), with).unwrap();

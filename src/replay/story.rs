@@ -76,8 +76,9 @@ impl Story {
         let now = self.follow(record.at);
         self.expire(now, tell)?;
         if self.timed.turn(totp::step(Duration::from_nanos(now.0))) {
-            self.matcher
-                .reload(&self.timed.filled_in(self.engine.policy()));
+            let filled_in = self.timed.filled_in(self.engine.policy());
+            self.matcher.reload(&filled_in);
+            self.scope.set_gates(&filled_in);
         }
         let Some(link) = record.link else {
             self.counts.unknown_link += 1;

@@ -68,7 +68,9 @@ impl<'a> Survey<'a> {
         !packet.destination.is_multicast()
             && self.behind.lookup(host_net(packet.destination)).is_none()
             && knocks.any(|knock| {
-                knock.sequence.contains(&packet.port)
+                let timed = knock.time_based().map(|it| it.shape.ports());
+                (knock.sequence.contains(&packet.port)
+                    || timed.is_some_and(|ports| ports.contains(packet.port)))
                     && (packet.port.proto == Proto::Udp || knock.flags.fit(packet.flags))
             })
     }

@@ -56,11 +56,20 @@ impl Family {
     /// Both.
     pub const ALL: [Family; 2] = [Family::V4, Family::V6];
 
-    /// That of an address, which is not an IPv4 one in the clothes of IPv6.
+    /// That of an address that packets come from.
     pub fn of(address: IpAddr) -> Self {
-        match address {
+        match address.to_canonical() {
             IpAddr::V4(_) => Family::V4,
             IpAddr::V6(_) => Family::V6,
+        }
+    }
+
+    /// Over which packets to this address arrive: those to one of NAT64's own prefix (RFC 6052,
+    /// section 2.1, 64:ff9b::/96) do over IPv4.
+    pub fn towards(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V6(six) if six.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0] => Family::V4,
+            address => Family::of(address),
         }
     }
 

@@ -102,6 +102,23 @@ proptest! {
 }
 
 #[test]
+fn the_family_is_that_in_which_packets_arrive() {
+    for (address, of, towards) in [
+        ("192.0.2.1", Family::V4, Family::V4),
+        ("::ffff:192.0.2.1", Family::V4, Family::V4),
+        ("2001:db8::1", Family::V6, Family::V6),
+        ("64:ff9b::c000:201", Family::V6, Family::V4),
+        ("64:ff9b:1::c000:201", Family::V6, Family::V6),
+    ] {
+        let address: std::net::IpAddr = address.parse().unwrap();
+        assert_eq!(
+            (Family::of(address), Family::towards(address)),
+            (of, towards)
+        );
+    }
+}
+
+#[test]
 fn what_is_guessed_too_soon_is_no_shape() {
     let make = |ports: &str, length| Shape::new(ports.parse().unwrap(), length);
     for length in [0, 1, 2, 33, 255] {

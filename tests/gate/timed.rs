@@ -185,7 +185,18 @@ fn without_a_secret_the_door_is_shut_and_the_state_says_so() -> Tried {
     site.world.expect(0, &["reload"]);
     let problems = site.status(5)["problems"].to_string();
     assert!(problems.contains("chmod 600"), "{problems}");
+    // One secret, two knocks: what is heard of the first would open the second.
+    let policy = fs::read_to_string(site.world.daemon.policy_path())?;
+    let copy = site.secret.with_file_name("copy");
+    write(&copy, SECRET);
     write(&site.secret, SECRET);
+    let again = "  again: { sequence: { totp: copy, ports: \"10000-19999\" }, action: accept }\n";
+    let twice = policy.replacen("knocks:\n", &format!("knocks:\n{again}"), 1);
+    site.world.daemon.write_policy(&twice)?;
+    site.world.expect(0, &["reload"]);
+    let problems = site.status(5)["problems"].to_string();
+    assert!(problems.contains("is another knock's"), "{problems}");
+    site.world.daemon.write_policy(&policy)?;
     site.world.expect(0, &["reload"]);
     let [third, _] = site.world.people(12)?;
     third.opens_with(&words(&sequence(0, Family::V4)), 22);
