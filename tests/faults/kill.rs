@@ -75,7 +75,7 @@ pub(crate) const CHANGES: [Change; 4] = [
 /// Every step on nftables; on iptables, where everything takes longer, some of them, others each
 /// time.
 fn of_a_change() -> usize {
-    if backend() == "nftables" { 1 } else { 8 }
+    if backend() == "nftables" { 1 } else { 24 }
 }
 
 fn at_any_step_of_a_change() -> Tried {

@@ -40,11 +40,11 @@ use Rules::{Alone, Both};
 
 /// How far apart the steps are where the kernel is told of it.
 fn apart() -> usize {
-    if backend() == "nftables" { 8 } else { 24 }
+    if backend() == "nftables" { 24 } else { 64 }
 }
 
 /// And where there are only files to write.
-const OF_A_CONFIRMATION: usize = 2;
+const OF_A_CONFIRMATION: usize = 6;
 
 impl Case {
     /// With both gates in force, with members.
