@@ -174,8 +174,8 @@ pub(super) fn install(
     }
     problems.set("state", memory.problem());
 
-    let (mut roster, complaints, problem) = shelved::at_start(policy.trusted.as_deref(), state_dir);
-    problems.set(WHITELIST, problem);
+    let (mut roster, complaints, listing) = shelved::at_start(policy.trusted.as_deref(), state_dir);
+    problems.set_all(WHITELIST, listing);
     for complaint in complaints {
         warn!("{complaint}");
     }
