@@ -39,6 +39,12 @@ pub(super) fn keep(state_dir: &Path, before: &Roster, tried: &Roster) -> Result<
     Ok(())
 }
 
+/// Whether something is kept.
+pub(super) fn is_kept(state_dir: &Path) -> bool {
+    let kept = [BEFORE, TRIED].map(|name| state_dir.join(name));
+    kept.iter().all(|path| path.exists())
+}
+
 /// What the file says is in force.
 pub(super) fn forget(state_dir: &Path) {
     for path in [BEFORE, TRIED].map(|name| state_dir.join(name)) {
