@@ -11,7 +11,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::engine::Kept;
-use crate::firewall::Member;
+use crate::firewall::{Member, Observed};
 use crate::model::{Chain, Deadline, GateName, NetMap, Time};
 
 use super::answers::{covered, is_host};
@@ -31,10 +31,25 @@ const REARMED_IN_IPSET: Duration = Duration::from_secs(2_147_483 / 2);
 /// What the kernel was found to hold.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    /// Gates whose chains are there.
+    /// Gates whose chains are there, and are ours: what else took the place of ours knows nothing
+    /// of what they held.
     pub(super) gates: HashSet<GateName>,
-    /// Their members.
+    /// Their members, and those of others that guard a gate of that name.
     pub(super) members: Vec<Member>,
+}
+
+impl Held {
+    /// What one backend was found to hold is held, too.
+    pub(super) fn add(&mut self, found: Observed) {
+        let Observed {
+            gates,
+            members,
+            originals,
+        } = found;
+        let ours = gates.into_iter().filter(|gate| !originals.contains(gate));
+        self.gates.extend(ours);
+        self.members.extend(members);
+    }
 }
 
 /// What the store remembers.

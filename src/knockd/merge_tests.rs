@@ -112,6 +112,47 @@ fn rules_that_something_else_loaded_after_a_reboot_take_nobody_out() {
     assert_eq!(adopt, ["192.0.2.2/32"]);
 }
 
+/// Somebody has removed our rules and run the original script.
+#[test]
+fn the_original_scripts_chains_take_nobody_out_that_ours_had() {
+    let other = GateName::new("web").unwrap();
+    let mut held = Held::default();
+    held.add(Observed {
+        gates: vec![gate(), other.clone()],
+        members: vec![member(Chain::Banned, "192.0.2.2/32", None)],
+        originals: vec![gate()],
+    });
+    let elsewhere = |kept: Kept| Kept {
+        gate: other.clone(),
+        ..kept
+    };
+    let remembered = Remembered {
+        members: vec![
+            kept(Chain::Banned, "192.0.2.3/32", None),
+            kept(Chain::Filter, "192.0.2.4/32", Some(60)),
+            elsewhere(kept(Chain::Banned, "192.0.2.5/32", None)),
+        ],
+        this_boot: true,
+        noted: Some(NOW),
+        read: NOW,
+        ..Remembered::default()
+    };
+    let (restore, adopt) = told(&merge(held, remembered, |_| false, NOW));
+    let both = [("192.0.2.3/32", None), ("192.0.2.4/32", Some(60))];
+    assert_eq!(restore, some(&both));
+    assert_eq!(adopt, ["192.0.2.2/32"]);
+    // Where ours are there as well, they say.
+    let mut held = Held::default();
+    for originals in [vec![], vec![gate()]] {
+        held.add(Observed {
+            gates: vec![gate()],
+            members: Vec::new(),
+            originals,
+        });
+    }
+    assert_eq!(held.gates, [gate()].into());
+}
+
 #[test]
 fn of_two_deadlines_the_one_that_is_known_better_counts() {
     use Chain::{Banned, Filter};

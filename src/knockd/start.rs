@@ -191,8 +191,7 @@ pub(super) fn install(
     let formers: Result<Vec<_>, _> = former.iter_mut().map(Former::observe).collect();
     for held in held.into_iter().chain(formers?) {
         trust.extend(import_trust(&held, &roster, &memory));
-        found.gates.extend(held.gates);
-        found.members.extend(held.members);
+        found.add(held);
     }
     let in_kernel = found.members.len();
     let found = Known {
