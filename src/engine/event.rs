@@ -73,6 +73,8 @@ pub enum Event {
         /// command is tried again.
         again: bool,
     },
+    /// The daemon ends: no more commands are to be run.
+    Ending,
     /// A deadline may have passed.
     Tick,
 }

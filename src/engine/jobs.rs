@@ -87,6 +87,8 @@ pub(super) struct Jobs {
     changed: BTreeSet<u64>,
     /// What runs as soon as it is taken.
     pub(super) ready: Vec<Job>,
+    /// Nothing starts any more.
+    over: bool,
 }
 
 impl Owed {
@@ -158,6 +160,9 @@ impl Jobs {
 
     /// The next command that may run. It counts as running from now on.
     pub(super) fn next(&mut self) -> Option<Job> {
+        if self.over {
+            return None;
+        }
         let job = match self.next_stop() {
             Some(job) => job,
             None => self.next_start()?,
@@ -272,6 +277,19 @@ impl Jobs {
         owed.due = Deadline::At(now);
         self.changed.insert(owed.id);
         true
+    }
+
+    /// Starts nothing any more: start commands that wait are forgotten with what they owe, and
+    /// returned; stop commands stay owed.
+    pub(super) fn end(&mut self) -> VecDeque<Job> {
+        self.over = true;
+        let dropped = std::mem::take(&mut self.starts);
+        for id in dropped.iter().filter_map(|start| start.owes) {
+            self.owed.remove(&id);
+            self.pledged.remove(&id);
+            self.changed.insert(id);
+        }
+        dropped
     }
 
     /// When the next stop command is due; at once where something waits to be taken.

@@ -140,6 +140,7 @@ impl Engine {
             Event::Policy(policy) => self.set_policy(*policy, &mut out),
             Event::Owed(owed) => self.jobs.restore(owed),
             Event::Ended { job, again } => self.jobs.ended(job, again, now),
+            Event::Ending => self.end_jobs(&mut out),
             Event::Tick => {}
         }
         self.mind_jobs(&mut out);

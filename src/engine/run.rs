@@ -64,12 +64,22 @@ impl Engine {
             after,
         });
         if let Err(why) = self.jobs.ask(start, stop) {
-            let name = &knock.name;
-            self.record_cheap(out.now, |_| {
-                let refused = Record::new(What::Refused, name.as_str()).to(host_net(source));
-                refused.saying(format!("not run: {why}"))
-            });
-            self.log(out, |_| format!("{source}: {name}: not run: {why}"));
+            self.not_run(source, &knock.name, &why, out);
+        }
+    }
+
+    fn not_run(&mut self, source: IpAddr, name: &KnockName, why: &str, out: &mut Out) {
+        self.record_cheap(out.now, |_| {
+            let refused = Record::new(What::Refused, name.as_str()).to(host_net(source));
+            refused.saying(format!("not run: {why}"))
+        });
+        self.log(out, |_| format!("{source}: {name}: not run: {why}"));
+    }
+
+    /// The daemon ends: what waits is not run, and nothing is to be stopped that never started.
+    pub(super) fn end_jobs(&mut self, out: &mut Out) {
+        for start in self.jobs.end() {
+            self.not_run(start.source, &start.knock, "knockd stops", out);
         }
     }
 

@@ -64,6 +64,7 @@ impl Former {
         let mut observed = observed.unwrap_or_default();
         // What the original's chains hold is told of apart.
         let originals = std::mem::take(&mut observed.originals);
+        observed.gates.retain(|gate| !originals.contains(gate));
         observed
             .members
             .retain(|m| m.chain != Chain::Trusted && !originals.contains(&m.gate));

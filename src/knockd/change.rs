@@ -205,6 +205,7 @@ impl Daemon {
             file: file.to_owned(),
             text: candidate.source.text,
         };
+        let shelved_before = shelved::is_kept(self.memory.dir());
         // Without it, a start in the middle of it would take up what nobody has confirmed.
         let noted = shelved::keep(self.memory.dir(), &self.roster, &candidate.roster)
             .and_then(|()| self.policies.note_trial(&source, &who.0));
@@ -215,7 +216,10 @@ impl Daemon {
             Err(error) => Err(ChangeError::Note(error)),
         };
         let before = switched.inspect_err(|_| {
-            shelved::forget(self.memory.dir());
+            // An earlier trial's edit is still one that nobody has confirmed.
+            if !shelved_before {
+                shelved::forget(self.memory.dir());
+            }
             self.policies.end_trial();
         })?;
         self.trial = Some(Trial {

@@ -318,6 +318,7 @@ impl Daemon {
                 command,
             });
         }
+        self.handle(Event::Ending);
         for Ended { job, again } in self.commands.finish() {
             self.handle(Event::Ended { job, again });
         }

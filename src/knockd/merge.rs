@@ -11,13 +11,14 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::engine::Kept;
-use crate::firewall::Member;
+use crate::firewall::{Member, Observed};
 use crate::model::{Chain, Deadline, GateName, NetMap, Time};
 
 use super::answers::{covered, is_host};
 
-/// As far as this, kernel and store mean the same moment: ipset counts whole seconds.
-const DOUBT: Duration = Duration::from_millis(1_500);
+/// As far as this, kernel and store mean the same moment: ipset counts whole seconds, rounded up
+/// when it was told, which may have been a moment after they were counted.
+const DOUBT: Duration = Duration::from_secs(2);
 
 /// The longest that ipset counts; what lasts longer is armed again by the daemon
 /// (IPSET_MAX_TIMEOUT in linux/netfilter/ipset/ip_set.h).
@@ -30,10 +31,25 @@ const REARMED_IN_IPSET: Duration = Duration::from_secs(2_147_483 / 2);
 /// What the kernel was found to hold.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    /// Gates whose chains are there.
+    /// Gates whose chains are there, and are ours: what else took the place of ours knows nothing
+    /// of what they held.
     pub(super) gates: HashSet<GateName>,
-    /// Their members.
+    /// Their members, and those of others that guard a gate of that name.
     pub(super) members: Vec<Member>,
+}
+
+impl Held {
+    /// What one backend was found to hold is held, too.
+    pub(super) fn add(&mut self, found: Observed) {
+        let Observed {
+            gates,
+            members,
+            originals,
+        } = found;
+        let ours = gates.into_iter().filter(|gate| !originals.contains(gate));
+        self.gates.extend(ours);
+        self.members.extend(members);
+    }
 }
 
 /// What the store remembers.
@@ -49,6 +65,8 @@ pub(super) struct Remembered {
     /// How long the machine has slept since it was booted. The kernel's timers stand still
     /// meanwhile, and may be late by as much.
     pub(super) slept: Duration,
+    /// When all that was read, before the kernel was: what that has told since is as old.
+    pub(super) read: Time,
 }
 
 /// What holds.
@@ -69,6 +87,7 @@ pub(super) fn merge(
     once: impl Fn(&GateName) -> bool,
     now: Time,
 ) -> Merged {
+    let doubt = DOUBT.saturating_add(now.since(remembered.read));
     let mut stored: HashMap<Key, Kept> = remembered
         .members
         .into_iter()
@@ -85,7 +104,12 @@ pub(super) fn merge(
         let key = (member.gate.clone(), member.chain, stored_as(&member));
         match stored.remove(&key) {
             Some(kept) => merged.restore.push(Kept {
-                deadline: agreed(&member, kept.deadline, remembered.slept, now),
+                deadline: agreed(
+                    &member,
+                    kept.deadline,
+                    remembered.slept.saturating_add(doubt),
+                    now,
+                ),
                 ..kept
             }),
             None => strange.push(member),
@@ -106,7 +130,7 @@ pub(super) fn merge(
         }
     }
     let explained = networks_of(&merged.restore);
-    strange.retain(|member| !same_under_another_name(member, &explained, now));
+    strange.retain(|member| !same_under_another_name(member, &explained, doubt, now));
     // Both families of an open gate are one to the store.
     strange.retain(|member| {
         let open = (member.chain == Chain::Filter && member.net.prefix_len() == 0)
@@ -138,6 +162,7 @@ fn networks_of(restore: &[Kept]) -> HashMap<GateName, NetMap<Deadline>> {
 fn same_under_another_name(
     member: &Member,
     explained: &HashMap<GateName, NetMap<Deadline>>,
+    doubt: Duration,
     now: Time,
 ) -> bool {
     let Some(nets) = explained.get(&member.gate) else {
@@ -147,7 +172,7 @@ fn same_under_another_name(
         return false;
     }
     let ends = member.remaining.deadline(now);
-    let lasts = |(_, deadline): &(IpNet, &Deadline)| later(**deadline) >= ends;
+    let lasts = |(_, deadline): &(IpNet, &Deadline)| later(**deadline, doubt) >= ends;
     if nets.covering(member.net).any(|net| lasts(&net)) {
         return true;
     }
@@ -167,24 +192,24 @@ fn stored_as(member: &Member) -> IpNet {
     }
 }
 
-fn later(deadline: Deadline) -> Deadline {
+fn later(deadline: Deadline, doubt: Duration) -> Deadline {
     match deadline {
-        Deadline::At(end) => Deadline::At(end.after(DOUBT)),
+        Deadline::At(end) => Deadline::At(end.after(doubt)),
         Deadline::Never => Deadline::Never,
     }
 }
 
 /// When a member ends of which kernel and store both know. The kernel is right about what changed
-/// after the last writing, the store where the kernel cannot count so exactly, or so far, or has
-/// slept.
-fn agreed(member: &Member, stored: Deadline, slept: Duration, now: Time) -> Deadline {
+/// after the last writing, the store where the kernel cannot count so exactly, or so far, or may be
+/// `late`: then its word would put off the end a little with every start.
+fn agreed(member: &Member, stored: Deadline, late: Duration, now: Time) -> Deadline {
     let held = member.remaining.deadline(now);
     match (held, stored) {
         (Deadline::At(held), Deadline::At(end)) => {
             let as_exact = end.since(held) <= DOUBT;
-            let late = held.since(end) <= slept.saturating_add(DOUBT);
+            let no_later = held.since(end) <= late;
             let cut = end > held && end.since(now) > LONGEST_IN_IPSET;
-            if as_exact && late || cut {
+            if as_exact && no_later || cut {
                 stored
             } else {
                 Deadline::At(held)

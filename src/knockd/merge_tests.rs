@@ -44,6 +44,7 @@ fn merged(
         members: stored.to_vec(),
         this_boot,
         noted: this_boot.then_some(NOW),
+        read: NOW,
         ..Remembered::default()
     };
     told(&merge(held, remembered, |_| false, NOW))
@@ -111,6 +112,47 @@ fn rules_that_something_else_loaded_after_a_reboot_take_nobody_out() {
     assert_eq!(adopt, ["192.0.2.2/32"]);
 }
 
+/// Somebody has removed our rules and run the original script.
+#[test]
+fn the_original_scripts_chains_take_nobody_out_that_ours_had() {
+    let other = GateName::new("web").unwrap();
+    let mut held = Held::default();
+    held.add(Observed {
+        gates: vec![gate(), other.clone()],
+        members: vec![member(Chain::Banned, "192.0.2.2/32", None)],
+        originals: vec![gate()],
+    });
+    let elsewhere = |kept: Kept| Kept {
+        gate: other.clone(),
+        ..kept
+    };
+    let remembered = Remembered {
+        members: vec![
+            kept(Chain::Banned, "192.0.2.3/32", None),
+            kept(Chain::Filter, "192.0.2.4/32", Some(60)),
+            elsewhere(kept(Chain::Banned, "192.0.2.5/32", None)),
+        ],
+        this_boot: true,
+        noted: Some(NOW),
+        read: NOW,
+        ..Remembered::default()
+    };
+    let (restore, adopt) = told(&merge(held, remembered, |_| false, NOW));
+    let both = [("192.0.2.3/32", None), ("192.0.2.4/32", Some(60))];
+    assert_eq!(restore, some(&both));
+    assert_eq!(adopt, ["192.0.2.2/32"]);
+    // Where ours are there as well, they say.
+    let mut held = Held::default();
+    for originals in [vec![], vec![gate()]] {
+        held.add(Observed {
+            gates: vec![gate()],
+            members: Vec::new(),
+            originals,
+        });
+    }
+    assert_eq!(held.gates, [gate()].into());
+}
+
 #[test]
 fn of_two_deadlines_the_one_that_is_known_better_counts() {
     use Chain::{Banned, Filter};
@@ -158,7 +200,8 @@ fn what_the_kernel_gives_for_the_time_that_the_machine_slept_does_not_count() {
         for chain in [Chain::Filter, Chain::Banned] {
             let member = member(chain, "192.0.2.1/32", Some(kernel));
             let stored = kept(chain, "192.0.2.1/32", Some(store)).deadline;
-            let found = agreed(&member, stored, Duration::from_secs(slept), NOW);
+            let late = DOUBT + Duration::from_secs(slept);
+            let found = agreed(&member, stored, late, NOW);
             let left = found.remaining(NOW).as_secs();
             assert_eq!(left, Some(which), "{chain:?} {slept} {kernel} {store}");
         }
@@ -205,6 +248,7 @@ fn an_acceptance_for_one_connection_does_not_come_back_unless_the_kernel_has_it(
     let stored = vec![kept(Chain::Filter, "192.0.2.1/32", Some(60))];
     let remembered = Remembered {
         members: stored,
+        read: NOW,
         ..Remembered::default()
     };
     let merged = merge(Held::default(), remembered, |_| true, NOW);
@@ -279,9 +323,59 @@ fn a_ban_that_may_have_run_out_in_the_kernel_before_its_time_comes_back() {
             this_boot: true,
             noted: Some(Time(now.0 - dead * 1_000_000_000)),
             slept: Duration::ZERO,
+            read: now,
         };
         let (restore, _) = told(&merge(held, remembered, |_| false, now));
         let back: Vec<String> = restore.into_iter().map(|(net, _)| net).collect();
         assert_eq!(back, expected, "dead for {} days", dead / DAY);
     }
+}
+
+/// ipset takes whole seconds, rounded up, and tells whole seconds, rounded down but for the last.
+#[test]
+fn a_deadline_stays_what_it_is_however_often_the_daemon_starts_and_however_long_it_reads() {
+    let milli = |ms: u64| Duration::from_millis(ms);
+    for took in [0, 300, 700, 900, 1_600, 4_000].map(milli) {
+        for first in [60_000, 60_001, 60_400, 60_999].map(milli) {
+            let decided = NOW.after(first);
+            let (mut now, mut deadline, mut kernel) = (NOW, decided, NOW.after(rounded_up(first)));
+            for start in 0..10 {
+                let read = now.after(milli(310));
+                let left = Duration::from_secs(kernel.since(read).as_secs().max(1));
+                now = read.after(took);
+                let mut held = member(Chain::Filter, "192.0.2.1/32", None);
+                held.remaining = Lifetime::For(left);
+                let stored = Kept {
+                    deadline: Deadline::At(deadline),
+                    ..kept(Chain::Filter, "192.0.2.1/32", None)
+                };
+                let remembered = Remembered {
+                    members: vec![stored],
+                    this_boot: true,
+                    noted: Some(read),
+                    read,
+                    ..Remembered::default()
+                };
+                let found = Held {
+                    gates: [gate()].into(),
+                    members: vec![held],
+                };
+                let restore = merge(found, remembered, |_| false, now).restore;
+                let Deadline::At(end) = restore[0].deadline else {
+                    panic!("for ever");
+                };
+                assert_eq!(
+                    end, decided,
+                    "start {start}, which took {took:?}, of {first:?}"
+                );
+                // At worst it is written anew, and that takes its time, too.
+                deadline = end;
+                kernel = now.after(milli(400)).after(rounded_up(end.since(now)));
+            }
+        }
+    }
+}
+
+fn rounded_up(left: Duration) -> Duration {
+    Duration::from_secs(u64::try_from(left.as_millis()).unwrap().div_ceil(1_000))
 }

@@ -161,6 +161,7 @@ impl Site {
                 .filter(|noted| noted.boot_id == boot)
                 .map(|noted| noted.boot),
             slept: Duration::ZERO,
+            read: self.time(),
         };
         let trust = self.store.trust().unwrap().into_iter();
         let held = self.kernel.observe_chains(&[Chain::Filter, Chain::Banned]);

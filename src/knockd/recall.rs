@@ -17,7 +17,7 @@ use crate::store::{self, KnownName, Readers, Retention, Store, StoreError};
 use crate::sys::clock;
 use crate::totp::Used;
 
-use super::daemon::Daemon;
+use super::daemon::{Daemon, now};
 use super::memory::{BACKEND, USED, clocks, say_if_moved};
 use super::merge::Remembered;
 
@@ -123,6 +123,7 @@ pub(super) fn recall(state_dir: &Path, readers: Readers) -> Recalled {
         this_boot: noted.is_some(),
         noted: noted.map(|noted| noted.boot),
         slept: Duration::from_nanos(clock::boottime().saturating_sub(clock::monotonic())),
+        read: now(),
     };
     recalled
 }

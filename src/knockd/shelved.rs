@@ -39,6 +39,12 @@ pub(super) fn keep(state_dir: &Path, before: &Roster, tried: &Roster) -> Result<
     Ok(())
 }
 
+/// Whether something is kept.
+pub(super) fn is_kept(state_dir: &Path) -> bool {
+    let kept = [BEFORE, TRIED].map(|name| state_dir.join(name));
+    kept.iter().all(|path| path.exists())
+}
+
 /// What the file says is in force.
 pub(super) fn forget(state_dir: &Path) {
     for path in [BEFORE, TRIED].map(|name| state_dir.join(name)) {
@@ -56,18 +62,23 @@ pub(super) fn forget(state_dir: &Path) {
 pub(super) fn at_start(
     file: Option<&Path>,
     state_dir: &Path,
-) -> (Roster, Vec<String>, Option<String>) {
+) -> (Roster, Vec<String>, Vec<String>) {
     let (found, complaints, problem) = Roster::at_start(file);
-    let kept = file.filter(|_| problem.is_none()).and_then(|file| {
+    let mut problems: Vec<String> = problem.into_iter().collect();
+    // Of a file that says nothing nobody knows what was done to it; a bad line is one line.
+    let says_something = problems.is_empty() || !complaints.is_empty();
+    let kept = file.filter(|_| says_something).and_then(|file| {
         let [before, tried] = [BEFORE, TRIED].map(|name| kept(&state_dir.join(name), file));
         before.zip(tried)
     });
     let Some((before, tried)) = kept else {
-        return (found, complaints, problem);
+        return (found, complaints, problems);
     };
     let roster = before.taken_back(&tried, &found);
-    let problem = (!roster.lists_the_same(&found)).then(|| not_in_force(file));
-    (roster, complaints, problem.flatten())
+    if !roster.lists_the_same(&found) {
+        problems.extend(not_in_force(file));
+    }
+    (roster, complaints, problems)
 }
 
 /// What is said of a file whose edit was taken back.
@@ -123,12 +134,13 @@ mod tests {
     #[test]
     fn a_start_takes_up_no_edit_that_was_only_tried_and_says_so() {
         let (dir, path) = tried(OLD, NEW);
-        let (roster, complaints, problem) = at_start(Some(&path), dir.path());
+        let (roster, complaints, problems) = at_start(Some(&path), dir.path());
         assert_eq!(nets(&roster), ["192.0.2.1/32", "192.0.2.2/32", "0.0.0.0/0"]);
         assert_eq!(roster.names().collect::<Vec<_>>(), ["gw.example.org"]);
         assert!(roster.trusted()[0].1.ends_with("me"));
         assert!(complaints.is_empty());
-        assert!(problem.is_some_and(|it| it.contains("knockctl reload")));
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].contains("knockctl reload"));
         // What was done to the file since counts.
         std::fs::write(&path, "192.0.2.3\n192.0.2.4\n").unwrap();
         let (roster, ..) = at_start(Some(&path), dir.path());
@@ -136,15 +148,34 @@ mod tests {
     }
 
     #[test]
+    fn a_bad_line_lets_no_edit_in_that_was_only_tried() {
+        let (dir, path) = tried(OLD, NEW);
+        for lines in ["192.0.2.4\n192.0.2.300\n", "192.0.2.300\n"] {
+            std::fs::write(&path, format!("{NEW}{lines}")).unwrap();
+            let (roster, complaints, problems) = at_start(Some(&path), dir.path());
+            let nets = nets(&roster);
+            assert!(nets.contains(&"192.0.2.1/32".into()), "{nets:?}");
+            assert!(!nets.contains(&"192.0.2.3/32".into()), "{nets:?}");
+            assert_eq!(nets.contains(&"192.0.2.4/32".into()), lines.len() > 12);
+            assert_eq!(complaints.len(), 1);
+            let [skipped, shelved] = problems.as_slice() else {
+                panic!("{problems:?}");
+            };
+            assert!(skipped.contains("is not understood"), "{skipped}");
+            assert!(shelved.contains("as it was edited"), "{shelved}");
+        }
+    }
+
+    #[test]
     fn an_edit_that_was_undone_or_is_in_force_is_nothing_to_speak_of() {
         let (dir, path) = tried(OLD, NEW);
         std::fs::write(&path, OLD).unwrap();
-        assert_eq!(at_start(Some(&path), dir.path()).2, None);
+        assert_eq!(at_start(Some(&path), dir.path()).2, [""; 0]);
         std::fs::write(&path, NEW).unwrap();
         forget(dir.path());
-        let (roster, _, problem) = at_start(Some(&path), dir.path());
+        let (roster, _, problems) = at_start(Some(&path), dir.path());
         assert_eq!(nets(&roster), ["192.0.2.2/32", "192.0.2.3/32"]);
-        assert_eq!(problem, None);
+        assert_eq!(problems, [""; 0]);
     }
 
     #[test]
@@ -152,14 +183,17 @@ mod tests {
         let (dir, path) = tried(OLD, NEW);
         let other = dir.path().join("another");
         std::fs::write(&other, "192.0.2.9\n").unwrap();
-        let (roster, _, problem) = at_start(Some(&other), dir.path());
+        let (roster, _, problems) = at_start(Some(&other), dir.path());
         assert_eq!(
-            (nets(&roster), problem),
-            (vec!["192.0.2.9/32".into()], None)
+            (nets(&roster), problems),
+            (vec!["192.0.2.9/32".into()], vec![])
         );
+        std::fs::write(&path, " \n").unwrap();
+        let (roster, _, problems) = at_start(Some(&path), dir.path());
+        assert_eq!((nets(&roster), problems.len()), (vec![], 1));
         std::fs::remove_file(&path).unwrap();
-        let (roster, _, problem) = at_start(Some(&path), dir.path());
-        assert!(nets(&roster).is_empty() && problem.is_some());
+        let (roster, _, problems) = at_start(Some(&path), dir.path());
+        assert_eq!((nets(&roster), problems.len()), (vec![], 1));
     }
 
     #[test]

@@ -174,8 +174,8 @@ pub(super) fn install(
     }
     problems.set("state", memory.problem());
 
-    let (mut roster, complaints, problem) = shelved::at_start(policy.trusted.as_deref(), state_dir);
-    problems.set(WHITELIST, problem);
+    let (mut roster, complaints, listing) = shelved::at_start(policy.trusted.as_deref(), state_dir);
+    problems.set_all(WHITELIST, listing);
     for complaint in complaints {
         warn!("{complaint}");
     }
@@ -191,8 +191,7 @@ pub(super) fn install(
     let formers: Result<Vec<_>, _> = former.iter_mut().map(Former::observe).collect();
     for held in held.into_iter().chain(formers?) {
         trust.extend(import_trust(&held, &roster, &memory));
-        found.gates.extend(held.gates);
-        found.members.extend(held.members);
+        found.add(held);
     }
     let in_kernel = found.members.len();
     let found = Known {

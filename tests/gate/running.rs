@@ -21,6 +21,7 @@ scenarios![
     commands_that_fail_or_do_not_exist_are_told_of_and_harm_nobody,
     a_gigabyte_that_is_printed_costs_a_line,
     stop_commands_that_run_when_the_daemon_ends_are_not_left_behind,
+    a_start_command_that_waits_when_the_daemon_ends_is_not_run_and_not_stopped,
     start_commands_that_run_when_the_daemon_ends_go_on,
 ];
 
@@ -331,5 +332,31 @@ fn stop_commands_that_run_when_the_daemon_ends_are_not_left_behind() -> Tried {
     // It had not ended, so that it is owed still.
     doors.world.daemon.start()?;
     doors.await_lines(3, AT_ONCE)?;
+    Ok(())
+}
+
+fn a_start_command_that_waits_when_the_daemon_ends_is_not_run_and_not_stopped() -> Tried {
+    let mut doors = Doors::with(
+        "shell: true, start: \"echo start >> NOTES; sleep 1.5\", stop: \"echo stop >> NOTES\", \
+         for: 1s",
+    )?;
+    doors.knock()?;
+    doors.await_lines(1, AT_ONCE)?;
+    doors.knock()?;
+    await_some("the second knock", AT_ONCE, || {
+        let completed = doors.world.json(&["status"])["knocks"][0]["completed"].clone();
+        Ok((completed == 2).then_some(()))
+    })?;
+    doors.world.daemon.terminate()?;
+    let log = doors.world.daemon.log();
+    assert_eq!(log.matches("running command: ").count(), 1, "{log}");
+    assert!(log.contains("door: not run: knockd stops"), "{log}");
+    doors.world.daemon.start()?;
+    assert_eq!(doors.await_lines(2, LONG)?, "start\nstop\n");
+    doors.knock()?;
+    let noted = doors.await_lines(4, LONG)?;
+    assert_eq!(noted, "start\nstop\nstart\nstop\n");
+    let history = doors.world.expect(0, &["history"]).stdout;
+    assert_eq!(history.matches("echo start >> ").count(), 2, "{history}");
     Ok(())
 }

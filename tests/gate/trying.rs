@@ -17,6 +17,7 @@ scenarios![
     a_trial_of_the_policys_own_file_is_not_taken_up_by_a_start,
     what_cannot_be_noted_is_not_tried,
     a_whitelist_that_came_with_a_trial_is_not_taken_up_by_a_start,
+    a_trial_that_fails_leaves_an_earlier_ones_whitelist_shelved,
     a_trial_takes_nothing_from_the_history,
 ];
 
@@ -268,6 +269,44 @@ fn a_whitelist_that_came_with_a_trial_is_not_taken_up_by_a_start() -> Tried {
         world.daemon.write_trusted(TRUSTED)?;
         world.expect(0, &["reload"]);
     }
+    Ok(())
+}
+
+fn a_trial_that_fails_leaves_an_earlier_ones_whitelist_shelved() -> Tried {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let file = candidate(&world, "other.yaml", &other_policy())?;
+    let (old, new) = (world.people(50)?, world.people(15)?);
+    world.daemon.write_trusted("192.0.2.15\n2001:db8::15\n")?;
+    let note = world.daemon.state_dir().join("policy.unconfirmed");
+    let cannot_be_noted = |world: &World| -> Tried {
+        fs::create_dir(&note)?;
+        let reply = world.expect(1, &["apply", &file, "--confirm", "60s"]);
+        assert!(reply.stderr.contains("cannot note"), "{reply:?}");
+        fs::remove_dir(&note)?;
+        Ok(())
+    };
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    world.expect(0, &["rollback"]);
+    cannot_be_noted(&world)?;
+    world.daemon.kill_9();
+    world.daemon.start()?;
+    for person in &old {
+        person.gets_in();
+    }
+    new.iter().for_each(Person::is_refused);
+    let reply = world.expect(5, &["status"]);
+    assert!(reply.stdout.contains("as it was edited"), "{reply:?}");
+    // Where nothing was shelved, what was not tried is an edit as any other.
+    world.expect(0, &["reload"]);
+    world.daemon.write_trusted(TRUSTED)?;
+    cannot_be_noted(&world)?;
+    world.daemon.kill_9();
+    world.daemon.start()?;
+    for person in &old {
+        person.gets_in();
+    }
+    new.iter().for_each(Person::is_refused);
+    world.expect(0, &["status"]);
     Ok(())
 }
 

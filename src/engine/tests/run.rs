@@ -304,6 +304,32 @@ fn a_stop_that_found_no_process_is_tried_again_and_a_start_is_not() {
 }
 
 #[test]
+fn when_the_daemon_ends_nothing_starts_and_what_never_started_owes_nothing() {
+    let mut bench = with_stop();
+    bench.knocked(A, "a");
+    let first = bench.taken().remove(0);
+    bench.knocked(B, "a");
+    let other = bench.taken().remove(0);
+    bench.ended(&other);
+    bench.knocked(A, "a");
+    drop(bench.engine.take_news());
+    bench.handle(Event::Ending);
+    assert!(bench.logged("a: not run: knockd stops"));
+    bench.ended(&first);
+    bench.tick_after(20);
+    assert!(bench.taken().is_empty());
+    assert!(!bench.logged("running command"));
+    let owed: Vec<_> = bench.engine.everything().owed;
+    let owed: Vec<_> = owed.iter().map(|owed| Some(owed.id)).collect();
+    assert_eq!(owed, [first.owes, other.owes], "these have run");
+    let settled = bench.memos();
+    assert!(
+        settled.iter().any(|memo| matches!(memo, Memo::Settled(_))),
+        "{settled:?}"
+    );
+}
+
+#[test]
 fn what_was_part_of_a_sweep_is_stopped_at_once_or_not_even_started() {
     let mut bench = with_stop();
     bench.knocked(A, "a");
