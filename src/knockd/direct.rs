@@ -328,6 +328,9 @@ impl Direct {
             Ok(()) => {
                 self.cutter.changed(&self.engine, &all);
                 self.retold.clear();
+                if let Some(catch_up) = &mut self.catch_up {
+                    catch_up.told(&all);
+                }
             }
             // The first failure counts: what comes after it does not mend it.
             Err(why) => drop(self.unwritten.get_or_insert(why)),

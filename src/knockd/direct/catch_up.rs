@@ -25,6 +25,22 @@ impl CatchUp {
         }
     }
 
+    /// The kernel was told of this.
+    pub(super) fn told(&mut self, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::Put(member) => drop(self.members.insert(key(member))),
+                Change::Remove { gate, chain, net } => {
+                    self.members.remove(&(gate.clone(), *chain, *net));
+                }
+            }
+        }
+    }
+
+    pub(super) fn holds(&self, member: &Member) -> bool {
+        self.members.contains(&key(member))
+    }
+
     /// What of all that is decided the kernel lacks. Gates that it does not have get theirs at the
     /// daemon's start.
     pub(super) fn missing(&self, engine: &Engine, now: Time) -> Vec<Change> {
@@ -32,7 +48,7 @@ impl CatchUp {
         let missing = members.filter(|member| {
             member.chain != Chain::Trusted
                 && self.gates.contains(&member.gate)
-                && !self.members.contains(&key(member))
+                && !self.holds(member)
         });
         missing.map(Change::Put).collect()
     }
