@@ -18,6 +18,7 @@ scenarios![
     a_ban_within_a_ban_is_lifted_by_itself,
     whoever_is_taken_out_of_a_banned_network_leaves_the_rest_banned,
     a_banned_network_at_a_gate_that_is_gone_hinders_no_other,
+    what_cannot_be_read_is_not_written_over,
     what_a_knock_or_a_decoy_brought_about_can_be_taken_back,
     open_and_close_work,
     trust_edits_the_file_and_runtime_trust_is_remembered,
@@ -293,6 +294,35 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
             std::fs::copy(entry.path(), to.join(entry.file_name()))?;
         }
     }
+    Ok(())
+}
+
+fn what_cannot_be_read_is_not_written_over() -> Tried {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let [person, other] = [10, 11].map(|number| world.person(Family::V4, number));
+    let (person, other) = (person?, other?);
+    world.expect(0, &["drop", &person.address]);
+    world.daemon.terminate()?;
+    let store = rusqlite::Connection::open(world.daemon.state_dir().join("knockd.db"))?;
+    let stored = || {
+        let mut select = store.prepare("SELECT net, reason, ends_wall FROM members")?;
+        let row = |row: &rusqlite::Row<'_>| -> rusqlite::Result<(String, String, String)> {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        };
+        select.query_map([], row)?.collect::<Result<Vec<_>, _>>()
+    };
+    store.execute("UPDATE members SET ends_wall = 'damaged'", [])?;
+    let damaged = stored()?;
+    assert_eq!(damaged.len(), 1, "{damaged:?}");
+    let reply = world.direct(0, &["drop", &other.address]);
+    assert!(
+        reply.stdout.contains("not written to the disk"),
+        "{reply:?}"
+    );
+    other.is_refused();
+    let reply = world.direct(0, &["unban", &person.address]);
+    assert!(reply.stdout.contains("cannot be read"), "{reply:?}");
+    assert_eq!(stored()?, damaged);
     Ok(())
 }
 
