@@ -27,7 +27,7 @@ use super::cut::Cutter;
 use super::daemon::now;
 use super::guard::{self, Operators};
 use super::lock::{Lock, LockError};
-use super::merge::{Held, Merged, Remembered, merge};
+use super::merge::{Merged, Remembered, merge};
 use super::recall::{Recalled, recall};
 use super::requests::{answer, nets};
 use super::roster::Roster;
@@ -171,11 +171,10 @@ impl Direct {
         let mut firewall = choose::choose(policy.firewall.backend, backend)?.backend;
         let held = firewall.observe()?.unwrap_or_default();
         let asked = |name: &&GateName| named.is_empty() || named.contains(name);
+        let ours = kernel::ours(&held);
         let missing = policy.gates.iter().map(|gate| &gate.name).filter(asked);
-        let missing: Vec<GateName> = missing
-            .filter(|name| !held.gates.contains(name) || held.originals.contains(name))
-            .cloned()
-            .collect();
+        let missing = missing.filter(|name| !ours.contains(*name));
+        let missing: Vec<GateName> = missing.cloned().collect();
         if !missing.is_empty() {
             return Err(DirectError::NotInstalled(missing));
         }
@@ -215,22 +214,18 @@ impl Direct {
             // All of that is in the kernel, or not ours to bring there.
             drop(engine.handle(event, now()));
         }
-        direct.take_over(held, remembered);
+        direct.take_over(&held, remembered);
         Ok(direct)
     }
 
     /// Takes over what the kernel holds, with what the store knows of it, as the daemon does.
-    fn take_over(&mut self, held: Observed, remembered: Remembered) {
+    fn take_over(&mut self, held: &Observed, remembered: Remembered) {
         let unknown = self.trusted_by_the_kernel_alone(&held.members);
-        let found = Held {
-            gates: held.gates.into_iter().collect(),
-            members: held.members.clone(),
-        };
+        let found = kernel::found(held);
         let engine = &mut self.engine;
         let once = |name: &GateName| engine.policy().gate(name).is_some_and(|gate| gate.once);
         let at = now();
         let Merged { restore, adopt } = merge(found, remembered, once, at);
-        self.retold = kernel::retold(&held.members, &restore, &adopt, at);
         for event in [
             Event::RuntimeTrust(unknown),
             Event::Restore(restore),
@@ -240,6 +235,7 @@ impl Direct {
         }
         // Until here, nothing was new.
         drop(engine.take_news());
+        self.retold = kernel::retold(held, &self.engine, at);
     }
 
     /// Machines that the daemon trusted and that nothing else tells of, as names whose addresses
@@ -332,6 +328,9 @@ impl Direct {
             Ok(()) => {
                 self.cutter.changed(&self.engine, &all);
                 self.retold.clear();
+                if let Some(catch_up) = &mut self.catch_up {
+                    catch_up.told(&all);
+                }
             }
             // The first failure counts: what comes after it does not mend it.
             Err(why) => drop(self.unwritten.get_or_insert(why)),

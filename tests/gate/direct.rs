@@ -1,11 +1,13 @@
 //! `knockctl --direct`: the same verbs while no daemon runs, and what it finds when it returns.
 
+use std::path::Path;
+
 use portcullis::lab::Reply;
 use serde_json::Value;
 
 use crate::scenarios;
 use crate::world::{
-    AT_ONCE, DECOY, Family, KNOCK, Person, TRUSTED, Tried, World, goes_on, long_policy,
+    AT_ONCE, DECOY, Family, KNOCK, Person, TRUSTED, Tried, World, goes_on, long_policy, on_backend,
 };
 
 scenarios![
@@ -15,6 +17,8 @@ scenarios![
     the_rules_of_precedence_are_the_daemons,
     a_ban_within_a_ban_is_lifted_by_itself,
     whoever_is_taken_out_of_a_banned_network_leaves_the_rest_banned,
+    a_banned_network_at_a_gate_that_is_gone_hinders_no_other,
+    what_cannot_be_read_is_not_written_over,
     what_a_knock_or_a_decoy_brought_about_can_be_taken_back,
     open_and_close_work,
     trust_edits_the_file_and_runtime_trust_is_remembered,
@@ -248,6 +252,77 @@ fn whoever_is_taken_out_of_a_banned_network_leaves_the_rest_banned() -> Tried {
         assert_eq!(bans, parts);
         world.daemon.kill_9();
     }
+    Ok(())
+}
+
+fn a_banned_network_at_a_gate_that_is_gone_hinders_no_other() -> Tried {
+    let one = long_policy().replace("action:", "gate: ssh, action:");
+    let two = one.replace("knocks:", "  web: { ports: [80] }\nknocks:");
+    let net = "198.51.100.0/24";
+    let mut world = World::with(&two, TRUSTED)?;
+    world.expect(0, &["drop", net, "--gate", "web"]);
+    world.daemon.terminate()?;
+    let (state, before) = (world.daemon.state_dir(), tempfile::tempdir()?);
+    copy(&state, before.path())?;
+    world.daemon.write_policy(&on_backend(&one))?;
+    world.daemon.start()?;
+    world.daemon.terminate()?;
+    // As if older rules had been loaded: the kernel has no such gate, and the store knows it.
+    std::fs::remove_dir_all(&state)?;
+    std::fs::create_dir(&state)?;
+    copy(before.path(), &state)?;
+    let person = world.person(Family::V4, 10)?;
+    for (policy, verb) in [(&one, "accept"), (&two, "drop")] {
+        world.daemon.write_policy(&on_backend(policy))?;
+        world.direct(0, &[verb, "--force", &person.address, "--gate", "ssh"]);
+        if verb == "accept" {
+            person.gets_in();
+        } else {
+            person.is_refused();
+        }
+    }
+    world.daemon.start()?;
+    world.await_member("web_banned", net);
+    world.await_member("ssh_banned", &person.address);
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+fn what_cannot_be_read_is_not_written_over() -> Tried {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let [person, other] = [10, 11].map(|number| world.person(Family::V4, number));
+    let (person, other) = (person?, other?);
+    world.expect(0, &["drop", &person.address]);
+    world.daemon.terminate()?;
+    let store = rusqlite::Connection::open(world.daemon.state_dir().join("knockd.db"))?;
+    let stored = || {
+        let mut select = store.prepare("SELECT net, reason, ends_wall FROM members")?;
+        let row = |row: &rusqlite::Row<'_>| -> rusqlite::Result<(String, String, String)> {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        };
+        select.query_map([], row)?.collect::<Result<Vec<_>, _>>()
+    };
+    store.execute("UPDATE members SET ends_wall = 'damaged'", [])?;
+    let damaged = stored()?;
+    assert_eq!(damaged.len(), 1, "{damaged:?}");
+    let reply = world.direct(0, &["drop", &other.address]);
+    assert!(
+        reply.stdout.contains("not written to the disk"),
+        "{reply:?}"
+    );
+    other.is_refused();
+    let reply = world.direct(0, &["unban", &person.address]);
+    assert!(reply.stdout.contains("cannot be read"), "{reply:?}");
+    assert_eq!(stored()?, damaged);
     Ok(())
 }
 

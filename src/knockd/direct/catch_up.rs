@@ -4,36 +4,51 @@
 
 use std::collections::HashSet;
 
-use ipnet::IpNet;
-
+use super::kernel::{self, Key, key};
 use crate::engine::{Engine, Everything};
 use crate::firewall::{Change, Member, Observed};
 use crate::model::{Chain, GateName, Time};
 use crate::store::{Clocks, Store, StoreError};
 
-/// What the kernel held before anything was decided.
+/// What the kernel holds.
 #[derive(Debug)]
 pub(super) struct CatchUp {
     gates: HashSet<GateName>,
-    members: HashSet<(GateName, Chain, IpNet)>,
+    members: HashSet<Key>,
 }
 
 impl CatchUp {
     pub(super) fn new(held: &Observed) -> Self {
-        let ours = held.gates.iter().filter(|it| !held.originals.contains(it));
         Self {
-            gates: ours.cloned().collect(),
+            gates: kernel::ours(held),
             members: held.members.iter().map(key).collect(),
         }
     }
 
-    /// What of it the kernel lacks. Gates that it does not have get theirs at the daemon's start.
+    /// The kernel was told of this.
+    pub(super) fn told(&mut self, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::Put(member) => drop(self.members.insert(key(member))),
+                Change::Remove { gate, chain, net } => {
+                    self.members.remove(&(gate.clone(), *chain, *net));
+                }
+            }
+        }
+    }
+
+    pub(super) fn holds(&self, member: &Member) -> bool {
+        self.members.contains(&key(member))
+    }
+
+    /// What of all that is decided the kernel lacks. Gates that it does not have get theirs at the
+    /// daemon's start.
     pub(super) fn missing(&self, engine: &Engine, now: Time) -> Vec<Change> {
         let members = engine.desired(now).members.into_iter();
         let missing = members.filter(|member| {
             member.chain != Chain::Trusted
                 && self.gates.contains(&member.gate)
-                && !self.members.contains(&key(member))
+                && !self.holds(member)
         });
         missing.map(Change::Put).collect()
     }
@@ -51,8 +66,4 @@ impl CatchUp {
             owed: store.owed(clocks)?,
         })
     }
-}
-
-fn key(member: &Member) -> (GateName, Chain, IpNet) {
-    (member.gate.clone(), member.chain, member.net)
 }

@@ -4,14 +4,15 @@ use std::collections::{HashMap, HashSet};
 
 use ipnet::IpNet;
 
-use crate::engine::Kept;
-use crate::firewall::{Backend, Change, FirewallError, Member};
-use crate::knockd::answers::is_host;
-use crate::model::{Chain, GateName, Time};
+use crate::engine::Engine;
+use crate::firewall::{Backend, Change, FirewallError, Member, Observed};
+use crate::knockd::answers::{covered, is_host};
+use crate::knockd::merge::Held;
+use crate::model::{Chain, GateName, NetMap, Time};
 
-type Key = (GateName, Chain, IpNet);
+pub(super) type Key = (GateName, Chain, IpNet);
 
-fn key(member: &Member) -> Key {
+pub(super) fn key(member: &Member) -> Key {
     (member.gate.clone(), member.chain, member.net)
 }
 
@@ -38,36 +39,54 @@ pub(super) fn difference(before: &[Member], after: &[Member]) -> Vec<Change> {
     put.chain(gone.map(remove)).collect()
 }
 
+/// The gates in the kernel that are knockd's: chains of the original script bear their names, and
+/// enforce nothing that is decided here.
+pub(super) fn ours(held: &Observed) -> HashSet<GateName> {
+    let ours = held.gates.iter().filter(|it| !held.originals.contains(it));
+    ours.cloned().collect()
+}
+
+/// What says which members there are.
+pub(super) fn found(held: &Observed) -> Held {
+    Held {
+        gates: ours(held),
+        members: held.members.clone(),
+    }
+}
+
 /// Says in the words of what was decided what the kernel shows in other pieces: nftables takes no
 /// overlaps, and a piece of a network cannot be unbanned. Nobody is banned or let in by that.
-pub(super) fn retold(
-    held: &[Member],
-    restore: &[Kept],
-    adopt: &[Member],
-    now: Time,
-) -> Vec<Change> {
-    let is_network = |chain: Chain, net: IpNet| chain == Chain::Banned && !is_host(net);
-    let pieces = held.iter().filter(|m| is_network(m.chain, m.net));
-    let pieces: HashSet<Key> = pieces.map(key).collect();
-    let decided = restore.iter().filter(|k| is_network(k.chain, k.net));
-    let decided: HashMap<Key, &Kept> = decided
-        .map(|kept| ((kept.gate.clone(), kept.chain, kept.net), kept))
-        .collect();
-    let adopted: HashSet<Key> = adopt.iter().map(key).collect();
-    let put = decided.iter().filter(|(key, _)| !pieces.contains(key));
-    let put = put.map(|((gate, chain, net), kept)| {
-        Change::Put(Member {
-            gate: gate.clone(),
-            chain: *chain,
-            net: *net,
-            remaining: kept.deadline.remaining(now),
-            reason: kept.reason.clone(),
-        })
-    });
-    let gone = pieces
-        .iter()
-        .filter(|key| !decided.contains_key(key) && !adopted.contains(key));
-    put.chain(gone.cloned().map(remove)).collect()
+pub(super) fn retold(held: &Observed, engine: &Engine, now: Time) -> Vec<Change> {
+    let decided = engine.desired(now).members;
+    let gates = ours(held).into_iter();
+    let retold = gates.flat_map(|gate| retold_at(&gate, &held.members, &decided));
+    retold.collect()
+}
+
+fn retold_at(gate: &GateName, held: &[Member], decided: &[Member]) -> Vec<Change> {
+    let is_network = |m: &&Member| &m.gate == gate && m.chain == Chain::Banned && !is_host(m.net);
+    let mut pieces = NetMap::new();
+    for piece in held.iter().filter(is_network) {
+        pieces.insert(piece.net, ());
+    }
+    // What the kernel lacks is for catching up, or for the daemon.
+    let decided = decided.iter().filter(is_network);
+    let decided: Vec<&Member> = decided.filter(|it| covered(&pieces, it.net)).collect();
+    let mut known = NetMap::new();
+    for member in &decided {
+        known.insert(member.net, ());
+    }
+    // A piece that says more than what was decided stays; its parts would change nothing then.
+    let says_more = |piece: IpNet| !covered(&known, piece);
+    let shown = |net: IpNet| {
+        pieces.get(net).is_some() || pieces.covering(net).any(|(piece, ())| says_more(piece))
+    };
+    let put = decided.into_iter().filter(|member| !shown(member.net));
+    let put = put.map(|member| Change::Put(member.clone()));
+    let gone = pieces.iter().map(|(piece, ())| piece);
+    let gone = gone.filter(|piece| known.get(*piece).is_none() && !says_more(*piece));
+    let gone = gone.map(|piece| remove((gate.clone(), Chain::Banned, piece)));
+    put.chain(gone).collect()
 }
 
 /// Carries all the changes out or none of them: where the kernel has no transactions, what was
@@ -118,10 +137,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::engine::Engine;
+    use crate::engine::{Event, Kept};
     use crate::firewall::Desired;
     use crate::firewall::memory::Memory;
     use crate::fixtures::appliance;
+    use crate::knockd::merge::{Remembered, merge};
     use crate::model::{Deadline, Lifetime};
 
     const NOW: Time = Time::from_secs(1_000);
@@ -191,6 +211,29 @@ mod tests {
         }
     }
 
+    fn holding(trusted: &[&str], restore: &[Kept], adopt: &[Member]) -> Engine {
+        let mut engine = Engine::new(appliance());
+        let trusted = trusted
+            .iter()
+            .map(|net| (net.parse().unwrap(), String::new()));
+        for event in [
+            Event::Whitelist(trusted.collect()),
+            Event::Restore(restore.to_vec()),
+            Event::Adopt(adopt.to_vec()),
+        ] {
+            drop(engine.handle(event, NOW));
+        }
+        engine
+    }
+
+    fn shown(members: &[Member]) -> Observed {
+        Observed {
+            gates: vec![GateName::new("ssh").unwrap()],
+            members: members.to_vec(),
+            originals: Vec::new(),
+        }
+    }
+
     #[test]
     fn what_the_kernel_shows_in_pieces_is_told_as_it_was_decided() {
         let held = [
@@ -201,13 +244,61 @@ mod tests {
             banned("192.0.2.1/32", None),
         ];
         let restore = [kept("10.0.0.0/22", Some(60)), kept("10.0.1.0/24", None)];
-        let mut changes = retold(&held, &restore, &held[3..4], NOW);
+        let engine = holding(&[], &restore, &held[3..]);
+        let mut changes = retold(&shown(&held), &engine, NOW);
         changes.sort_by_key(key_of);
         let gone = [&held[0], &held[2]].map(|m| remove(key(m)));
         let put = Change::Put(banned("10.0.0.0/22", Some(60)));
         let mut expected = vec![put, gone[0].clone(), gone[1].clone()];
         expected.sort_by_key(key_of);
         assert_eq!(changes, expected);
-        assert_eq!(retold(&held[1..2], &restore[1..], &[], NOW), []);
+        let engine = holding(&[], &restore[1..], &[]);
+        assert_eq!(retold(&shown(&held[1..2]), &engine, NOW), []);
+    }
+
+    #[test]
+    fn what_the_kernel_lacks_is_not_told_as_pieces() {
+        let restore = [kept("198.51.100.0/24", None)];
+        let engine = holding(&[], &restore, &[]);
+        let part = [banned("198.51.100.0/25", None)];
+        assert_eq!(retold(&shown(&[]), &engine, NOW), []);
+        assert_eq!(retold(&shown(&part), &engine, NOW), []);
+        // At a gate without chains of ours.
+        let whole = ["198.51.100.0/25", "198.51.100.128/25"].map(|net| banned(net, None));
+        let mut held = shown(&whole);
+        assert_eq!(retold(&held, &engine, NOW).len(), 3);
+        held.originals = held.gates.clone();
+        assert_eq!(retold(&held, &engine, NOW), []);
+        held = shown(&whole);
+        held.gates.clear();
+        assert_eq!(retold(&held, &engine, NOW), []);
+    }
+
+    #[test]
+    fn whoever_is_trusted_by_now_is_not_banned_with_a_network() {
+        let restore = [kept("198.51.100.0/24", None)];
+        let engine = holding(&["198.51.100.7/32"], &restore, &[]);
+        assert_eq!(retold(&shown(&[]), &engine, NOW), []);
+        let halves = ["198.51.100.0/25", "198.51.100.128/25"].map(|net| banned(net, None));
+        assert_eq!(retold(&shown(&halves), &engine, NOW), []);
+        // Nor is anybody let in: the parts that are left are not all of them networks.
+        assert_eq!(
+            retold(&shown(&[banned("198.51.100.0/24", None)]), &engine, NOW),
+            []
+        );
+    }
+
+    #[test]
+    fn chains_of_the_original_script_do_not_say_who_is_in() {
+        let mut held = shown(&[]);
+        let remembered = || Remembered {
+            members: vec![kept("192.0.2.7/32", None)],
+            this_boot: true,
+            ..Remembered::default()
+        };
+        let restored = |held: &Observed| merge(found(held), remembered(), |_| false, NOW).restore;
+        assert_eq!(restored(&held), []);
+        held.originals = held.gates.clone();
+        assert_eq!(restored(&held), remembered().members);
     }
 }

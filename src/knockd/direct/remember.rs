@@ -47,12 +47,18 @@ impl Direct {
         let (Some(catch_up), Ok(store), false) = (&self.catch_up, &self.store, self.unread) else {
             return Ok(());
         };
+        if let Some(why) = &self.unwritten {
+            // What the engine holds is not what the kernel took.
+            return Err(why.clone());
+        }
         let at = clocks(store.boot_id());
         let everything = CatchUp::everything(store, &self.engine, &at);
         batch.everything = Some(everything.map_err(|error| error.to_string())?);
         batch.memos.clear();
         let missing = catch_up.missing(&self.engine, at.boot);
-        let held = self.members(at.boot);
+        // What is not there yet is not to be put back where it fails.
+        let mut held = self.members(at.boot);
+        held.retain(|member| catch_up.holds(member));
         self.write(missing, &held);
         self.unwritten.clone().map_or(Ok(()), Err)
     }
