@@ -47,13 +47,13 @@ build:
 demo:
 	$(CARGO) run --release --locked -- demo
 
-# One after another, also with make -j: they share two cores and a target directory.
+# One after another, also with make -j: they share two cores and a target directory. All tests are
+# built once, with what the system tests need: they are those of `unit` and `system`.
 test:
 	$(MAKE) --no-print-directory programs
 	$(MAKE) --no-print-directory lint
 	$(MAKE) --no-print-directory docs
-	$(MAKE) --no-print-directory unit
-	$(MAKE) --no-print-directory system
+	$(CARGO) test --locked --features system-tests $(AS_ROOT)
 	@echo "make test: everything holds"
 
 programs:
@@ -61,6 +61,7 @@ programs:
 
 lint:
 	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 	$(MAKE) --no-print-directory deny
 
