@@ -164,7 +164,9 @@ install: built
 install-sysv: install
 	install -d $(DESTDIR)$(SYSCONFDIR)/init.d $(DESTDIR)$(SYSCONFDIR)/default
 	install -d $(DESTDIR)$(SYSCONFDIR)/cron.d
-	install -m 0755 init/knockd $(DESTDIR)$(SYSCONFDIR)/init.d/knockd
+	sed 's|^PATH=|PATH=$(SBINDIR):|; s|/usr/sbin/knock|$(SBINDIR)/knock|' init/knockd \
+		> $(DESTDIR)$(SYSCONFDIR)/init.d/knockd
+	chmod 0755 $(DESTDIR)$(SYSCONFDIR)/init.d/knockd
 	[ -e $(DESTDIR)$(SYSCONFDIR)/default/knockd ] || \
 		install -m 0644 init/default/knockd $(DESTDIR)$(SYSCONFDIR)/default/knockd
 	install -m 0644 cron/knockd $(DESTDIR)$(SYSCONFDIR)/cron.d/knockd

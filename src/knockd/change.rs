@@ -238,6 +238,11 @@ impl Daemon {
     /// Keeps what is being tried.
     pub(super) fn confirm(&mut self, who: &Who) -> Response {
         let Some(trial) = self.trial.take() else {
+            // Whoever is too late is not to go away believing that it is kept.
+            if let Some(reverted) = &self.policies.reverted {
+                let text = format!("{} was taken back: apply it again", reverted.file);
+                return Response::refused(1, text);
+            }
             let line = "nothing waits to be confirmed".to_owned();
             return Response::new(0, vec![line], Vec::new());
         };

@@ -13,7 +13,9 @@ use crate::firewall::choose;
 use crate::model::KnockPort;
 use crate::policy::{self, WhitelistSummary, check_report};
 use crate::sessions;
+use crate::sheets;
 use crate::store::Readers;
+use crate::totp::Secret;
 use crate::whitelist;
 
 use super::cli::Options;
@@ -114,6 +116,7 @@ pub(super) fn teardown(options: &Options) -> Result<ExitCode, StartError> {
 pub(super) fn check(file: &Path) -> Result<ExitCode, StartError> {
     let checked = policy::load(file)?;
     let summary = checked.policy.trusted.as_deref().and_then(summary);
+    changing(&checked.policy);
     let listening = listening(&checked.policy);
     let report = check_report(
         &checked.policy,
@@ -122,6 +125,31 @@ pub(super) fn check(file: &Path) -> Result<ExitCode, StartError> {
         &listening,
     );
     Ok(say(&report))
+}
+
+/// Says which secrets and sheets would keep their doors shut.
+fn changing(policy: &policy::Policy) {
+    for knock in &policy.knocks {
+        let name = &knock.name;
+        if let Some(Err(error)) = knock.time_based().map(|it| Secret::read(&it.file)) {
+            eprintln!("knockd: warning: {name}: {error}: the door stays shut");
+        }
+        let Some(file) = knock.one_time() else {
+            continue;
+        };
+        match sheets::open(file) {
+            Err(error) => eprintln!("knockd: warning: {name}: {error}: the door stays shut"),
+            Ok(sheet) => {
+                for bad in &sheet.bad {
+                    eprintln!("knockd: {}:{bad}", file.display());
+                }
+                if sheet.lines.is_empty() {
+                    let file = file.display();
+                    eprintln!("knockd: warning: {name}: no sequence is left in {file}");
+                }
+            }
+        }
+    }
 }
 
 fn summary(file: &Path) -> Option<WhitelistSummary> {

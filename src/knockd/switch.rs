@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tracing::{error, info};
 
 use crate::engine::{Action, Engine, Event};
-use crate::firewall::{FirewallError, choose};
+use crate::firewall::{BackendKind, FirewallError, choose};
 use crate::policy::Policy;
 
 use super::daemon::{Daemon, log, now};
@@ -21,6 +21,8 @@ use super::start::remove_all;
 pub(super) struct Before {
     engine: Arc<Engine>,
     roster: Roster,
+    /// Which backend was in force: `auto` is that one again.
+    backend: BackendKind,
     /// The whitelist that came with the change.
     applied: Roster,
 }
@@ -37,10 +39,12 @@ impl Daemon {
         self.uncommitted.begin(Arc::clone(&engine));
         let before = Before {
             engine,
+            backend: self.firewall.kind(),
             applied: roster.clone(),
             roster: std::mem::replace(&mut self.roster, roster),
         };
-        if let Err(error) = self.put_into_force(policy, None) {
+        let kind = self.firewall.kind();
+        if let Err(error) = self.put_into_force(policy, None, kind) {
             self.uncommitted.end();
             self.engine = Arc::unwrap_or_clone(before.engine);
             self.roster = before.roster;
@@ -61,6 +65,7 @@ impl Daemon {
         let Before {
             engine,
             roster,
+            backend,
             applied,
         } = before;
         let policy = engine.policy().clone();
@@ -70,7 +75,7 @@ impl Daemon {
         let file = self.roster.file().filter(|_| edited);
         let problem = not_in_force(file);
         self.problems.set(WHITELIST, problem);
-        match self.put_into_force(policy.clone(), Some(&engine)) {
+        match self.put_into_force(policy.clone(), Some(&engine), backend) {
             Ok(()) => self.problems.set(FIREWALL, None),
             Err(error) => {
                 error!("{error}");
@@ -89,6 +94,7 @@ impl Daemon {
     pub(super) fn settled(&mut self) {
         self.uncommitted.end();
         self.memory.keep(retention(self.engine.policy()));
+        self.memory.backend(self.firewall.kind());
         self.remember_everything();
     }
 
@@ -114,15 +120,17 @@ impl Daemon {
     }
 
     /// Gives the engine a policy and the roster, and the kernel what follows from both, at once.
+    /// Where the policy leaves the backend to us, it is `last` again.
     fn put_into_force(
         &mut self,
         policy: Policy,
         before: Option<&Engine>,
+        last: BackendKind,
     ) -> Result<(), FirewallError> {
         let wanted = policy.firewall.backend;
         let change = wanted != self.engine.policy().firewall.backend;
         let kind = self.firewall.kind();
-        let chosen = change.then(|| choose::choose(wanted, Some(kind)));
+        let chosen = change.then(|| choose::choose(wanted, Some(last)));
         let mut chosen = chosen.transpose()?;
         let same = chosen.take_if(|chosen| chosen.backend.kind() == kind);
         let reason = same.map(|chosen| chosen.reason);
@@ -144,7 +152,6 @@ impl Daemon {
         self.drift.follow(&*self.firewall);
         self.cutter.installed(&self.engine);
         self.backend_reason = chosen.reason;
-        self.memory.backend(self.firewall.kind());
         self.problems.set_all(FORMER, remove_all(chosen.former));
         info!("{} instead of {kind}", self.firewall.kind());
         Ok(())

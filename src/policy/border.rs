@@ -29,6 +29,14 @@ pub(super) fn write(out: &mut String, policy: &Policy) -> fmt::Result {
             }
         }
     }
+    let sheets = policy.knocks.iter().filter_map(Knock::one_time);
+    for sheet in sheets {
+        writeln!(
+            out,
+            "  one-time sequences: whatever is in {}",
+            sheet.display()
+        )?;
+    }
     Ok(())
 }
 

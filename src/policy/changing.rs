@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::totp::{MOST_PORTS, Shape};
+use crate::totp::{MOST_PORTS, Shape, ShapeError};
 
 use super::knocks::PlacedKnock;
 use super::node::{At, Node, Value};
@@ -93,7 +93,14 @@ fn shape(reader: &mut Reader, keys: &Fields<'_>, at: At) -> Option<Shape> {
     match Shape::new(ports, length) {
         Ok(shape) => Some(shape),
         Err(error) => {
-            reader.error(node.at, quote(written), error.to_string());
+            let expected = match error {
+                ShapeError::Length(_) => error.to_string(),
+                ShapeError::Few { length, .. } => format!(
+                    "a wider range or a longer sequence: {length} ports out of this one make less \
+                     than a billion, which can be guessed"
+                ),
+            };
+            reader.error(node.at, quote(written), expected);
             None
         }
     }

@@ -101,7 +101,7 @@ fn what_is_wrong_about_a_time_based_sequence_is_told_at_its_place() {
         ),
         (
             "{ totp: s, ports: 11000-11900, length: 3 }",
-            "a billion are not guessed",
+            "a wider range or a longer sequence",
         ),
         (
             "{ totp: \"\", ports: 11000-29999 }",

@@ -42,8 +42,8 @@ type Scenario = (&'static str, fn() -> Tried);
 
 /// Makes a list of scenarios from functions.
 macro_rules! scenarios {
-    ($($name:ident),* $(,)?) => {
-        pub(crate) const SCENARIOS: &[crate::Scenario] = &[$((stringify!($name), $name)),*];
+    ($($(#[$only:meta])* $name:ident),* $(,)?) => {
+        pub(crate) const SCENARIOS: &[crate::Scenario] = &[$($(#[$only])* (stringify!($name), $name)),*];
     };
 }
 pub(crate) use scenarios;

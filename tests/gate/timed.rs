@@ -167,6 +167,12 @@ fn without_a_secret_the_door_is_shut_and_the_state_says_so() -> Tried {
         problems.contains("`knockctl sequences secret` makes one"),
         "{problems}"
     );
+    let check = site.world.daemon.run_knockd(&["check"])?;
+    let told = "knockd: warning: travel: cannot read the secret in ";
+    assert!(
+        check.code == Some(0) && check.stderr.contains(told),
+        "{check:?}"
+    );
     site.does_not_open(&first, &sequence(0, Family::V4))?;
     // The other knock is as it was.
     let [second, _] = site.world.people(11)?;

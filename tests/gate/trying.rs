@@ -19,6 +19,8 @@ scenarios![
     a_whitelist_that_came_with_a_trial_is_not_taken_up_by_a_start,
     a_trial_that_fails_leaves_an_earlier_ones_whitelist_shelved,
     a_trial_takes_nothing_from_the_history,
+    #[cfg(feature = "system-tests")]
+    a_trial_that_is_taken_back_takes_its_backend_with_it,
 ];
 
 const WEB: &str = "gates:\n  web: { ports: [8443], accept_timeout: 60s, ban_timeout: never }\n";
@@ -50,10 +52,13 @@ fn a_trial_is_taken_back_by_itself() -> Tried {
         .await_log("was not confirmed in time and is taken back", 1)?;
     opens_with(&world, KNOCK, OTHER);
     assert_eq!(change(&world, 0)["state"], "reverted");
-    let reply = world.expect(0, &["confirm"]);
-    assert!(reply.stdout.contains("nothing waits"), "{reply:?}");
+    let reply = world.expect(1, &["confirm"]);
+    let told = "other.yaml was taken back: apply it again";
+    assert!(reply.stderr.contains(told), "{reply:?}");
     world.expect(0, &["reload"]);
     assert!(change(&world, 0).is_null());
+    let reply = world.expect(0, &["confirm"]);
+    assert!(reply.stdout.contains("nothing waits"), "{reply:?}");
     Ok(())
 }
 
@@ -328,5 +333,40 @@ fn a_trial_takes_nothing_from_the_history() -> Tried {
     world.expect(0, &["confirm"]);
     world.expect(0, &["drop", "198.51.100.101"]);
     assert!(entries() <= 12, "{}", entries());
+    Ok(())
+}
+
+/// `auto` is what was used last, and what was only tried was not used.
+#[cfg(feature = "system-tests")]
+fn a_trial_that_is_taken_back_takes_its_backend_with_it() -> Tried {
+    let auto = format!("{}firewall: {{ backend: auto }}\n", long_policy());
+    let mut world = World::with(&auto, TRUSTED)?;
+    let backend = |world: &World| {
+        let status = world.json(&["status"]);
+        status["backend"].as_str().expect("text").to_owned()
+    };
+    assert_eq!(backend(&world), "iptables");
+    let other = auto.replace("backend: auto", "backend: nftables");
+    let file = candidate(&world, "other.yaml", &other)?;
+    let apply = |world: &World, time: &str| {
+        world.expect(0, &["apply", &file, "--confirm", time]);
+        assert_eq!(backend(world), "nftables");
+    };
+    apply(&world, "2s");
+    world.daemon.await_log("in time and is taken back", 1)?;
+    assert_eq!(backend(&world), "iptables");
+    apply(&world, "60s");
+    world.expect(0, &["rollback"]);
+    assert_eq!(backend(&world), "iptables");
+    apply(&world, "60s");
+    world.daemon.kill_9();
+    world.daemon.start()?;
+    assert_eq!(backend(&world), "iptables");
+    // What is confirmed is what was used last.
+    apply(&world, "60s");
+    world.expect(0, &["confirm"]);
+    world.daemon.kill_9();
+    world.daemon.start()?;
+    assert_eq!(backend(&world), "nftables");
     Ok(())
 }
