@@ -26,12 +26,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How far apart the steps of a setup are.
 fn of_a_setup() -> usize {
-    if backend() == "nftables" { 24 } else { 64 }
+    if backend() == "nftables" { 48 } else { 128 }
 }
 
 /// And of a change: a program that has everything to read first takes many.
 fn of_a_change_without() -> usize {
-    if backend() == "nftables" { 24 } else { 64 }
+    if backend() == "nftables" { 48 } else { 128 }
 }
 
 /// Which of the programs is run.

@@ -40,7 +40,7 @@ use Rules::{Alone, Both};
 
 /// How far apart the steps are where the kernel is told of it.
 fn apart() -> usize {
-    if backend() == "nftables" { 24 } else { 64 }
+    if backend() == "nftables" { 48 } else { 128 }
 }
 
 /// And where there are only files to write.
