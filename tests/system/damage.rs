@@ -145,6 +145,11 @@ const DAMAGE: &[Damage] = &[
     ("flush_the_accepted", LEGACY, &["ipset flush ssh_filter6"]),
     ("flush_the_trusted", NFT, &["ipset flush ssh_trusted4"]),
     (
+        "one_member",
+        BOTH,
+        &["ipset del ssh_banned4 198.51.100.0/24"],
+    ),
+    (
         "destroy_sets",
         BOTH,
         &[FLUSH, FLUSH6, DELETE, DELETE6, "ipset destroy"],

@@ -1,12 +1,14 @@
 //! Cheap looks, where the kernel tells nobody of changes: ip_set, and the tables of legacy
-//! iptables. One member that has to be there is asked for in each set; of the rules a number is
-//! made.
+//! iptables. One member that has to be there is asked for in each set, and small sets are counted;
+//! of the rules a number is made.
 
+use super::ipset::Ipset;
 use super::message::Key;
 use super::names::{Family, Role, parse_set};
+use super::told::Told;
 use super::{Iptables, now};
 use crate::firewall::FirewallError;
-use crate::model::Chain;
+use crate::model::{Chain, Time};
 use crate::sys::xtables::Filter;
 
 /// The tables of legacy iptables, and the number that was made of each the last time.
@@ -79,7 +81,24 @@ impl Iptables {
                 }
                 None => drifted = true,
             }
+            if !is_once {
+                drifted |= falls_short(&mut self.told, &mut self.ipset, &spec.name, now)?;
+            }
         }
         Ok(drifted)
     }
+}
+
+/// Whether somebody has taken a member out of a small set.
+fn falls_short(
+    told: &mut Told,
+    ipset: &mut Ipset,
+    set: &str,
+    now: Time,
+) -> Result<bool, FirewallError> {
+    let Some(least) = told.least(set, now).filter(|&least| least > 0) else {
+        return Ok(false);
+    };
+    let held = ipset.header(set)?.map(|header| header.elements);
+    Ok(held.is_some_and(|held| told.falls_short(set, least, held)))
 }

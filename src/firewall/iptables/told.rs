@@ -15,6 +15,8 @@ use crate::model::{Chain, Time};
 const DOUBT: Duration = Duration::from_secs(3);
 /// Fewer than that are not worth looking through for expired ones.
 const FEW: usize = 4_096;
+/// So many are counted in a moment, here and by the kernel, which goes through them, too.
+const COUNTED: usize = 1_000;
 
 /// When it ends; `None` is never.
 type End = Option<Time>;
@@ -30,6 +32,8 @@ struct Known {
     nets: HashMap<IpNet, End>,
     /// There were so many after the expired ones were last taken out.
     lasting: usize,
+    /// The kernel held fewer than it should, which has been said.
+    said: Option<u32>,
 }
 
 fn is_over(end: End, now: Time) -> bool {
@@ -101,6 +105,24 @@ impl Told {
         known.find(|(_, end)| lasts(end)).map(|(net, _)| *net)
     }
 
+    /// How many members the set must have at least, if they are few enough to be counted often.
+    pub(super) fn least(&self, set: &str, now: Time) -> Option<usize> {
+        let known = self.sets.get(set)?;
+        let lasts = |end: &&End| end.is_none_or(|end| end > now.after(DOUBT));
+        (known.nets.len() <= COUNTED).then(|| known.nets.values().filter(lasts).count())
+    }
+
+    /// Takes note of how many the set has; whether that is too few, and was not said before.
+    pub(super) fn falls_short(&mut self, set: &str, least: usize, held: u32) -> bool {
+        let Some(known) = self.sets.get_mut(set) else {
+            return false;
+        };
+        let short = (usize::try_from(held).is_ok_and(|held| held < least)).then_some(held);
+        let is_news = short.is_some() && known.said != short;
+        known.said = short;
+        is_news
+    }
+
     /// Whether an installation may take it out.
     pub(super) fn has(&self, set: &str, key: Key, now: Time) -> bool {
         let Key::Net(net) = key else {
@@ -115,9 +137,32 @@ impl Told {
 mod tests {
     use super::*;
 
+    fn net(host: u32) -> IpNet {
+        IpNet::from(std::net::IpAddr::from(host.to_be_bytes()))
+    }
+
+    #[test]
+    fn a_member_too_few_is_said_once() {
+        let now = Time::from_secs(100);
+        let mut told = Told::default();
+        let set = "ssh_banned4";
+        assert_eq!(told.least(set, now), None);
+        for (host, left) in [(1, None), (2, Some(1)), (3, Some(60))] {
+            told.put(set, net(host), left.map(Duration::from_secs), now);
+        }
+        // The second may have ended before it is looked for.
+        assert_eq!(told.least(set, now), Some(2));
+        let mut says = |held| told.falls_short(set, 2, held);
+        let said = [3, 2, 1, 1, 0, 2, 1].map(&mut says);
+        assert_eq!(said, [false, false, true, false, true, false, true]);
+        for host in 10..2_000 {
+            told.put(set, net(host), None, now);
+        }
+        assert_eq!(told.least(set, now), None);
+    }
+
     #[test]
     fn what_is_over_is_forgotten_and_trust_is_never_asked_about() {
-        let net = |host: u32| IpNet::from(std::net::IpAddr::from(host.to_be_bytes()));
         let mut told = Told::default();
         for host in 0..100_000u32 {
             let now = Time::from_secs(u64::from(host) / 100);
