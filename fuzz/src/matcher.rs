@@ -43,6 +43,8 @@ static POLICIES: LazyLock<[Policy; 4]> = LazyLock::new(|| {
     })
 });
 
+/// For how long a SYN is taken for one that was sent before; later it counts.
+const SENT_AGAIN: Duration = Duration::from_secs(130);
 /// More would only be slow.
 const MOST_PACKETS: usize = 200;
 
@@ -90,10 +92,12 @@ pub fn matcher(bytes: &[u8]) {
         let knock = knock(policy, packet, number);
         // The packet before once more.
         let (again, knock) = match last {
-            Some((last, to_us)) if packet[0] & AGAIN != 0 && to_us == ours => (true, last),
+            Some((last, to_us, then)) if packet[0] & AGAIN != 0 && to_us == ours => {
+                (at.since(then) <= SENT_AGAIN, last)
+            }
             _ => (false, knock),
         };
-        last = Some((knock, ours));
+        last = Some((knock, ours, at));
         let heard = matcher.handle(&knock, ours, at);
         let (used, room) = matcher.occupancy();
         assert!(used <= room, "{used} of {room}");

@@ -136,7 +136,7 @@ impl Reader {
         let help = node
             .word()
             // What `quote` has to alter nobody can write as it is shown.
-            .filter(|word| !word.is_empty() && quote(word).len() == word.len() + 2)
+            .filter(|word| !word.is_empty() && quote(word) == format!("`{word}`"))
             .map(|word| format!("write `[{word}]`"));
         self.error_with(node.at, node.shown(), what, help);
         None
