@@ -211,10 +211,8 @@ fn sample(
     mut knock: impl FnMut(&mut Prober, Ipv4Addr, Ipv4Addr) -> io::Result<Instant>,
 ) -> io::Result<Vec<Vec<Opening>>> {
     stay_on_one_cpu()?;
-    if load == Load::Busy {
-        // It is not to be measured how long we wait for a CPU ourselves.
-        sched::set_class(Class::RealTime)?;
-    }
+    // It is not to be measured how long we wait for a CPU ourselves.
+    sched::set_class(Class::RealTime)?;
     let mut prober = Prober::new()?;
     let mut openings: Vec<Vec<Opening>> = servers.iter().map(|_| Vec::new()).collect();
     for client in clients {

@@ -7,6 +7,8 @@ use crate::firewall::{Change, Member};
 use crate::model::{Chain, GateName, KnockName, Lifetime};
 use crate::policy::Policy;
 
+use super::words::Words;
+
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -218,13 +220,13 @@ pub enum LogLevel {
     Warning,
 }
 
-/// A line for the log. `text` is whole and printable.
+/// A line for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     /// How much it matters.
     pub level: LogLevel,
     /// What happened to whom.
-    pub text: String,
+    pub words: Words,
 }
 
 /// How a command ended.

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -7,6 +8,7 @@ use super::ledger::{Grant, MOST_ACCEPTED};
 use super::offences::Scope;
 use super::out::Out;
 use super::trust::Runtime;
+use super::words::Words;
 use super::{EVERYBODY, Engine, Record, SCAN_GUARD, What, shown};
 use crate::model::{
     Chain, Deadline, KnockName, Lifetime, Time, canonical, host_net, net_of_prefix,
@@ -17,17 +19,12 @@ impl Engine {
     /// Does what the knock's action says at each of its gates.
     pub(super) fn knocked(&mut self, source: IpAddr, name: &KnockName, out: &mut Out) {
         let source = canonical(source);
+        let policy = Arc::clone(&self.policy);
         // A packet that was matched just before a reload may name a knock that is gone.
-        let Some(knock) = self
-            .policy
-            .knocks
-            .iter()
-            .find(|knock| knock.name == *name)
-            .cloned()
-        else {
+        let Some(knock) = policy.knocks.iter().find(|knock| knock.name == *name) else {
             return;
         };
-        *self.fired.entry(knock.name.clone()).or_default() += 1;
+        *self.fired.entry(name.clone()).or_default() += 1;
         if self.policy.log.style == LogStyle::Classic {
             self.log(out, |_| format!("{source}: {name}: OPEN SESAME"));
         }
@@ -39,7 +36,7 @@ impl Engine {
             return;
         }
         if let KnockAction::Run(run) = &knock.action {
-            self.run_by_knock(&gates, source, &knock, run, out);
+            self.run_by_knock(&gates, source, knock, run, out);
             return;
         }
         for gate in gates {
@@ -59,7 +56,7 @@ impl Engine {
                 });
                 continue;
             }
-            self.grant(gate, source, &knock, out);
+            self.grant(gate, source, knock, out);
         }
     }
 
@@ -269,12 +266,12 @@ impl Engine {
         let accepted = Record::new(What::Accepted, name.as_str()).of(&rules.name, net);
         self.record(accepted.until(grant.deadline));
         self.ledgers[gate].accept(net, grant);
-        self.log(out, |engine| {
-            let gate = &engine.policy.gates[gate].name;
-            format!(
-                "{source}: {name}: {} accepted at {gate} for {lifetime}",
-                shown(net)
-            )
+        self.log(out, |engine| Words::Accepted {
+            source,
+            knock: name.clone(),
+            net,
+            gate: engine.policy.gates[gate].name.clone(),
+            lifetime,
         });
     }
 
@@ -433,7 +430,7 @@ impl Engine {
     }
 
     /// Logs what a packet brought about, at a limited rate: packets can be forged, disks fill.
-    pub(super) fn log(&mut self, out: &mut Out, text: impl FnOnce(&Self) -> String) {
+    pub(super) fn log<W: Into<Words>>(&mut self, out: &mut Out, words: impl FnOnce(&Self) -> W) {
         if !self.lines.take(out.now) {
             self.unlogged.0 += 1;
             return;
@@ -445,7 +442,7 @@ impl Engine {
             ));
             self.unlogged = (0, self.unlogged.1 + self.unlogged.0);
         }
-        out.info(text(self));
+        out.info(words(self));
     }
 }
 

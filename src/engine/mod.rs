@@ -24,9 +24,11 @@ mod tests;
 mod trust;
 mod undo;
 mod views;
+mod words;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -47,6 +49,7 @@ pub use shut_out::{ShutOut, shut_out};
 pub use standing::{Decided, Standing};
 use trust::Runtime;
 pub use views::{GateView, KnockView};
+pub use words::Words;
 
 /// A deadline that is noticed within this time has been noticed by the kernel as well.
 const IN_TIME: Duration = Duration::from_secs(1);
@@ -60,7 +63,7 @@ pub const FOUND_IN_KERNEL: &str = "found in kernel";
 /// Everything that has been decided and still holds.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    policy: Policy,
+    policy: Arc<Policy>,
     /// One for each gate of the policy, in its order.
     ledgers: Vec<Ledger>,
     whitelist: NetMap<String>,
@@ -85,6 +88,10 @@ pub struct Engine {
 impl Engine {
     /// Nothing decided yet.
     pub fn new(policy: Policy) -> Self {
+        Self::with(Arc::new(policy))
+    }
+
+    fn with(policy: Arc<Policy>) -> Self {
         Self {
             ledgers: policy.gates.iter().map(|_| Ledger::default()).collect(),
             policy,
@@ -108,6 +115,17 @@ impl Engine {
     /// The policy in force.
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// One with the same policy that has decided nothing.
+    #[must_use]
+    pub fn understudy(&self) -> Self {
+        Self::with(Arc::clone(&self.policy))
+    }
+
+    /// Whether that is still so of another's policy.
+    pub fn has_policy_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.policy, &other.policy)
     }
 
     /// Takes an event into account. The firewall's actions come first.
@@ -317,7 +335,7 @@ impl Engine {
         }
         self.fired
             .retain(|name, _| policy.knocks.iter().any(|knock| knock.name == *name));
-        let old_policy = std::mem::replace(&mut self.policy, policy);
+        let old_policy = std::mem::replace(&mut self.policy, Arc::new(policy));
         let never = self.policy.never_ban.iter().copied();
         let new: Vec<IpNet> = never
             .filter(|net| !old_policy.never_ban.contains(net))

@@ -2,6 +2,7 @@ use ipnet::IpNet;
 
 use super::event::{Action, Log, LogLevel, Outcome, TrustEdit};
 use super::ledger::Grant;
+use super::words::Words;
 use crate::firewall::{Change, Member};
 use crate::model::{Chain, GateName, Time};
 
@@ -78,17 +79,17 @@ impl Out {
         self.store.push(edit);
     }
 
-    pub(super) fn info(&mut self, text: String) {
+    pub(super) fn info(&mut self, words: impl Into<Words>) {
         self.logs.push(Log {
             level: LogLevel::Info,
-            text,
+            words: words.into(),
         });
     }
 
     pub(super) fn warn(&mut self, text: String) {
         self.logs.push(Log {
             level: LogLevel::Warning,
-            text,
+            words: text.into(),
         });
     }
 

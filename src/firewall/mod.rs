@@ -244,6 +244,10 @@ pub trait Backend {
     /// is the caller's to choose: what replaces something else comes before that goes.
     fn apply(&mut self, changes: &[Change]) -> Result<(), FirewallError>;
 
+    /// Does what adding a member to its set takes, as far as that changes nothing: soon one may
+    /// have to be added, and whoever knocks waits for that.
+    fn rehearse(&mut self, _member: &Member) {}
+
     /// Compares the rules with what `install` wrote and names what is missing or altered.
     fn verify(&mut self) -> Result<Vec<String>, FirewallError>;
 

@@ -32,6 +32,7 @@ use super::pace::Scheduling;
 use super::packets::{Fired, Packets};
 use super::policies::Policies;
 use super::problems::{FIREWALL, Problems, RULES};
+use super::rehearsal::Rehearsal;
 use super::roster::Roster;
 use super::sheets::Sheets;
 use super::timed::Clockwork;
@@ -78,6 +79,7 @@ pub(super) struct Daemon {
     pub(super) problems: Problems,
     pub(super) started: Time,
     pub(super) packets: Packets,
+    pub(super) rehearsal: Rehearsal,
     /// Lines that never reached the log.
     pub(super) lost_lines: Lost,
     /// Names that did not resolve when they were last tried.
@@ -348,8 +350,8 @@ impl Daemon {
 /// Says what the engine has to say, if it is that.
 pub(super) fn log(action: &Action) {
     match action {
-        Action::Log(log) if log.level == LogLevel::Warning => warn!("{}", log.text),
-        Action::Log(log) => info!("{}", log.text),
+        Action::Log(log) if log.level == LogLevel::Warning => warn!("{}", log.words),
+        Action::Log(log) => info!("{}", log.words),
         _ => {}
     }
 }

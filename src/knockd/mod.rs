@@ -28,6 +28,7 @@ mod pulse;
 #[cfg(test)]
 mod random_tests;
 mod recall;
+mod rehearsal;
 mod requests;
 mod roster;
 mod run;

@@ -50,6 +50,9 @@ impl Daemon {
         loop {
             let drained = self.look_at_packets();
             if self.fired.is_empty() {
+                if drained == Drained::All {
+                    self.rehearse();
+                }
                 return drained;
             }
             self.bring_about();
@@ -99,6 +102,7 @@ impl Daemon {
             packets,
             fired,
             only_ipv4,
+            rehearsal,
             ..
         } = self;
         capture.drain(|frame| {
@@ -118,6 +122,7 @@ impl Daemon {
             let heard = matcher.handle(&knock, ours, frame.at);
             if heard.knock {
                 packets.knocks += 1;
+                rehearsal.due = heard.completed.is_empty();
             } else {
                 packets.others += 1;
             }

@@ -39,6 +39,7 @@ use super::packets::Packets;
 use super::policies::{self, Policies};
 use super::problems::{FORMER, KEPT, POLICY, Problems, WHITELIST};
 use super::recall::{Recalled, Trust, recall, retention};
+use super::rehearsal::Rehearsal;
 use super::roster::Roster;
 use super::sheets::Sheets;
 use super::shelved;
@@ -359,6 +360,7 @@ pub(super) fn listen(
         sheets: Sheets::default(),
         clockwork: Clockwork::new(used),
         matcher: Matcher::new(engine.policy()),
+        rehearsal: Rehearsal::new(&engine),
         engine,
         scope: Scope::default(),
         backend_reason,

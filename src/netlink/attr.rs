@@ -6,7 +6,8 @@ use netlink_packet_core::{Emitable, Nla};
 /// The two highest bits of the type say how the value is made (`NLA_F_NESTED`,
 /// `NLA_F_NET_BYTEORDER`) and are not part of it.
 const TYPE_MASK: u16 = 0x3fff;
-const NESTED: u16 = 0x8000;
+/// `NLA_F_NESTED`.
+pub const NESTED: u16 = 0x8000;
 
 /// One attribute, borrowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +79,22 @@ impl<'a> Iterator for Attrs<'a> {
     }
 }
 
+/// Appends an attribute. Values are short: no caller's comes near the 64 KiB that the length holds.
+pub fn put(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    nest(bytes, kind, |bytes| bytes.extend_from_slice(value));
+}
+
+/// Appends an attribute whose value is what is written meanwhile.
+pub fn nest(bytes: &mut Vec<u8>, kind: u16, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = bytes.len();
+    bytes.extend_from_slice(&[0; 4]);
+    write(bytes);
+    let length = u16::try_from(bytes.len() - start).unwrap_or(u16::MAX);
+    bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes());
+    bytes[start + 2..start + 4].copy_from_slice(&kind.to_ne_bytes());
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+}
+
 /// The bytes of a list of attributes.
 pub fn emit<T: Nla>(list: &[T]) -> Vec<u8> {
     let mut bytes = vec![0; list.buffer_len()];
@@ -105,6 +122,19 @@ mod tests {
         assert_eq!((read[1].kind, read[1].u32_be()), (2, Some(7)));
         assert_eq!(read[2].u32_be(), None);
         assert_eq!(find(&bytes, 3).unwrap().value, [1]);
+    }
+
+    #[test]
+    fn what_is_put_is_what_the_library_makes() {
+        let mut bytes = Vec::new();
+        put(&mut bytes, 1, b"abcde\0");
+        nest(&mut bytes, 2 | NESTED, |bytes| put(bytes, 3, &[7]));
+        let inner = emit(&[DefaultNla::new(3, vec![7])]);
+        let library = emit(&[
+            DefaultNla::new(1, b"abcde\0".to_vec()),
+            DefaultNla::new(2 | NESTED, inner),
+        ]);
+        assert_eq!(bytes, library);
     }
 
     proptest! {

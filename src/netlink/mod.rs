@@ -22,6 +22,8 @@ pub const REQUEST: u16 = 1;
 pub const ACK: u16 = 4;
 /// `NLM_F_ROOT | NLM_F_MATCH`.
 pub const DUMP: u16 = 0x300;
+/// `NLM_F_EXCL`: what is there already is an error.
+pub const EXCL: u16 = 0x200;
 /// `NLM_F_CREATE`.
 pub const CREATE: u16 = 0x400;
 /// `NLM_F_APPEND`.

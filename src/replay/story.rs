@@ -204,7 +204,7 @@ impl Story {
                     self.ends.follow(&change, now);
                     decision.effects.extend(effect(change));
                 }
-                Action::Log(log) => decision.words.push(log.text),
+                Action::Log(log) => decision.words.push(log.words.to_string()),
                 // Nobody asked, nothing is stored, and there is no kernel to install into.
                 _ => {}
             }
@@ -215,7 +215,7 @@ impl Story {
             let (job, again) = (job.id, false);
             for action in self.engine.handle(Event::Ended { job, again }, now) {
                 if let Action::Log(log) = action {
-                    decision.words.push(log.text);
+                    decision.words.push(log.words.to_string());
                 }
             }
             jobs.extend(self.engine.take_jobs());

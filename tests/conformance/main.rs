@@ -41,6 +41,7 @@ enum Needs {
 const SCENARIOS: &[Scenario] = &[
     ("accept", Needs::Nothing, members::accept),
     ("refresh", Needs::Nothing, members::refresh),
+    ("rehearse", Needs::Nothing, members::rehearse),
     ("expire", Needs::Nothing, members::expire),
     ("ban", Needs::Nothing, members::ban),
     ("trust", Needs::Nothing, members::trust),
@@ -58,6 +59,11 @@ const SCENARIOS: &[Scenario] = &[
     ("reload", Needs::Nothing, gates::reload),
     ("adoption", Needs::Nothing, members::adoption),
     ("somebody else's", Needs::Nothing, members::unseen),
+    (
+        "theirs is renewed",
+        Needs::Nothing,
+        members::renewed,
+    ),
     ("once", Needs::Nothing, members::once),
     ("once and open", Needs::Nothing, members::once_and_open),
     ("open", Needs::Nothing, members::open),

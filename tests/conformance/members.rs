@@ -25,6 +25,24 @@ pub(crate) fn accept(world: &mut World) -> Tried {
     Ok(())
 }
 
+/// What a knock would bring about is gone through; that changes nothing, also where it cannot be.
+pub(crate) fn rehearse(world: &mut World) -> Tried {
+    world.with(|backend| backend.rehearse(&filter(A, 300)));
+    world.install(vec![ssh()], vec![filter(B, 300)]);
+    let heard = world.with(|backend| {
+        backend.rehearse(&filter(A, 300));
+        backend.rehearse(&filter(B, 10));
+        backend.rehearse(&banned(C));
+        backend.verify()
+    });
+    assert_eq!(heard?, Vec::<String>::new());
+    assert_eq!(world.who(&[A, B, C]), [B]);
+    assert_eq!(world.members(), ["ssh_filter 192.0.2.11/32 300 test"]);
+    world.apply(&[put(filter(A, 300))]);
+    assert_eq!(world.who(&[A, B]), [A, B]);
+    Ok(())
+}
+
 pub(crate) fn refresh(world: &mut World) -> Tried {
     world.install(vec![ssh()], vec![filter(A, 2)]);
     world.pass(Duration::from_millis(1_200));
@@ -289,6 +307,34 @@ pub(crate) fn unseen(world: &mut World) -> Tried {
     let held = world.members();
     assert_eq!(held.len(), 3, "{held:?}");
     assert_eq!(world.who(&[A, B, C, A6, C6]), [A]);
+    Ok(())
+}
+
+/// What somebody else has put there, or what another process of ours has, gets the time and the
+/// reason that are wanted now, with all else that is written with it.
+pub(crate) fn renewed(world: &mut World) -> Tried {
+    world.install(vec![ssh()], vec![]);
+    for member in [filter(A, 20), banned(C)] {
+        world.meddle(&member)?;
+    }
+    world.apply(&[put(filter(A, 300)), put(filter(B, 300))]);
+    let held = world.members();
+    let ours = [
+        "ssh_filter 192.0.2.10/32 300 test",
+        "ssh_filter 192.0.2.11/32 300 test",
+    ];
+    assert!(
+        ours.iter().all(|line| held.iter().any(|it| it == line)),
+        "{held:?}"
+    );
+    world.restart()?;
+    world.apply(&[put(filter(A, 200)), put(filter(B, 200))]);
+    assert!(world.gets_in(A) && world.gets_in(B) && !world.gets_in(C));
+    let held = world.members();
+    assert!(
+        held.contains(&"ssh_filter 192.0.2.10/32 200 test".to_owned()),
+        "{held:?}"
+    );
     Ok(())
 }
 

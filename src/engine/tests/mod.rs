@@ -142,7 +142,7 @@ impl Bench {
     pub(super) fn logged(&self, part: &str) -> bool {
         self.actions
             .iter()
-            .any(|a| matches!(a, Action::Log(log) if log.text.contains(part)))
+            .any(|a| matches!(a, Action::Log(log) if log.words.to_string().contains(part)))
     }
 
     /// The members of a chain of the first gate, with the seconds that are left.

@@ -6,17 +6,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::names::{Family, Kind};
-use crate::netlink::attr::{Attr, attrs, find};
-use crate::netlink::{ACK, DUMP, REQUEST};
+use crate::netlink::attr::{Attr, NESTED, attrs, find, put};
+use crate::netlink::{ACK, DUMP, EXCL, REQUEST};
 
 /// `NFNL_SUBSYS_IPSET`.
 const SUBSYSTEM: u16 = 6;
 /// `IPSET_PROTOCOL` since Linux 4.20.
 const PROTOCOL: u8 = 7;
-/// `NLM_F_EXCL`: without it, what is there already is no error and is renewed.
-const EXCL: u16 = 0x200;
 const HEADER: usize = 16;
-const NESTED: u16 = 0x8000;
 const NET_BYTEORDER: u16 = 0x4000;
 
 /// `enum ipset_cmd`.
@@ -75,15 +72,6 @@ pub(super) mod errno {
 
 /// The longest list of elements in one message: its attribute's length is 16 bits.
 const LIST_MAX: usize = 60_000;
-
-fn put(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    // Callers keep below LIST_MAX.
-    let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
-    bytes.extend_from_slice(&length.to_ne_bytes());
-    bytes.extend_from_slice(&kind.to_ne_bytes());
-    bytes.extend_from_slice(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-}
 
 fn put_text(bytes: &mut Vec<u8>, kind: u16, text: &str) {
     put(bytes, kind, &[text.as_bytes(), &[0]].concat());

@@ -38,7 +38,7 @@ use self::install::Image;
 use self::ipset::Ipset;
 use self::machine::{is_over_nft, knows_ipv6, speaks_ipv6};
 use self::members::Shape;
-use self::message::Header;
+use self::message::{Header, Key};
 use self::names::{Family, Role, chains, parse_set, policy_chain, set_name, spare_name};
 use self::saved::{Saved, Standing};
 use self::table::Tables;
@@ -427,6 +427,14 @@ impl Backend for Iptables {
             }
         }
         self.rearm()
+    }
+
+    fn rehearse(&mut self, member: &Member) {
+        let Ok(shapes) = self.know() else { return };
+        let change = Change::Put(member.clone());
+        for write in changes::writes(&[change], &shapes).unwrap_or_default() {
+            let _ = self.ipset.has(&write.set, Key::Net(write.net));
+        }
     }
 
     fn verify(&mut self) -> Result<Vec<String>, FirewallError> {

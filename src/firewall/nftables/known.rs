@@ -27,6 +27,17 @@ pub(super) struct Known {
     pub(super) nets: BTreeMap<(GateName, Role), NetMap<Entry>>,
 }
 
+/// What is thought to be in the kernel already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Guess {
+    /// Not the address that is to be added: it need not be taken out before.
+    New,
+    /// What we know.
+    Known,
+    /// Nothing of what we know: networks are all written anew.
+    Nothing,
+}
+
 /// The former entries of networks, to be put back if the kernel refuses, newest last.
 pub(super) type Undo = Vec<((GateName, Role), IpNet, Option<Entry>)>;
 
@@ -88,7 +99,7 @@ impl Known {
     pub(super) fn steps(
         &mut self,
         change: &Change,
-        rewrite: bool,
+        guess: Guess,
         can_destroy: bool,
         undo: &mut Undo,
     ) -> Result<Vec<Step>, FirewallError> {
@@ -114,16 +125,20 @@ impl Known {
         };
         if let Some(key) = place.key() {
             let name = members::name_of(gate, place);
+            let left = put.map(|member| members::left(place.role(), member.remaining));
+            if let (Guess::New, Some(member), Some(left)) = (guess, put, left) {
+                return Ok(vec![encode::add_new(&name, &key, left, &member.reason)]);
+            }
             // Adding what is there would change neither its deadline nor its reason.
             let mut steps = fill::delete_keys(&name, vec![key.clone()], can_destroy);
-            if let Some(member) = put {
-                let left = members::left(place.role(), member.remaining);
+            if let (Some(member), Some(left)) = (put, left) {
                 let element = encode::element(key, left, &member.reason);
                 steps.extend(encode::elements(ElementVerb::Add, &name, vec![element]));
             }
             return Ok(steps);
         }
         let entry = put.map(|member| members::entry(place.role(), member, now));
+        let rewrite = guess == Guess::Nothing;
         Ok(self.net_steps(gate, place.role(), net, entry, rewrite, now, undo))
     }
 

@@ -117,6 +117,16 @@ impl Told {
             .is_some_and(|end| !is_over(*end, now))
     }
 
+    /// Whether the kernel may hold the member already, as far as the caller knows. Of who is
+    /// trusted nothing is known here.
+    pub(super) fn may_have(&self, member: &Member, ipv6_prefix: u8) -> bool {
+        if member.chain == Chain::Trusted {
+            return true;
+        }
+        let net = kept_as(member.chain, member.net, ipv6_prefix);
+        net.is_none_or(|net| self.has(&member.gate, member.chain, net, Instant::now()))
+    }
+
     /// The parts of segments of one family that no network covers of which the caller knows.
     pub(super) fn unknown(
         &self,
