@@ -9,10 +9,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::control::{Request, SOCKET_NAME, Verb};
+use crate::model::Time;
 use crate::watchdog::{Flow, Part, ROUND, RULES, Rounds};
 
 use super::daemon::{Daemon, now};
@@ -61,20 +61,10 @@ struct Beating {
     listener: Listener,
     rounds: Rounds,
     flow: Flow,
-    wake: Instant,
     socket: PathBuf,
     answer: mpsc::Sender<()>,
     answers: mpsc::Receiver<()>,
     asking: Option<JoinHandle<()>>,
-}
-
-/// What there is to do for the pulse.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Stir {
-    /// A round is due.
-    Round,
-    /// The control socket has answered.
-    Answer,
 }
 
 impl Pulse {
@@ -91,7 +81,6 @@ impl Pulse {
                 rounds: Rounds::new(listener.pace(), RULES, now()),
                 listener,
                 flow: Flow::default(),
-                wake: Instant::now(),
                 socket: runtime_dir.join(SOCKET_NAME),
                 answer,
                 answers,
@@ -100,23 +89,30 @@ impl Pulse {
         }))
     }
 
-    /// Waits for something to do. Safe to cancel.
-    pub(super) async fn stirs(&mut self) -> Stir {
-        let Some(beating) = &mut self.0 else {
-            return std::future::pending().await;
-        };
-        tokio::select! {
-            () = tokio::time::sleep_until(beating.wake) => Stir::Round,
-            Some(()) = beating.answers.recv() => Stir::Answer,
+    /// When the next round begins.
+    pub(super) fn due(&self) -> Option<Time> {
+        self.0.as_ref().map(|beating| beating.rounds.due())
+    }
+
+    /// Begins it.
+    pub(super) fn round(&mut self, daemon: &mut Daemon) {
+        if let Some(beating) = &mut self.0 {
+            beating.round(daemon);
         }
     }
 
-    /// Does it.
-    pub(super) fn carry_on(&mut self, stir: Stir, daemon: &mut Daemon) {
-        let Some(beating) = &mut self.0 else { return };
-        match stir {
-            Stir::Round => beating.round(daemon),
-            Stir::Answer => beating.alive(Part::Control),
+    /// Waits for the control socket to answer. Safe to cancel.
+    pub(super) async fn answer(&mut self) -> Option<()> {
+        match &mut self.0 {
+            Some(beating) => beating.answers.recv().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// It has answered.
+    pub(super) fn answered(&mut self) {
+        if let Some(beating) = &mut self.0 {
+            beating.alive(Part::Control);
         }
     }
 }
@@ -127,7 +123,6 @@ impl Beating {
             warn!("{part} shows no life: the watchdog is not told that all is well");
         }
         let parts = self.rounds.begin(now());
-        self.wake = Instant::now() + self.rounds.due().since(now());
         for part in parts {
             let alive = match part {
                 Part::Packets => self.packets_flow(daemon),

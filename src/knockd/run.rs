@@ -29,7 +29,7 @@ use super::logging::Log;
 use super::memory::Written;
 use super::pace::{PAUSE, Pace};
 use super::problems::{LOG_FILE, PID_FILE};
-use super::pulse::{Listener, Pulse, Stir};
+use super::pulse::{Listener, Pulse};
 use super::recall;
 use super::sheets::Marked;
 use super::start::{self, StartError};
@@ -171,8 +171,8 @@ enum Happened {
     Links,
     /// A time has come.
     Alarm,
-    /// A sign of life is due.
-    Pulse(Stir),
+    /// The control socket has answered the watchdog.
+    Answer,
     /// The store wants everything written anew.
     Wanted,
     /// Somebody changed the rules, or a look at them is over.
@@ -218,7 +218,7 @@ async fn happens(
             rung?;
             Happened::Alarm
         }
-        stir = pulse.stirs() => Happened::Pulse(stir),
+        Some(()) = pulse.answer() => Happened::Answer,
         () = sources.wanted.notified() => Happened::Wanted,
         stir = daemon.drift.stirs() => {
             Happened::Rules(stir.map_err(failed("wait for changes of the rules"))?)
@@ -243,7 +243,9 @@ async fn events(
     let mut pace = Pace::default();
     let mut had_packets = false;
     loop {
-        sources.alarm.set(daemon.due())?;
+        sources
+            .alarm
+            .set(daemon.due().into_iter().chain(pulse.due()).min())?;
         let others = std::mem::take(&mut had_packets);
         let happened = happens(daemon, sources, pulse, more, others).await?;
         if matches!(happened, Happened::Packets) {
@@ -275,8 +277,14 @@ async fn events(
             Happened::Marked(marked) => daemon.sequence_marked(marked),
             Happened::Name(event) => daemon.name_changed(event),
             Happened::Links => daemon.links_changed(),
-            Happened::Alarm => daemon.tick(),
-            Happened::Pulse(stir) => pulse.carry_on(stir, daemon),
+            Happened::Alarm => {
+                daemon.tick();
+                if pulse.due().is_some_and(|due| due <= now()) {
+                    let _eased = scheduling.ease();
+                    pulse.round(daemon);
+                }
+            }
+            Happened::Answer => pulse.answered(),
             Happened::Wanted => daemon.remember_everything(),
             Happened::Rules(stir) => daemon.rules_stir(stir),
             Happened::Minute => {

@@ -59,11 +59,7 @@ const SCENARIOS: &[Scenario] = &[
     ("reload", Needs::Nothing, gates::reload),
     ("adoption", Needs::Nothing, members::adoption),
     ("somebody else's", Needs::Nothing, members::unseen),
-    (
-        "theirs is renewed",
-        Needs::Nothing,
-        members::renewed,
-    ),
+    ("theirs is renewed", Needs::Nothing, members::renewed),
     ("once", Needs::Nothing, members::once),
     ("once and open", Needs::Nothing, members::once_and_open),
     ("open", Needs::Nothing, members::open),
