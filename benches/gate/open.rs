@@ -104,7 +104,7 @@ fn contest(load: Load) -> Measured {
     let used = |pids: &[u32]| -> Vec<Option<u64>> { pids.iter().copied().map(cpu_time).collect() };
     let before = used(&pids);
     let all: Vec<&Server> = servers.iter().collect();
-    let openings = clients.run(|| sample(&all, 0..usize::from(count), load, knock))??;
+    let openings = clients.run(|| sample(&all, 0..usize::from(count), knock))??;
     let after = used(&pids);
     drop(daemons);
 
@@ -175,7 +175,7 @@ fn others(
         };
         let range = peer.fresh_clients();
         let sampled = clients.run(|| {
-            sample(&[&peer.server], range, load, |prober, client, server| {
+            sample(&[&peer.server], range, |prober, client, server| {
                 peer.knock(prober, client, server, BETWEEN)
             })
         })?;
@@ -207,7 +207,6 @@ fn split(openings: Vec<Opening>) -> (Samples, Samples) {
 fn sample(
     servers: &[&Server],
     clients: Range<usize>,
-    load: Load,
     mut knock: impl FnMut(&mut Prober, Ipv4Addr, Ipv4Addr) -> io::Result<Instant>,
 ) -> io::Result<Vec<Vec<Opening>>> {
     stay_on_one_cpu()?;
