@@ -120,9 +120,11 @@ fn load(server: &Server, size: u32) -> Result<Duration, Box<dyn Error>> {
         Ok(started.elapsed())
     })?;
     let (size, own) = (size as usize, usize::from(EACH));
-    server.must_hold(Chain::Trusted, size + own)?;
-    server.must_hold(Chain::Filter, size + own)?;
-    server.must_hold(Chain::Banned, size)?;
+    server.must_hold_all(&[
+        (Chain::Trusted, size + own),
+        (Chain::Filter, size + own),
+        (Chain::Banned, size),
+    ])?;
     Ok(took)
 }
 

@@ -107,8 +107,7 @@ impl Bench {
         daemon.kill_9();
         starts.with_bans.push(start(daemon)?);
         starts.cpu_with_bans.extend(used(daemon));
-        server.must_hold(Chain::Trusted, many)?;
-        server.must_hold(Chain::Banned, many)?;
+        server.must_hold_all(&[(Chain::Trusted, many), (Chain::Banned, many)])?;
         starts.resident_with_bans = resident_kib(pid(daemon)?)?;
         daemon.kill_9();
         let gone = daemon.run_knockd(&["teardown"])?;

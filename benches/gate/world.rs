@@ -141,14 +141,23 @@ impl Server {
 
     /// Fails unless the kernel holds so many members of this chain.
     pub(crate) fn must_hold(&self, chain: Chain, expected: usize) -> Result<(), Box<dyn Error>> {
+        self.must_hold_all(&[(chain, expected)])
+    }
+
+    /// The same of several chains, which are read once: to read a million takes the kernel long.
+    pub(crate) fn must_hold_all(&self, expected: &[(Chain, usize)]) -> Result<(), Box<dyn Error>> {
         let observed = self.with_backend(|backend| backend.observe())?;
         let members = observed.unwrap_or_default().members;
-        let held = members.iter().filter(|it| it.chain == chain).count();
-        if held == expected {
-            return Ok(());
+        for &(chain, expected) in expected {
+            let held = members.iter().filter(|it| it.chain == chain).count();
+            if held != expected {
+                let backend = self.backend;
+                let what =
+                    format!("{backend}: the kernel holds {held} in {chain:?}, not {expected}");
+                return Err(what.into());
+            }
         }
-        let backend = self.backend;
-        Err(format!("{backend}: the kernel holds {held} in {chain:?}, not {expected}").into())
+        Ok(())
     }
 }
 

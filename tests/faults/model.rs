@@ -41,6 +41,8 @@ pub(crate) struct Model {
     runtime: BTreeSet<IpNet>,
     previous: Option<Rules>,
     trial: Option<Trial>,
+    /// It was taken back by itself, and nothing was put in force since.
+    reverted: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -129,6 +131,7 @@ impl Model {
             runtime: BTreeSet::new(),
             previous: None,
             trial: None,
+            reverted: false,
         }
     }
 
@@ -174,6 +177,7 @@ impl Model {
             self.now = ends;
             self.expire();
             self.take_back();
+            self.reverted = true;
         }
         self.now = now;
         self.expire();
@@ -221,7 +225,7 @@ impl Model {
             Operation::Open(at, secs) => return self.open(at, Some(secs)),
             Operation::Close(at) => return self.open(at, None),
             Operation::Apply(rules, secs) => return self.apply(rules, secs),
-            Operation::Confirm => self.confirm(),
+            Operation::Confirm => return self.confirm(),
             Operation::Rollback => return self.rollback(),
             Operation::Reload if self.trial.is_some() => return Answer::Refused(4),
             Operation::Restart(how) => self.restart(how),
@@ -230,8 +234,8 @@ impl Model {
             | Operation::TrustForNow(_)
             | Operation::Untrust(_)
             | Operation::Rewrite(_) => return Answer::Whatever,
-            Operation::Reload
-            | Operation::ForeignFlush
+            Operation::Reload => self.reverted = false,
+            Operation::ForeignFlush
             | Operation::ForeignSetFlush(_)
             | Operation::Wait(_)
             | Operation::ClockJump(_) => {}
@@ -415,6 +419,7 @@ impl Model {
         }
         let before = (self.rules, self.gates.clone());
         self.set(rules);
+        self.reverted = false;
         match secs {
             Some(secs) => {
                 self.trial = Some(Trial {
@@ -435,10 +440,14 @@ impl Model {
         }
     }
 
-    fn confirm(&mut self) {
-        if let Some(trial) = self.trial.take() {
-            self.keep(trial.before);
+    /// Whoever is too late is told.
+    fn confirm(&mut self) -> Answer {
+        match self.trial.take() {
+            Some(trial) => self.keep(trial.before),
+            None if self.reverted => return Answer::Refused(1),
+            None => {}
         }
+        Answer::Done
     }
 
     /// Whether a change waits to be confirmed.
@@ -456,6 +465,7 @@ impl Model {
         };
         let now = self.rules;
         self.set(previous);
+        self.reverted = false;
         self.keep(now);
         Answer::Done
     }
@@ -484,6 +494,8 @@ impl Model {
     }
 
     fn restart(&mut self, how: End) {
+        // It is said once.
+        self.reverted = self.trial.is_some();
         self.take_back();
         for gate in self.gates.values_mut() {
             gate.withdrawn.clear();
