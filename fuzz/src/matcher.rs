@@ -43,7 +43,7 @@ static POLICIES: LazyLock<[Policy; 4]> = LazyLock::new(|| {
     })
 });
 
-/// For how long a SYN is taken for one that was sent before; later it counts.
+/// For how long a SYN is taken for one that was sent before, from the first on; later it counts.
 const SENT_AGAIN: Duration = Duration::from_secs(130);
 /// More would only be slow.
 const MOST_PACKETS: usize = 200;
@@ -91,13 +91,14 @@ pub fn matcher(bytes: &[u8]) {
         let ours = packet[0] & BEHIND == 0;
         let knock = knock(policy, packet, number);
         // The packet before once more.
-        let (again, knock) = match last {
-            Some((last, to_us, then)) if packet[0] & AGAIN != 0 && to_us == ours => {
-                (at.since(then) <= SENT_AGAIN, last)
+        let (again, knock, first) = match last {
+            Some((last, to_us, first)) if packet[0] & AGAIN != 0 && to_us == ours => {
+                let again = at.since(first) <= SENT_AGAIN;
+                (again, last, if again { first } else { at })
             }
-            _ => (false, knock),
+            _ => (false, knock, at),
         };
-        last = Some((knock, ours, at));
+        last = Some((knock, ours, first));
         let heard = matcher.handle(&knock, ours, at);
         let (used, room) = matcher.occupancy();
         assert!(used <= room, "{used} of {room}");

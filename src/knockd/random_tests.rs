@@ -622,6 +622,8 @@ fn play(seed: u64, operations: usize) -> usize {
         let code = story.carry_out(&operation);
         match answer {
             Answer::Done => assert_eq!(code, 0, "{told}"),
+            // Whoever is too late is told so by what carries out changes, which is not here.
+            Answer::Refused(_) if operation == Operation::Confirm => {}
             Answer::Refused(with) => assert_eq!(code, with, "{told}"),
             Answer::Whatever => {}
         }
