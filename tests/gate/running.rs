@@ -70,12 +70,13 @@ const LONG: Duration = Duration::from_secs(10);
 fn a_command_starts_with_nothing_but_what_it_is_to_know() -> Tried {
     let dir = tempfile::tempdir()?;
     let script = dir.path().join("script");
-    // Shells count themselves among the children; what /proc says of one is the truth.
+    // Shells count themselves among the children; what /proc says of one is the truth. While a shell
+    // waits it blocks signals itself; its children have the mask that it was given.
     fs::write(
         &script,
         "{ echo \"$@\"; echo $PWD $0; cat; for fd in /proc/$$/fd/*; do printf 'fd '; readlink $fd || echo; done; \
          tr '\\0' '\\n' < /proc/$$/environ; cut -d' ' -f5,19,41 /proc/$$/stat; echo pid $$; \
-         grep SigBlk /proc/$$/status; } > $1.new; mv $1.new $1",
+         grep SigBlk /proc/self/status; } > $1.new; mv $1.new $1",
     )?;
     let doors = Doors::with(&format!(
         "start: \"/bin/sh {} NOTES 'a b' '%IP%; id' x%IP%\"",
