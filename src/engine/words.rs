@@ -1,5 +1,5 @@
-//! What the log says. Of what opens and shuts a gate the words are made only when they are said:
-//! whoever has knocked waits for the kernel, and that need not wait for words.
+//! What the log says. Of an acceptance the words are made only when they are said: whoever has
+//! knocked waits for the kernel, and that need not wait for words.
 
 use std::fmt;
 use std::net::IpAddr;

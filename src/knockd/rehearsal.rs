@@ -64,3 +64,31 @@ impl Daemon {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::appliance;
+    use crate::model::Chain;
+
+    #[test]
+    fn nobody_is_decided_about_again_and_again_and_the_engine_knows_nothing_of_it() {
+        let engine = Engine::new(appliance());
+        let mut rehearsal = Rehearsal::new(&engine);
+        for second in 0..1_000 {
+            let Some(Change::Put(member)) = rehearsal.decide(Time::from_secs(second)) else {
+                panic!("nothing is decided after {second} s");
+            };
+            assert_eq!((member.chain, member.net.addr()), (Chain::Filter, NOBODY));
+        }
+        let held = |engine: &Engine| engine.desired(Time::from_secs(1_000)).members.len();
+        assert_eq!(held(&rehearsal.understudy), 1);
+        assert_eq!(held(&engine), 0);
+        assert!(rehearsal.understudy.has_policy_of(&engine));
+        assert!(
+            !rehearsal
+                .understudy
+                .has_policy_of(&Engine::new(appliance()))
+        );
+    }
+}
