@@ -46,7 +46,7 @@ use record::Attempt;
 pub use scope::Scope;
 pub use sequences::SequenceId;
 use sequences::{Arrival, PortId, Sequences};
-use sweeps::Guard;
+use sweeps::{Guard, Touched};
 use table::{Key, Table};
 pub use timed::{Timed, Whose};
 
@@ -168,8 +168,12 @@ impl Matcher {
 
     /// Takes a strange port into account.
     fn touched(&mut self, port: u16, key: Key, begun: Option<u32>, at: Time, heard: &mut Heard) {
-        heard.swept = self.table.touch(key, port, begun, &self.guard, at);
-        if !heard.swept && !self.near.contains(port) {
+        let touched = self.table.touch(key, port, begun, &self.guard, at);
+        heard.swept = touched == Touched::Swept;
+        // Who was a scanner before has no attempts either, or one that began a moment later than
+        // this packet was sent: several CPUs write them.
+        let is_scanner = touched != Touched::Few;
+        if !is_scanner && !self.near.contains(port) {
             return;
         }
         let Self {
@@ -178,7 +182,7 @@ impl Matcher {
         self.table.for_each_attempt(key, |attempt| {
             let sequence = &sequences[attempt.sequence];
             let is_near = sequences.is_spoilt_by(attempt.sequence, port, guard.nearby);
-            if sequence.is_drop || !(heard.swept || is_near) {
+            if sequence.is_drop || !(is_scanner || is_near) {
                 return;
             }
             if attempt.is_done() {
@@ -186,7 +190,7 @@ impl Matcher {
                 // The first of the ports that make a scanner was touched in the window, and what came
                 // just before that belongs to it.
                 let sweep = guard.within.saturating_mul(2);
-                if (heard.swept && since <= sweep) || (is_near && since <= sequence.timeout) {
+                if (is_scanner && since <= sweep) || (is_near && since <= sequence.timeout) {
                     heard.undone.push(attempt.sequence);
                 } else {
                     return;

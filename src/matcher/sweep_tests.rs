@@ -410,3 +410,13 @@ fn ports_that_come_a_moment_out_of_order_count_all_the_same() {
     }
     assert_eq!(sweep(&mut bench, A, 100, 10, &[1228, 1227]), NONE);
 }
+
+#[test]
+fn what_began_just_after_a_sweep_is_void_if_a_port_of_it_arrives_late() {
+    let mut bench = Bench::new(&appliance());
+    sweep(&mut bench, A, 0, 100, &[1, 2, 3, 4, 5]);
+    // 75 s after the last of them, and a packet that another CPU took a moment before.
+    for (port, at) in [("1228", 75_410), ("6", 75_390), ("1227", 75_420)] {
+        assert_eq!(bench.knock(A, port, at), NONE, "{port}");
+    }
+}

@@ -48,6 +48,17 @@ impl Guard {
     }
 }
 
+/// What a touch of a strange port says of its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Touched {
+    /// It has touched too few ports to be a scanner.
+    Few,
+    /// It is a scanner since now.
+    Swept,
+    /// It was a scanner before.
+    StillSweeping,
+}
+
 impl Table {
     /// Whether the source is a scanner: it was found to be one, and has not been quiet since for
     /// as long as the guard asks.
@@ -88,8 +99,8 @@ impl Table {
         false
     }
 
-    /// Notes that the source touched a strange port; whether it is a scanner since now. `begun`: the
-    /// place of what the same packet began, which may take it.
+    /// Notes that the source touched a strange port. `begun`: the place of what the same packet
+    /// began, which may take it.
     pub(super) fn touch(
         &mut self,
         key: Key,
@@ -97,7 +108,7 @@ impl Table {
         begun: Option<u32>,
         guard: &Guard,
         now: Time,
-    ) -> bool {
+    ) -> Touched {
         let (mut others, mut room, mut known, mut was_scanner) = (0, None, false, false);
         let mut at = self.first(key);
         while let Some(record) = self.records.get_mut(at as usize) {
@@ -139,7 +150,11 @@ impl Table {
         if let Some(at) = newest {
             self.make_newest(key, at);
         }
-        is_scanner && !was_scanner
+        match (was_scanner, is_scanner) {
+            (true, _) => Touched::StillSweeping,
+            (false, true) => Touched::Swept,
+            (false, false) => Touched::Few,
+        }
     }
 
     fn for_each_foreign(&mut self, key: Key, mut f: impl FnMut(u32, &mut Record)) {
