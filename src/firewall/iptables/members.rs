@@ -114,6 +114,12 @@ pub(super) fn element(key: Key, left: Option<Duration>, reason: &str, now: Time)
     }
 }
 
+/// A member that ends that much earlier or later than it is to end is left as it is.
+const SECOND: Duration = Duration::from_secs(1);
+/// What is read back may be off by more, since it is a moment later, and what is left was rounded
+/// down twice.
+pub(super) const READ_BACK: Duration = Duration::from_secs(2);
+
 /// What a member as read stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Held {
@@ -154,12 +160,11 @@ impl Held {
         }
     }
 
-    /// Whether it ends when it is to end, within a second and the kernel's rounding down.
-    pub(super) fn ends_with(&self, left: Option<Duration>) -> bool {
-        const SECOND: Duration = Duration::from_secs(1);
+    /// Whether it ends when it is to end, within that time and the kernel's rounding down.
+    pub(super) fn ends_within(&self, doubt: Duration, left: Option<Duration>) -> bool {
         match (self.left, left) {
             (None, None) => true,
-            (Some(held), Some(left)) => left + SECOND >= held && left <= held + 2 * SECOND,
+            (Some(held), Some(left)) => left + doubt >= held && left <= held + SECOND + doubt,
             _ => false,
         }
     }
@@ -244,7 +249,7 @@ pub(super) fn difference(
         let left = left.map(|left| left.saturating_sub(passed));
         let stays = there
             .get(net)
-            .is_some_and(|held| held.ends_with(left) && held.reason == *reason);
+            .is_some_and(|held| held.ends_within(SECOND, left) && held.reason == *reason);
         if !stays && left != Some(Duration::ZERO) {
             difference
                 .put
@@ -268,7 +273,7 @@ pub(super) fn members(
     let whole = match (half(halves[0]), half(halves[1])) {
         (Some(low), Some(high)) => {
             let (low, high) = (Held::of(low, now), Held::of(high, now));
-            (low.ends_with(high.left) && low.reason == high.reason).then_some(low)
+            (low.ends_within(SECOND, high.left) && low.reason == high.reason).then_some(low)
         }
         _ => None,
     };
@@ -361,6 +366,30 @@ mod tests {
         assert_eq!(shown(&held), ["0.0.0.0/0"]);
         held[0].timeout = 20;
         assert_eq!(shown(&held), ["0.0.0.0/1", "128.0.0.0/1"]);
+    }
+
+    #[test]
+    fn what_stays_is_found_right_when_it_is_read_back_later() {
+        let millis = Duration::from_millis;
+        let wanted = millis(300_000);
+        let held = |left: Duration| Held {
+            left: Some(secs(left.as_secs())),
+            reason: String::new(),
+            until: None,
+        };
+        let mut stays = 0;
+        for really in (295_000..305_000).step_by(10).map(millis) {
+            if !held(really).ends_within(SECOND, Some(wanted)) {
+                continue;
+            }
+            stays += 1;
+            for passed in (0..5_000).step_by(70).map(millis) {
+                let later = held(really.saturating_sub(passed));
+                let left = Some(wanted.saturating_sub(passed));
+                assert!(later.ends_within(READ_BACK, left), "{really:?}, {passed:?}");
+            }
+        }
+        assert!(stays > 200, "{stays}");
     }
 
     #[test]

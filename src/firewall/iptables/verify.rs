@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::above::Guarded;
 use super::machine::speaks_ipv6;
-use super::members::{Held, Sorted};
+use super::members::{Held, READ_BACK, Sorted};
 use super::message::{Element, Key};
 use super::names::{Family, Role, parse_set};
 use super::rules::{BASES, Wanted};
@@ -102,7 +102,7 @@ pub(super) fn verify_members(
             match held.get(&Key::Net(*net)) {
                 None if used_up || left.is_some_and(|left| left < DOUBT) => {}
                 None => problems.push(format!("{set} lacks {net}")),
-                Some(element) if Held::of(element, now).ends_with(left) => {}
+                Some(element) if Held::of(element, now).ends_within(READ_BACK, left) => {}
                 Some(_) => problems.push(format!("{set} has {net} with another deadline")),
             }
         }
