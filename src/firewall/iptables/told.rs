@@ -109,7 +109,10 @@ impl Told {
     pub(super) fn least(&self, set: &str, now: Time) -> Option<usize> {
         let known = self.sets.get(set)?;
         let lasts = |end: &&End| end.is_none_or(|end| end > now.after(DOUBT));
-        (known.nets.len() <= COUNTED).then(|| known.nets.values().filter(lasts).count())
+        // Some are over and not yet forgotten.
+        let lasting = known.nets.values().filter(lasts);
+        let least = lasting.take(COUNTED + 1).count();
+        (least <= COUNTED).then_some(least)
     }
 
     /// Takes note of how many the set has; whether that is too few, and was not said before.
@@ -155,6 +158,12 @@ mod tests {
         let mut says = |held| told.falls_short(set, 2, held);
         let said = [3, 2, 1, 1, 0, 2, 1].map(&mut says);
         assert_eq!(said, [false, false, true, false, true, false, true]);
+        // Those that are over are not among the many.
+        for host in 10..2_000 {
+            told.put(set, net(host), Some(Duration::from_secs(9)), now);
+        }
+        assert_eq!(told.least(set, now), None);
+        assert_eq!(told.least(set, Time::from_secs(130)), Some(2));
         for host in 10..2_000 {
             told.put(set, net(host), None, now);
         }
