@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::engine::{Action, Engine, Event};
-use crate::firewall::Change;
+use crate::firewall::{Change, Member};
 use crate::model::{Bucket, Time};
 use crate::policy::KnockAction;
 
@@ -34,8 +34,13 @@ impl Rehearsal {
         }
     }
 
-    /// What the firewall would be told if nobody had knocked at this moment.
-    fn decide(&mut self, now: Time) -> Option<Change> {
+    /// Whether it is worth it, and not too soon.
+    fn is_on(&mut self, now: Time) -> bool {
+        std::mem::take(&mut self.due) && self.turns.take(now)
+    }
+
+    /// Whom the firewall would be told to let in if nobody had knocked at this moment.
+    fn decide(&mut self, now: Time) -> Option<Member> {
         let mut knocks = self.understudy.policy().knocks.iter();
         let knock = knocks.find(|knock| knock.action == KnockAction::Accept)?;
         let (source, knock) = (NOBODY, knock.name.clone());
@@ -43,8 +48,9 @@ impl Rehearsal {
             .understudy
             .handle(Event::Knocked { source, knock }, now);
         drop(self.understudy.take_news());
+        // Before it there may be the end of the last time.
         actions.into_iter().find_map(|action| match action {
-            Action::Firewall(change) => Some(change),
+            Action::Firewall(Change::Put(member)) => Some(member),
             _ => None,
         })
     }
@@ -53,13 +59,13 @@ impl Rehearsal {
 impl Daemon {
     /// Makes ready for a knock that has begun.
     pub(super) fn rehearse(&mut self) {
-        if !std::mem::take(&mut self.rehearsal.due) || !self.rehearsal.turns.take(now()) {
+        if !self.rehearsal.is_on(now()) {
             return;
         }
         if !self.rehearsal.understudy.has_policy_of(&self.engine) {
             self.rehearsal.understudy = self.engine.understudy();
         }
-        if let Some(Change::Put(member)) = self.rehearsal.decide(now()) {
+        if let Some(member) = self.rehearsal.decide(now()) {
             self.firewall.rehearse(&member);
         }
     }
@@ -67,28 +73,46 @@ impl Daemon {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::fixtures::appliance;
     use crate::model::Chain;
 
     #[test]
-    fn nobody_is_decided_about_again_and_again_and_the_engine_knows_nothing_of_it() {
+    fn it_is_decided_about_nobody_again_and_again() {
         let engine = Engine::new(appliance());
         let mut rehearsal = Rehearsal::new(&engine);
-        for second in 0..1_000 {
-            let Some(Change::Put(member)) = rehearsal.decide(Time::from_secs(second)) else {
+        // Renewed each time, and then long over.
+        for second in (0..1_000).chain([5_000, 50_000]) {
+            let Some(member) = rehearsal.decide(Time::from_secs(second)) else {
                 panic!("nothing is decided after {second} s");
             };
             assert_eq!((member.chain, member.net.addr()), (Chain::Filter, NOBODY));
         }
-        let held = |engine: &Engine| engine.desired(Time::from_secs(1_000)).members.len();
-        assert_eq!(held(&rehearsal.understudy), 1);
-        assert_eq!(held(&engine), 0);
+        let held = rehearsal.understudy.desired(Time::from_secs(50_000));
+        assert_eq!(held.members.len(), 1);
+    }
+
+    #[test]
+    fn it_is_with_the_policy_in_force() {
+        let engine = Engine::new(appliance());
+        let rehearsal = Rehearsal::new(&engine);
         assert!(rehearsal.understudy.has_policy_of(&engine));
-        assert!(
-            !rehearsal
-                .understudy
-                .has_policy_of(&Engine::new(appliance()))
-        );
+        let reloaded = Engine::new(appliance());
+        assert!(!rehearsal.understudy.has_policy_of(&reloaded));
+    }
+
+    #[test]
+    fn forged_beginnings_bring_about_few() {
+        let mut rehearsal = Rehearsal::new(&Engine::new(appliance()));
+        assert!(!rehearsal.is_on(Time::from_secs(1)), "nobody has begun");
+        let mut held = 0;
+        for millis in 0..2_000 {
+            rehearsal.due = true;
+            let now = Time::from_secs(1).after(Duration::from_millis(millis));
+            held += u32::from(rehearsal.is_on(now));
+        }
+        assert!((40..=60).contains(&held), "{held} in two seconds");
     }
 }

@@ -25,10 +25,7 @@ impl Nftables {
         let Some(known) = &mut self.known else { return };
         let prefix = known.prefix(&member.gate);
         let place = Place::of(member.chain, member.net, prefix);
-        // The kernel is asked to take out what is not there, which it can without an error: then
-        // nothing was changed, and nobody is told of it.
-        let key = place.and_then(Place::key);
-        let (Some(place), Some(key), true) = (place, key, self.kernel.can_destroy) else {
+        let (Some(place), Some(key)) = (place, place.and_then(Place::key)) else {
             return;
         };
         if self.told.may_have(member, prefix) {
@@ -37,9 +34,16 @@ impl Nftables {
         let change = Change::Put(member.clone());
         drop(known.steps(&change, Guess::New, true, &mut Undo::new()));
         let set = members::name_of(&member.gate, place);
-        let gone = fill::delete_keys(&set, vec![key], true);
         // Whatever is wrong with the kernel is said when it matters.
-        let _ = self.kernel.commit(&gone.iter().collect::<Vec<_>>(), None);
+        if self.kernel.can_destroy {
+            // It is asked to take out what is not there, which it can without an error: then nothing
+            // was changed, and nobody is told of it.
+            let gone = fill::delete_keys(&set, vec![key], true);
+            let _ = self.kernel.commit(&gone.iter().collect::<Vec<_>>(), None);
+        } else {
+            // Before Linux 6.3 it can only be asked for it, which is less.
+            let _ = self.kernel.has_key(&set, key);
+        }
     }
 
     /// Writes changes; where that fails, with what other guess it may not.
