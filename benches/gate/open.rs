@@ -27,8 +27,12 @@ const BRIEFLY: u16 = 10;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Everything has gone to sleep again by then, the daemon and the CPU it ran on.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Between two knocks: the daemon sleeps when the last one comes, which is the slow case.
+/// Between two knocks: the daemon sleeps when the last one comes.
 const BETWEEN: Duration = Duration::from_millis(2);
+/// The slow case: nothing happens for so long, and then somebody knocks as slowly as a person.
+const REST: Duration = Duration::from_secs(3);
+const SLOWLY: Duration = Duration::from_millis(200);
+const RESTED_SAMPLES: u16 = 30;
 /// The answer to a SYN is there when it has been sent; that long is far more than needed.
 pub(crate) const NO_ANSWER: Duration = Duration::from_millis(1);
 /// How much longer another backend may take than the first.
@@ -87,13 +91,17 @@ struct Opening {
 
 fn contest(load: Load) -> Measured {
     let count = so_many(SAMPLES, BRIEFLY);
+    let rested = match load {
+        Load::Idle => so_many(RESTED_SAMPLES, 2),
+        Load::Busy => 0,
+    };
     let lab = Lab::new()?;
     let clients = lab.host("clients")?;
     let (backends, missing) = backends();
     let mut servers = Vec::new();
     let mut daemons = Vec::new();
     for (number, backend) in (0..).zip(backends) {
-        let server = Server::new(&lab, &clients, (number, backend), count)?;
+        let server = Server::new(&lab, &clients, (number, backend), count + rested)?;
         let mut daemon = server.daemon(&lab, TRUSTED)?;
         daemon.start()?;
         daemons.push(daemon);
@@ -106,6 +114,12 @@ fn contest(load: Load) -> Measured {
     let all: Vec<&Server> = servers.iter().collect();
     let openings = clients.run(|| sample(&all, 0..usize::from(count), knock))??;
     let after = used(&pids);
+    let slow = |prober: &mut Prober, client, server| {
+        sleep(REST);
+        knock_slowly(prober, client, server, SLOWLY)
+    };
+    let range = usize::from(count)..usize::from(count + rested);
+    let slow = clients.run(|| sample(&all, range, slow))??;
     drop(daemons);
 
     let openings: Vec<(Samples, Samples)> = openings.into_iter().map(split).collect();
@@ -116,6 +130,14 @@ fn contest(load: Load) -> Measured {
             let what = format!("{}: CPU time of the daemon for a knock", server.backend);
             lines.push(Line::aside(what, us(each)));
         }
+    }
+    for (server, openings) in servers.iter().zip(slow).filter(|_| rested > 0) {
+        let (after, _) = split(openings);
+        let what = format!(
+            "{}: the same, of a knock in 0.2 s after 3 s of nothing",
+            server.backend
+        );
+        lines.push(Line::aside(what, after.summary()));
     }
     lines.extend(missing);
     drop(servers);
