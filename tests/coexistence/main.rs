@@ -88,7 +88,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(2);
+    arguments.test_threads.get_or_insert(4);
     let topics = [
         ("ufw", ufw::SCENARIOS),
         ("tables", tables::SCENARIOS),

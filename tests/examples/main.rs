@@ -100,7 +100,7 @@ fn main() -> ExitCode {
         }
     }
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(2);
+    arguments.test_threads.get_or_insert(4);
     let mut trials = vec![trial("all_are_tried", all_are_tried)];
     for example in &EXAMPLES {
         let name = example.file.trim_end_matches(".yaml");

@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         }
     }
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(2);
+    arguments.test_threads.get_or_insert(4);
     let topics = [
         ("knocking", knocking::SCENARIOS),
         ("asking", asking::SCENARIOS),

@@ -13,13 +13,13 @@ mod skeleton;
 mod watching;
 
 use libtest_mimic::{Arguments, Trial};
-use portcullis::firewall::Backend;
+use nix::sched::{CloneFlags, unshare};
 use portcullis::firewall::nftables::{Nftables, Restraints};
 
 fn main() {
     let mut arguments = Arguments::from_args();
-    // One ruleset, one test at a time; and no thread before the namespaces.
-    arguments.test_threads = Some(1);
+    arguments.test_threads.get_or_insert(4);
+    // No thread before the namespaces.
     common::enter_namespace();
     let mut trials = Vec::new();
     for (name, test) in TESTS {
@@ -29,8 +29,9 @@ fn main() {
                 ..Restraints::default()
             };
             trials.push(Trial::test(format!("{name}{suffix}"), move || {
+                // A ruleset of its own.
+                unshare(CloneFlags::CLONE_NEWNET)?;
                 let mut backend = Nftables::open_restrained(restraints).unwrap();
-                backend.teardown().unwrap();
                 test(&mut backend);
                 Ok(())
             }));

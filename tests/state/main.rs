@@ -1,6 +1,6 @@
 //! What outlives the daemon: restarts, reboots, and disks that are of no use. In network namespaces,
-//! with a boot id of our own mounted over the kernel's, so one scenario after another. With
-//! `system-tests` on iptables, too.
+//! with a boot id of our own mounted over the kernel's, each scenario in a mount namespace of its own.
+//! With `system-tests` on iptables, too.
 #![cfg(target_os = "linux")]
 
 mod boot;
@@ -19,6 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use nix::sched::{CloneFlags, unshare};
 use portcullis::lab::{Entered, enter};
 
 use world::{Tried, last_log};
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
         }
     }
     let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
+    arguments.test_threads.get_or_insert(4);
     let topics = [
         ("restart", restart::SCENARIOS),
         ("boot", boot::SCENARIOS),
@@ -100,6 +101,8 @@ fn trial(topic: &str, (name, scenario): Scenario) -> Trial {
 
 fn run_as(name: String, scenario: impl FnOnce() -> Tried + Send + 'static) -> Trial {
     Trial::test(name, move || {
+        // What one mounts the others do not see; threads and processes that it starts do.
+        unshare(CloneFlags::CLONE_NEWNS)?;
         let why = match catch_unwind(AssertUnwindSafe(scenario)) {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error.to_string(),

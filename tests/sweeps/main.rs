@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         }
     }
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(1);
+    arguments.test_threads.get_or_insert(3);
     let mut trials = Vec::new();
     for (topic, scenarios) in [
         ("live", live::SCENARIOS),

@@ -60,7 +60,7 @@ fn main() -> ExitCode {
         }
     }
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(2);
+    arguments.test_threads.get_or_insert(6);
     let topics = [
         ("knocking", knocking::CASES),
         ("ssh", ssh::CASES),
