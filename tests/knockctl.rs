@@ -13,6 +13,7 @@ use std::thread::{self, JoinHandle};
 
 use portcullis::control::protocol::{GateStatus, ListEntry, Status};
 use portcullis::control::{Data, Request, Response, Verb};
+use portcullis::lab::write_program;
 use portcullis::model::{Chain, GateName};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -364,8 +365,8 @@ fn a_socket_without_permission_says_whose_it_is() {
     let socket = dir.path().join("control.sock");
     let _listener = UnixListener::bind(&socket).unwrap();
     let program = dir.path().join("knockctl");
-    fs::copy(KNOCKCTL, &program).unwrap();
-    for (path, mode) in [(dir.path(), 0o755), (&program, 0o755), (&socket, 0o000)] {
+    write_program(&program, &fs::read(KNOCKCTL).unwrap()).unwrap();
+    for (path, mode) in [(dir.path(), 0o755), (&socket, 0o000)] {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
     let mut command = Command::new(&program);

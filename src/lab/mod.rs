@@ -47,7 +47,7 @@ pub use daemon::{Daemon, Programs, Reply};
 pub use enter::{Entered, enter, inside};
 pub use flood::Flood;
 pub use host::Host;
-pub use process::{Finished, Program, run_bounded};
+pub use process::{Finished, Program, run_bounded, write_program};
 pub use service::{BANNER, Service};
 pub use wire::Wire;
 

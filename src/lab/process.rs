@@ -1,5 +1,6 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -49,6 +50,29 @@ pub struct Finished {
     pub stdout: String,
     /// What it wrote to standard error.
     pub stderr: String,
+}
+
+/// Writes a program or script that everybody may run. Another process does it: what this one has
+/// open for writing may be inherited, until it calls `exec`, by a process that another thread starts,
+/// and as long cannot be executed (`ETXTBSY`, execve(2)).
+///
+/// # Errors
+/// The shell cannot be started, or what it said.
+pub fn write_program(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let mut shell = Command::new("/bin/sh")
+        .args(["-c", r#"cat >"$1" && chmod 755 "$1""#, "sh"])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()?;
+    let written = match shell.stdin.take() {
+        Some(mut stdin) => stdin.write_all(contents),
+        None => Ok(()),
+    };
+    if !shell.wait()?.success() {
+        let why = format!("cannot write the program {}", path.display());
+        return Err(io::Error::other(why));
+    }
+    written
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);

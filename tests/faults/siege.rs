@@ -5,12 +5,11 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use portcullis::firewall::Member;
-use portcullis::lab::{LabError, Program, Programs, Reply, await_some};
+use portcullis::lab::{LabError, Program, Programs, Reply, await_some, write_program};
 use portcullis::model::{Chain, Lifetime};
 use serde_json::Value;
 
@@ -102,8 +101,7 @@ impl Siege {
     pub(crate) fn with_members(policy: &str) -> Result<Self, Box<dyn Error>> {
         let dir = tempfile::tempdir()?.keep();
         let knockd = dir.join("knockd");
-        fs::write(&knockd, script(env!("CARGO_BIN_EXE_knockd")))?;
-        fs::set_permissions(&knockd, fs::Permissions::from_mode(0o755))?;
+        write_program(&knockd, script(env!("CARGO_BIN_EXE_knockd")).as_bytes())?;
         let traced = Programs {
             knockd: Program::at(knockd),
             ..programs()

@@ -1,13 +1,12 @@
 //! Where things are, where they may be instead, and who else may be in charge.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
-use portcullis::lab::LabError;
+use portcullis::lab::{LabError, write_program};
 
 use crate::world::{
     AT_ONCE, BAD_POLICY, KNOCKCTL, KNOCKD, KNOCKER, Shell, Tried, World, await_end, exists,
@@ -221,10 +220,8 @@ impl Systemd {
              else echo \"$*\" >>{}; fi\n",
             world.path("asked").display()
         );
-        world.write("systemctl", &systemctl);
+        write_program(&world.path("systemctl"), systemctl.as_bytes()).expect("a program");
         world.write("asked", "");
-        let executable = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(world.path("systemctl"), executable).expect("a mode");
         fs::create_dir(world.path("systemd")).expect("a directory");
         Ok(Self { world, shell })
     }

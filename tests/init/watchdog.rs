@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use portcullis::lab::await_some;
+use portcullis::lab::{await_some, write_program};
 
 use crate::world::{
     AT_ONCE, BAD_POLICY, KNOCKCTL, KNOCKD, KNOCKER, Tried, World, await_end, exists, is_alive, send,
@@ -258,7 +258,7 @@ fn relative_paths_keep_their_meaning() -> Tried {
 fn a_program_that_was_replaced_goes_on() -> Tried {
     let world = World::new()?;
     let program = world.path("knockd");
-    fs::copy(KNOCKD, &program)?;
+    write_program(&program, &fs::read(KNOCKD)?)?;
     let mut command = world.command(&program.to_string_lossy())?;
     let finished = world.finish(command.arg("-d").args(world.options()))?;
     assert!(finished.status.success(), "{finished:?}");

@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use ipnet::IpNet;
-use portcullis::lab::{Program, Programs};
+use portcullis::lab::{Program, Programs, write_program};
 use portcullis::model::{Chain, Lifetime};
 use portcullis::store::{Store, boot_id};
 
@@ -51,8 +50,7 @@ fn off(dir: &Path, read: Read) -> Result<Programs, Box<dyn std::error::Error>> {
          {} \"$@\"\n",
         env!("CARGO_BIN_EXE_knockd")
     );
-    fs::write(&script, text)?;
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    write_program(&script, text.as_bytes())?;
     Ok(Programs {
         knockd: Program::at(script),
         ..programs()

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use portcullis::lab::Finished;
+use portcullis::lab::{Finished, write_program};
 
 use crate::cases;
 use crate::programs;
@@ -209,8 +209,7 @@ fn as_nobody(world: &World) -> Result<std::process::Command, Box<dyn std::error:
 fn copy(world: &World, program: &str) -> std::io::Result<PathBuf> {
     let name = Path::new(program).file_name().unwrap_or_default();
     let to = world.lab.dir().join(name);
-    fs::copy(program, &to)?;
-    fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
+    write_program(&to, &fs::read(program)?)?;
     Ok(to)
 }
 

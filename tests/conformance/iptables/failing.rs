@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use portcullis::firewall::iptables::{Iptables, Restraints, Variant};
 use portcullis::firewall::{Backend, Desired, FirewallError};
+use portcullis::lab::write_program;
 
 use super::{FOREIGN, ORIGINAL, OnServer, ipset, iptables, restore, saved, variant};
 use crate::world::{A, A6, B, Tried, World, filter, rules, ssh};
 
 /// Puts a program of that name before the system's.
 fn wrapper(world: &World, stem: &str, script: &str) -> std::path::PathBuf {
-    use std::os::unix::fs::PermissionsExt;
     let directory = world.lab.dir().join("wrappers");
     std::fs::create_dir_all(&directory).expect("it can be made");
     let variant = match variant(world) {
@@ -20,9 +20,8 @@ fn wrapper(world: &World, stem: &str, script: &str) -> std::path::PathBuf {
     };
     let (family, what) = stem.split_once('-').expect("iptables-save");
     let path = directory.join(format!("{family}-{variant}-{what}"));
-    write(&path, format!("#!/bin/sh\n{script}\n")).expect("it can be written");
-    let mode = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(&path, mode).expect("it can be made a program");
+    let script = format!("#!/bin/sh\n{script}\n");
+    write_program(&path, script.as_bytes()).expect("it can be written");
     directory
 }
 
