@@ -43,7 +43,7 @@ static POLICIES: LazyLock<[Policy; 4]> = LazyLock::new(|| {
     })
 });
 
-/// For how long a SYN is taken for one that was sent before, from the first on; later it counts.
+/// For how long at least a SYN is taken for one that was sent before, from the first on.
 const SENT_AGAIN: Duration = Duration::from_secs(130);
 /// More would only be slow.
 const MOST_PACKETS: usize = 200;
@@ -70,7 +70,7 @@ pub fn matcher(bytes: &[u8]) {
     matcher.set_neutral([22, 80, 1230]);
     let mut sources: HashMap<IpAddr, Heard> = HashMap::new();
     let mut at = Time::from_secs(1000);
-    let (mut last, mut in_order) = (None, true);
+    let (mut last, mut in_order) = (None::<(Knock, bool, Option<Time>)>, true);
     for (number, packet) in packets.chunks_exact(5).take(MOST_PACKETS).enumerate() {
         if packet[4] & RELOAD != 0 {
             policy = &POLICIES[usize::from(packet[4] >> 4 & 3)];
@@ -93,10 +93,11 @@ pub fn matcher(bytes: &[u8]) {
         // The packet before once more.
         let (again, knock, first) = match last {
             Some((last, to_us, first)) if packet[0] & AGAIN != 0 && to_us == ours => {
-                let again = at.since(first) <= SENT_AGAIN;
-                (again, last, if again { first } else { at })
+                // Later than that it may count or not, and then nobody can say which was the first.
+                let first = first.filter(|&first| at.since(first) <= SENT_AGAIN);
+                (first.is_some(), last, first)
             }
-            _ => (false, knock, at),
+            _ => (false, knock, Some(at)),
         };
         last = Some((knock, ours, first));
         let heard = matcher.handle(&knock, ours, at);
