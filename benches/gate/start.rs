@@ -1,6 +1,7 @@
 //! From `exec` to 100,000 addresses in force.
 
 use std::error::Error;
+use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -115,6 +116,10 @@ impl Bench {
             return Err(format!("knockd teardown: {}", gone.stderr).into());
         }
         starts.installed.push(install(server)?);
+        // The next start is the first again: it knows of no ban.
+        for entry in fs::read_dir(daemon.state_dir())? {
+            fs::remove_file(entry?.path())?;
+        }
         Ok(())
     }
 
