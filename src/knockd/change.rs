@@ -34,7 +34,7 @@ pub(super) struct Trial {
     by: String,
     /// When it is taken back.
     until: Time,
-    before: Before,
+    pub(super) before: Before,
 }
 
 /// What is known already of a policy that is to be put into force.

@@ -7,6 +7,7 @@ use tracing::{error, info};
 use crate::engine::{Action, Engine, Event};
 use crate::firewall::{BackendKind, FirewallError, choose};
 use crate::policy::Policy;
+use crate::whitelist::Host;
 
 use super::daemon::{Daemon, log, now};
 use super::force::put_in_force;
@@ -25,6 +26,13 @@ pub(super) struct Before {
     backend: BackendKind,
     /// The whitelist that came with the change.
     applied: Roster,
+}
+
+impl Before {
+    /// Whom a command trusts or not stays so, whether the rest is taken back or not.
+    pub(super) fn settle(&mut self, hosts: &[Host]) {
+        self.roster.settle(&self.applied, hosts);
+    }
 }
 
 impl Daemon {

@@ -18,6 +18,7 @@ scenarios![
     what_cannot_be_noted_is_not_tried,
     a_whitelist_that_came_with_a_trial_is_not_taken_up_by_a_start,
     a_trial_that_fails_leaves_an_earlier_ones_whitelist_shelved,
+    whom_a_command_trusts_or_not_is_no_part_of_an_edit_that_is_taken_back,
     a_trial_takes_nothing_from_the_history,
     #[cfg(feature = "system-tests")]
     a_trial_that_is_taken_back_takes_its_backend_with_it,
@@ -312,6 +313,53 @@ fn a_trial_that_fails_leaves_an_earlier_ones_whitelist_shelved() -> Tried {
     }
     new.iter().for_each(Person::is_refused);
     world.expect(0, &["status"]);
+    Ok(())
+}
+
+fn whom_a_command_trusts_or_not_is_no_part_of_an_edit_that_is_taken_back() -> Tried {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let file = candidate(&world, "other.yaml", &other_policy())?;
+    let (old, new) = (world.people(50)?, world.people(15)?);
+    let untrust = ["untrust", &old[0].address, &old[1].address];
+    let trust = ["trust", &new[0].address, &new[1].address];
+    for when in ["during the trial", "after it", "without a daemon"] {
+        world
+            .daemon
+            .write_trusted("192.0.2.15 # me\n2001:db8::15\n")?;
+        world.expect(0, &["apply", &file, "--confirm", "60s"]);
+        // These are on the file, or not, as the edit has it.
+        if when == "during the trial" {
+            world.expect(0, &untrust);
+            world.expect(0, &trust);
+        }
+        world.expect(0, &["rollback"]);
+        if when == "after it" {
+            let reply = world.expect(0, &untrust);
+            assert!(reply.stdout.contains("trusted no more"), "{reply:?}");
+            let reply = world.expect(0, &trust);
+            assert!(reply.stdout.contains("192.0.2.15 trusted"), "{reply:?}");
+            let said = world.expect(0, &["history", "192.0.2.50"]).stdout;
+            assert!(said.contains("untrusted"), "{said}");
+            world.expect(0, &["status"]);
+        }
+        if when == "without a daemon" {
+            world.daemon.terminate()?;
+            world.direct(0, &untrust);
+            world.direct(0, &trust);
+            world.daemon.start()?;
+        }
+        for _ in 0..2 {
+            old.iter().for_each(Person::is_refused);
+            for person in &new {
+                person.gets_in();
+            }
+            world.expect(0, &["status"]);
+            world.daemon.kill_9();
+            world.daemon.start()?;
+        }
+        world.daemon.write_trusted(TRUSTED)?;
+        world.expect(0, &["reload"]);
+    }
     Ok(())
 }
 
