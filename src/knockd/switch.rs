@@ -16,6 +16,7 @@ use super::recall::retention;
 use super::roster::Roster;
 use super::shelved::not_in_force;
 use super::start::remove_all;
+use super::wants::gate_addresses;
 
 /// What there was before a change.
 #[derive(Debug)]
@@ -115,7 +116,8 @@ impl Daemon {
         self.follow_names();
     }
 
-    /// Gives the engine a policy, or gives it back, and the roster.
+    /// Gives the engine a policy, or gives it back, and the roster, with what names of gates stand
+    /// for in it: that a gate of the same name had before is another's.
     fn decide(&mut self, policy: Policy, before: Option<&Engine>) {
         let mut said = match before {
             Some(before) => self.engine.back_to(policy, before, now()),
@@ -124,6 +126,8 @@ impl Daemon {
         let trusted = self.roster.trusted();
         said.extend(self.engine.handle(Event::Whitelist(trusted), now()));
         // One installation follows, so that of all actions only what is said matters.
+        let gates = gate_addresses(self.engine.policy(), &self.roster);
+        said.extend(self.engine.handle(Event::GateAddresses(gates), now()));
         said.iter().for_each(log);
     }
 

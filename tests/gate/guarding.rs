@@ -4,9 +4,12 @@
 
 use std::fs;
 use std::process::{Child, Stdio};
+use std::time::SystemTime;
 
 use portcullis::lab::{Reply, Session};
+use portcullis::store::{Store, boot_id};
 
+use crate::applying::pinned;
 use crate::scenarios;
 use crate::world::{Family, Person, TRUSTED, Tried, World, backend, goes_on, long_policy, port_at};
 
@@ -15,6 +18,7 @@ scenarios![
     without_a_session_of_ones_own_everybody_logged_in_is_guarded,
     an_operators_trust_is_not_taken_away,
     a_policy_that_would_shut_an_operator_out_is_refused,
+    a_gate_is_judged_by_the_addresses_of_the_name_that_it_gets,
     whoever_installs_can_come_back_for_a_while,
     a_start_with_an_empty_kernel_takes_nothing_from_whoever_is_logged_in,
 ];
@@ -214,6 +218,35 @@ fn a_policy_that_would_shut_an_operator_out_is_refused() -> Tried {
 
 fn whoever_installs_can_come_back_for_a_while() -> Tried {
     let mut world = World::before(&long_policy(), TRUSTED, &[22, 8443])?;
+fn a_gate_is_judged_by_the_addresses_of_the_name_that_it_gets() -> Tried {
+    let at = |name: &str| {
+        let gate = format!("ports: [22], address: {name}.example.org");
+        pinned(&long_policy().replace("ports: [22]", &gate))
+    };
+    let mut world = World::before(&at("a"), TRUSTED, &[22])?;
+    world.server.add_addresses("eth0", &["192.0.2.2/24"])?;
+    // No name service answers, so the last good addresses count.
+    let mut store = Store::open_as(&world.daemon.state_dir(), &boot_id()?)?;
+    store.remember_name("a.example.org", &["192.0.2.1".parse()?], SystemTime::now())?;
+    drop(store);
+    world.daemon.start()?;
+    let person = world.person(Family::V4, 10)?;
+    person.is_refused();
+    let operator = Person {
+        server: "192.0.2.2".to_owned(),
+        ..person
+    };
+    let login = Login::at(&operator, 22);
+    // Nobody knows what it stands for, so that everything is guarded.
+    world.daemon.write_policy(&at("b"))?;
+    let reply = login.ctl(&world, 4, &["reload"]);
+    names(&reply, &login, "your ssh session");
+    operator.gets_in();
+    login.ctl(&world, 0, &["reload", "--force"]);
+    operator.is_refused();
+    Ok(())
+}
+
     let [operator, _] = world.people(10)?;
     let [colleague, _] = world.people(11)?;
     let [stranger, _] = world.people(12)?;
