@@ -26,7 +26,7 @@ use crate::totp::Used;
 use super::cli::Options;
 use super::commands::Commands;
 use super::cut::Cutter;
-use super::daemon::{self, Daemon, now};
+use super::daemon::{self, Daemon, members_of, now};
 use super::drift::Drift;
 use super::force::put_in_force;
 use super::guard;
@@ -405,6 +405,7 @@ pub(super) fn listen(
         clockwork: Clockwork::new(used),
         matcher: Matcher::new(engine.policy()),
         rehearsal: Rehearsal::new(&engine),
+        told: members_of(engine.policy()),
         engine,
         scope: Scope::default(),
         backend_reason,

@@ -9,7 +9,7 @@ use crate::firewall::{BackendKind, FirewallError, choose};
 use crate::policy::Policy;
 use crate::whitelist::Host;
 
-use super::daemon::{Daemon, log, now};
+use super::daemon::{Daemon, log, members_of, now};
 use super::force::put_in_force;
 use super::problems::{FIREWALL, FORMER, WHITELIST};
 use super::recall::retention;
@@ -44,6 +44,8 @@ impl Daemon {
         policy: Policy,
         roster: Roster,
     ) -> Result<Before, FirewallError> {
+        // While the kernel still says so: it is not to come back.
+        self.notice_used_up()?;
         let engine = Arc::new(self.engine.clone());
         self.uncommitted.begin(Arc::clone(&engine));
         let before = Before {
@@ -84,7 +86,8 @@ impl Daemon {
         let file = self.roster.file().filter(|_| edited);
         let problem = not_in_force(file);
         self.problems.set(WHITELIST, problem);
-        match self.put_into_force(policy.clone(), Some(&engine), backend) {
+        let noticed = self.notice_used_up();
+        match noticed.and_then(|()| self.put_into_force(policy.clone(), Some(&engine), backend)) {
             Ok(()) => self.problems.set(FIREWALL, None),
             Err(error) => {
                 error!("{error}");
@@ -123,11 +126,11 @@ impl Daemon {
             Some(before) => self.engine.back_to(policy, before, now()),
             None => self.engine.handle(Event::Policy(Box::new(policy)), now()),
         };
+        let gates = gate_addresses(self.engine.policy(), &self.roster);
+        said.extend(self.engine.handle(Event::GateAddresses(gates), now()));
         let trusted = self.roster.trusted();
         said.extend(self.engine.handle(Event::Whitelist(trusted), now()));
         // One installation follows, so that of all actions only what is said matters.
-        let gates = gate_addresses(self.engine.policy(), &self.roster);
-        said.extend(self.engine.handle(Event::GateAddresses(gates), now()));
         said.iter().for_each(log);
     }
 
@@ -152,7 +155,6 @@ impl Daemon {
             self.backend_reason = reason.unwrap_or_else(|| self.backend_reason.clone());
             return Ok(());
         };
-        self.notice_used_up()?;
         // The new one before the old one goes; what cannot be whole does not stay.
         if let Err(error) = put_in_force(&mut *chosen.backend, &mut self.engine) {
             if let Err(left) = chosen.backend.teardown() {
@@ -163,6 +165,7 @@ impl Daemon {
         self.firewall = chosen.backend;
         self.drift.follow(&*self.firewall);
         self.cutter.installed(&self.engine);
+        self.told = members_of(self.engine.policy());
         self.backend_reason = chosen.reason;
         self.problems.set_all(FORMER, remove_all(chosen.former));
         info!("{} instead of {kind}", self.firewall.kind());

@@ -11,6 +11,7 @@ scenarios![
     a_whitelist_that_came_with_a_trial_is_taken_back_with_it,
     a_confirmed_trial_outlives_the_daemon,
     a_rollback_ends_a_trial_and_brings_back_what_a_gate_held,
+    what_a_gate_with_once_held_comes_back_unless_it_is_used_up,
     a_daemon_killed_during_a_trial_starts_with_the_policy_from_before,
     a_daemon_that_is_stopped_during_a_trial_takes_it_back,
     what_a_trial_removed_comes_back_after_a_crash_too,
@@ -131,6 +132,36 @@ fn a_rollback_ends_a_trial_and_brings_back_what_a_gate_held() -> Tried {
     );
     world.await_member("ssh_banned", "192.0.2.14");
     assert!(change(&world, 0).is_null());
+    Ok(())
+}
+
+fn what_a_gate_with_once_held_comes_back_unless_it_is_used_up() -> Tried {
+    let once = WEB.replace("ports: [8443]", "ports: [8443], once: true");
+    let with_web = long_policy()
+        .replace("gates:\n", &once)
+        .replace("action: accept", "action: accept, gate: ssh");
+    let world = World::with_services(&with_web, TRUSTED, &[22, 8443])?;
+    let (waits, used) = (world.people(12)?, world.people(13)?);
+    for person in waits.iter().chain(&used) {
+        world.expect(
+            0,
+            &["accept", &person.address, "--gate", "web", "--for", "8h"],
+        );
+    }
+    for person in &used {
+        person.gets_in_at(8443);
+    }
+    let file = candidate(&world, "less.yaml", &pinned(&long_policy()))?;
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    assert!(world.members("web_filter").is_empty());
+    world.expect(0, &["rollback"]);
+    for person in &waits {
+        person.gets_in_at(8443);
+        person.is_refused_at(8443);
+    }
+    for person in &used {
+        person.is_refused_at(8443);
+    }
     Ok(())
 }
 
