@@ -198,7 +198,7 @@ impl Direct {
             state_dir: places.state_dir.clone(),
             store,
             catch_up,
-            unread,
+            unread: unread.is_any(),
             retold: Vec::new(),
             edits: Vec::new(),
             records: Vec::new(),
