@@ -12,6 +12,7 @@ scenarios![
     a_confirmed_trial_outlives_the_daemon,
     a_rollback_ends_a_trial_and_brings_back_what_a_gate_held,
     what_a_gate_with_once_held_comes_back_unless_it_is_used_up,
+    a_trial_of_another_ipv6_prefix_takes_no_acceptance_with_it,
     a_daemon_killed_during_a_trial_starts_with_the_policy_from_before,
     a_daemon_that_is_stopped_during_a_trial_takes_it_back,
     what_a_trial_removed_comes_back_after_a_crash_too,
@@ -162,6 +163,54 @@ fn what_a_gate_with_once_held_comes_back_unless_it_is_used_up() -> Tried {
     for person in &used {
         person.is_refused_at(8443);
     }
+    Ok(())
+}
+
+fn a_trial_of_another_ipv6_prefix_takes_no_acceptance_with_it() -> Tried {
+    let wide = long_policy().replace("ports: [22]", "ports: [22], ipv6_prefix: 64");
+    let [narrow, wide] = [long_policy(), wide].map(|policy| pinned(&policy));
+    let mut world = World::with(&narrow, TRUSTED)?;
+    let [operator, colleague, flushed, stranger] =
+        [10, 11, 12, 13].map(|number| world.person(Family::V6, number).expect("a person"));
+    for person in [&operator, &colleague] {
+        world.expect(0, &["accept", &person.address, "--for", "8h"]);
+    }
+    let file = candidate(&world, "wide.yaml", &wide)?;
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    stranger.gets_in();
+    world.expect(0, &["rollback"]);
+    let come_back = |world: &World| {
+        operator.gets_in();
+        stranger.is_refused();
+        let member = world.await_member("ssh_filter", &operator.address);
+        assert!(
+            member.left.is_some_and(|left| left > 28_000.0),
+            "{member:?}"
+        );
+        assert_eq!(world.members("ssh_filter").len(), 2);
+    };
+    come_back(&world);
+    // A crash is a way back, too.
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    world.daemon.kill_9();
+    world.daemon.start()?;
+    come_back(&world);
+    // What is taken from all of the network during the trial does not come back.
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    world.expect(0, &["flush", &flushed.address]);
+    world.expect(0, &["rollback"]);
+    operator.is_refused();
+    // The other way round.
+    world.daemon.write_policy(&wide)?;
+    world.expect(0, &["reload"]);
+    world.expect(0, &["accept", &operator.address, "--for", "8h"]);
+    colleague.gets_in();
+    let file = candidate(&world, "narrow.yaml", &narrow)?;
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    operator.is_refused();
+    world.expect(0, &["rollback"]);
+    operator.gets_in();
+    colleague.gets_in();
     Ok(())
 }
 
