@@ -56,9 +56,14 @@ pub enum Event {
     Adopt(Vec<Member>),
     /// Members that the store remembers, at start.
     Restore(Vec<super::Kept>),
-    /// Members that the kernel holds now: acceptances at gates with `once` that are not among
-    /// them have been used up.
-    Held(Vec<(GateName, Chain, IpNet)>),
+    /// Members that the kernel holds now: acceptances at these gates, if they have `once`, that are
+    /// not among them have been used up.
+    Held {
+        /// Whose members the kernel was told of.
+        gates: Vec<GateName>,
+        /// Those that are left.
+        members: Vec<(GateName, Chain, IpNet)>,
+    },
     /// The addresses of this host, whole.
     OwnAddresses(Vec<IpAddr>),
     /// The addresses that gates with a host name for `address` stand for, whole.

@@ -341,7 +341,7 @@ impl Engine {
         }
     }
 
-    fn kept(&self, index: usize, chain: Chain, net: IpNet) -> Option<Kept> {
+    pub(super) fn kept(&self, index: usize, chain: Chain, net: IpNet) -> Option<Kept> {
         let ledger: &Ledger = &self.ledgers[index];
         let (grant, by_knock) = match chain {
             Chain::Banned => {

@@ -146,7 +146,7 @@ impl Engine {
                 self.restore(kept, now);
                 out.install();
             }
-            Event::Held(members) => self.forget_used_up(&members),
+            Event::Held { gates, members } => self.forget_used_up(&gates, &members),
             Event::OwnAddresses(addresses) => self.set_own(addresses, &mut out),
             Event::GateAddresses(addresses) => {
                 let addresses = addresses.into_iter().collect();
@@ -292,9 +292,9 @@ impl Engine {
         out.install();
     }
 
-    fn forget_used_up(&mut self, held: &[(GateName, Chain, IpNet)]) {
+    fn forget_used_up(&mut self, gates: &[GateName], held: &[(GateName, Chain, IpNet)]) {
         for (gate, ledger) in self.policy.gates.iter().zip(&mut self.ledgers) {
-            if !gate.once {
+            if !gate.once || !gates.contains(&gate.name) {
                 continue;
             }
             let at_gate = |(name, chain, _): &&(GateName, Chain, IpNet)| {

@@ -144,6 +144,16 @@ impl Engine {
         banned.map(|(net, _)| net)
     }
 
+    /// Whom the gate accepts within a network.
+    pub fn accepted_within(&self, gate: &GateName, net: IpNet) -> Vec<IpNet> {
+        let index = self.policy.gates.iter().position(|g| g.name == *gate);
+        let ledger = index.and_then(|index| self.ledgers.get(index));
+        let within = ledger
+            .into_iter()
+            .flat_map(|ledger| ledger.accepted().within(net));
+        within.map(|(net, _)| net).collect()
+    }
+
     /// Why the member is there, if the engine knows of it.
     pub fn reason(&self, gate: &GateName, chain: Chain, net: IpNet) -> Option<String> {
         let index = self

@@ -22,6 +22,7 @@ use super::problems::{FIREWALL, KEPT, POLICY};
 use super::roster::{Roster, RosterError};
 use super::shelved;
 use super::switch::Before;
+use super::wants::gate_addresses;
 
 /// What lets an apply happen that would shut somebody out.
 const FORCE_OR_CONFIRM: &str =
@@ -34,7 +35,7 @@ pub(super) struct Trial {
     by: String,
     /// When it is taken back.
     until: Time,
-    before: Before,
+    pub(super) before: Before,
 }
 
 /// What is known already of a policy that is to be put into force.
@@ -434,6 +435,8 @@ impl Daemon {
         operators.objection(&self.engine, |engine| {
             let policy = Box::new(candidate.checked.policy.clone());
             engine.handle(Event::Policy(policy), now());
+            let gates = gate_addresses(engine.policy(), &candidate.roster);
+            engine.handle(Event::GateAddresses(gates), now());
             engine.handle(Event::Whitelist(candidate.roster.trusted()), now());
         })
     }

@@ -16,7 +16,7 @@ use crate::firewall::foreign::Foreign;
 use crate::firewall::{Backend, Change, FirewallError};
 use crate::links::Links;
 use crate::matcher::{Matcher, Scope};
-use crate::model::{Bucket, Chain, KnockPort, Time};
+use crate::model::{Bucket, Chain, GateName, KnockPort, Time};
 use crate::policy::Policy;
 use crate::resolver::Resolver;
 use crate::sys::clock;
@@ -62,6 +62,8 @@ pub(super) struct Daemon {
     pub(super) matcher: Matcher,
     pub(super) scope: Scope,
     pub(super) firewall: Box<dyn Backend>,
+    /// The gates that it was told of last, each with how much of an IPv6 address a member covers.
+    pub(super) told: Vec<(GateName, u8)>,
     pub(super) backend_reason: String,
     /// Who else changes our rules.
     pub(super) drift: Drift,
@@ -142,7 +144,7 @@ impl Daemon {
             self.apply(&changes)
         };
         let mut news = self.engine.take_news();
-        self.uncommitted.withhold(&mut news);
+        self.uncommitted.withhold(&mut news, &self.engine);
         let to_wait = reply.is_some() && !news.memos.is_empty();
         self.memory.news(news);
         if to_wait {
@@ -202,7 +204,7 @@ impl Daemon {
         self.take_over_unread();
         // What is new is part of it; what happened is not.
         let mut news = self.engine.take_news();
-        self.uncommitted.withhold(&mut news);
+        self.uncommitted.withhold(&mut news, &self.engine);
         self.memory.news(news);
         let mut everything = self.engine.everything();
         self.uncommitted.add(&mut everything, &self.engine);
@@ -286,21 +288,30 @@ impl Daemon {
         put_in_force(&mut *self.firewall, &mut self.engine)?;
         self.drift.nothing_stands();
         self.cutter.installed(&self.engine);
+        self.told = members_of(self.engine.policy());
         // It has been read back.
         self.problems.set(RULES, None);
         Ok(())
     }
 
     /// A gate with `once` lets the kernel take a member out: what is used up must not come back.
+    /// What the kernel was not told of yet, as at a gate that comes back, nobody has used up.
     pub(super) fn notice_used_up(&mut self) -> Result<(), FirewallError> {
-        if self.engine.policy().gates.iter().all(|gate| !gate.once) {
+        let once = self.engine.policy().gates.iter().filter(|gate| gate.once);
+        let once = once.map(|gate| (gate.name.clone(), gate.ipv6_prefix));
+        let gates: Vec<_> = once.filter(|gate| self.told.contains(gate)).collect();
+        if gates.is_empty() {
             return Ok(());
         }
         // Where everything is gone nothing says what was used up; then all of it counts as used.
         let held = self.firewall.observe_chains(&[Chain::Filter])?;
         let held = held.unwrap_or_default().members.into_iter();
         let held = held.map(|member| (member.gate, member.chain, member.net));
-        let said = self.engine.handle(Event::Held(held.collect()), now());
+        let held = Event::Held {
+            gates: gates.into_iter().map(|(name, _)| name).collect(),
+            members: held.collect(),
+        };
+        let said = self.engine.handle(held, now());
         said.iter().for_each(log);
         Ok(())
     }
@@ -345,6 +356,14 @@ impl Daemon {
         }
         result
     }
+}
+
+/// The gates of a policy, each with how much of an IPv6 address a member covers.
+pub(super) fn members_of(policy: &Policy) -> Vec<(GateName, u8)> {
+    let gates = policy.gates.iter();
+    gates
+        .map(|gate| (gate.name.clone(), gate.ipv6_prefix))
+        .collect()
 }
 
 /// Says what the engine has to say, if it is that.

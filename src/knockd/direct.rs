@@ -13,6 +13,7 @@ use nix::unistd::{User, geteuid};
 
 use crate::control::{Asked, Request, Response, Verb};
 use crate::engine::{Action, Command, Engine, Event, Outcome, Record, TrustEdit, Who};
+use crate::files::FileError;
 use crate::firewall::choose;
 use crate::firewall::{Backend, Change, FirewallError, Member, Observed};
 use crate::links::Links;
@@ -20,6 +21,7 @@ use crate::model::{Chain, GateName, Time};
 use crate::operators;
 use crate::policy;
 use crate::store::{Readers, Store, StoreError};
+use crate::whitelist::Host;
 
 use super::answers::{self, is_host};
 use super::cli;
@@ -110,6 +112,7 @@ struct Direct {
     roster: Roster,
     /// Dropped at the end, which waits until sessions that are to end have ended.
     cutter: Cutter,
+    state_dir: PathBuf,
     store: Result<Store, StoreError>,
     /// Where it was not written since the machine was booted: then it says at the daemon's start who
     /// comes back, and must not take over a part from here.
@@ -192,9 +195,10 @@ impl Direct {
             firewall,
             roster,
             cutter: Cutter::default(),
+            state_dir: places.state_dir.clone(),
             store,
             catch_up,
-            unread,
+            unread: unread.is_any(),
             retold: Vec::new(),
             edits: Vec::new(),
             records: Vec::new(),
@@ -373,7 +377,9 @@ impl Whitelisting for Direct {
         reply
     }
 
-    fn whitelist_was_written(&mut self) {}
+    fn whitelist_was_written(&mut self, hosts: &[Host]) -> Result<(), FileError> {
+        shelved::settle(&self.state_dir, self.roster.file(), hosts)
+    }
 
     fn record(&mut self, record: Record) {
         self.records.push(record);

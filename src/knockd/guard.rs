@@ -223,22 +223,31 @@ pub(super) fn guard(
 /// The least time for which an installer is accepted.
 const TO_COME_BACK: Duration = Duration::from_secs(300);
 
-/// When the gates come in front of ports that nothing has guarded: lets those come back for a
-/// while who are logged in through them, first of all whoever installs.
-pub(super) fn accept_installers(engine: &mut Engine) {
+/// When `new` gates come in front of ports that no gate of ours has guarded: lets those come back for
+/// a while who are logged in through them, first of all whoever installs.
+pub(super) fn accept_installers(engine: &mut Engine, new: &[GateName]) {
+    if new.is_empty() {
+        return;
+    }
     let operators = Operators::look(operators::own());
     // What follows in the kernel is installed with the rest.
-    let said = let_come_back(engine, &operators.sessions, now());
+    let said = let_come_back(engine, new, &operators.sessions, now());
     said.iter().for_each(log);
 }
 
 /// Accepts them for a while, but for whoever may come back at least as long already: after a reboot
 /// the store has brought back what they had.
-fn let_come_back(engine: &mut Engine, sessions: &[SshConnection], now: Time) -> Vec<Action> {
+fn let_come_back(
+    engine: &mut Engine,
+    new: &[GateName],
+    sessions: &[SshConnection],
+    now: Time,
+) -> Vec<Action> {
     let mut said = Vec::new();
     let sessions = sessions.iter().filter(|it| !it.peer.ip().is_loopback());
     let all = sessions.flat_map(|session| {
         let gates = engine.gates_before(session.local).into_iter();
+        let gates = gates.filter(|gate| new.contains(gate));
         gates.map(|gate| (session.peer.ip(), gate))
     });
     let all: BTreeSet<(IpAddr, GateName)> = all.collect();
@@ -306,11 +315,8 @@ mod tests {
                 let who = Who("somebody".into());
                 drop(engine.handle(Event::Command { who, command }, NOW));
             }
-            drop(let_come_back(
-                &mut engine,
-                &[session("192.0.2.10:4711")],
-                NOW,
-            ));
+            let sessions = [session("192.0.2.10:4711")];
+            drop(let_come_back(&mut engine, &ssh(), &sessions, NOW));
             assert_eq!(accepted(&engine), expected, "{before:?}");
         }
     }
@@ -329,8 +335,21 @@ mod tests {
         let who = Who("somebody".into());
         drop(engine.handle(Event::Command { who, command }, NOW));
         let sessions = ["192.0.2.10:4711", "192.0.2.66:4711", "127.0.0.1:4711"].map(session);
-        drop(let_come_back(&mut engine, &sessions, NOW));
+        drop(let_come_back(&mut engine, &ssh(), &sessions, NOW));
         assert_eq!(accepted(&engine), None);
+    }
+
+    #[test]
+    fn only_new_gates_let_anybody_come_back() {
+        let mut engine = engine();
+        let sessions = [session("192.0.2.10:4711")];
+        let web = GateName::new("web").unwrap();
+        drop(let_come_back(&mut engine, &[web], &sessions, NOW));
+        assert_eq!(accepted(&engine), None);
+    }
+
+    fn ssh() -> [GateName; 1] {
+        [GateName::new("ssh").unwrap()]
     }
 
     fn engine() -> Engine {

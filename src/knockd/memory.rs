@@ -26,7 +26,7 @@ use crate::store::{
 use crate::totp::Used;
 
 use super::daemon::now;
-use super::recall;
+use super::recall::{self, Unread};
 use pending::{Pending, Tell};
 
 /// The name of the setting that says which backend was last in force.
@@ -89,7 +89,7 @@ impl Memory {
         readers: Readers,
         store: Result<Store, StoreError>,
         retention: Retention,
-        unread: bool,
+        unread: Unread,
     ) -> Self {
         let shared = Arc::new(Shared::default());
         let store = store.map_err(|error| {
@@ -275,8 +275,8 @@ struct Writer {
     dir: PathBuf,
     readers: Readers,
     store: Option<Store>,
-    /// What it holds is not known.
-    unread: bool,
+    /// What it holds and nobody knows.
+    unread: Unread,
     /// Entries written since the history was last pruned.
     unpruned: usize,
     pruned: Instant,
@@ -341,9 +341,9 @@ impl Writer {
                 none.insert(store)
             }
         };
-        if self.unread {
-            let found = recall::unread(store)?;
-            self.unread = false;
+        if self.unread.is_any() {
+            let found = recall::unread(store, self.unread)?;
+            self.unread = Unread::default();
             batch.everything = None;
             batch.memos.clear();
             self.shared.lock().found(found);

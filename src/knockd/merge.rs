@@ -96,9 +96,16 @@ pub(super) fn merge(
     let mut merged = Merged::default();
     let mut networks: HashMap<GateName, NetMap<()>> = HashMap::new();
     let mut strange = Vec::new();
+    // Of a gate whose acceptances covered more of an IPv6 address while another policy was tried.
+    let mut wide: HashMap<GateName, NetMap<()>> = HashMap::new();
     for member in held.members {
         if member.chain == Chain::Banned && !is_host(member.net) {
             let of_gate = networks.entry(member.gate.clone()).or_default();
+            of_gate.insert(member.net, ());
+        }
+        let is_part = member.net.addr().is_ipv6() && member.net.prefix_len() != 0;
+        if member.chain == Chain::Filter && is_part && !is_host(member.net) {
+            let of_gate = wide.entry(member.gate.clone()).or_default();
             of_gate.insert(member.net, ());
         }
         let key = (member.gate.clone(), member.chain, stored_as(&member));
@@ -125,7 +132,9 @@ pub(super) fn merge(
         let kernel_says = held.gates.contains(&gate) && remembered.this_boot && !may_have_run_out;
         let parts = networks.get(&gate).filter(|_| chain == Chain::Banned);
         let in_other_pieces = !is_host(net) && parts.is_some_and(|parts| covered(parts, net));
-        if (!kernel_says && !used_up) || in_other_pieces {
+        let wider = wide.get(&gate).filter(|_| chain == Chain::Filter);
+        let in_a_wider_one = wider.is_some_and(|wider| wider.covering(net).next().is_some());
+        if ((!kernel_says || in_a_wider_one) && !used_up) || in_other_pieces {
             merged.restore.push(kept);
         }
     }

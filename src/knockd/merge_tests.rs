@@ -379,3 +379,24 @@ fn a_deadline_stays_what_it_is_however_often_the_daemon_starts_and_however_long_
 fn rounded_up(left: Duration) -> Duration {
     Duration::from_secs(u64::try_from(left.as_millis()).unwrap().div_ceil(1_000))
 }
+
+#[test]
+fn whom_the_kernel_accepts_as_part_of_a_wider_network_comes_back() {
+    use Chain::Filter;
+    let held = [
+        member(Filter, "2001:db8::/64", Some(100)),
+        member(Filter, "192.0.2.0/24", Some(100)),
+    ];
+    let stored = [
+        kept(Filter, "2001:db8::/64", Some(100)),
+        kept(Filter, "2001:db8::1/128", Some(60)),
+        kept(Filter, "2001:db8:1::1/128", Some(60)),
+        kept(Filter, "192.0.2.1/32", Some(60)),
+    ];
+    let (restore, adopt) = merged(Some(&held), &stored, true);
+    let expected = [("2001:db8::/64", Some(100)), ("2001:db8::1/128", Some(60))];
+    let mut expected = some(&expected);
+    expected.sort();
+    assert_eq!(restore, expected);
+    assert_eq!(adopt, ["192.0.2.0/24"]);
+}

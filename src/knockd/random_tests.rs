@@ -238,7 +238,7 @@ impl Site {
             self.kernel.apply(&changes).unwrap();
         }
         let mut news = self.engine.take_news();
-        self.uncommitted.withhold(&mut news);
+        self.uncommitted.withhold(&mut news, &self.engine);
         batch.memos = news.memos;
         self.unwritten = Some(batch);
         reply

@@ -34,8 +34,31 @@ pub(super) struct Recalled {
     pub(super) owed: Vec<Owed>,
     /// Time-based sequences that counted for somebody.
     pub(super) used: BTreeMap<KnockName, Used>,
-    /// Nobody knows whom it holds.
-    pub(super) unread: bool,
+    /// What it holds and nobody knows.
+    pub(super) unread: Unread,
+}
+
+/// What could not be read of a store. It is to be read before it is written over; of the rest
+/// somebody may have decided otherwise since.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Unread {
+    pub(super) members: bool,
+    pub(super) trust: bool,
+    pub(super) owed: bool,
+}
+
+impl Unread {
+    /// Nothing could be read.
+    pub(super) const ALL: Self = Self {
+        members: true,
+        trust: true,
+        owed: true,
+    };
+
+    /// Whether there is something.
+    pub(super) fn is_any(self) -> bool {
+        self != Self::default()
+    }
 }
 
 /// How much of the history the policy lets us keep.
@@ -89,7 +112,7 @@ pub(super) fn recall(state_dir: &Path, readers: Readers) -> Recalled {
         remembered: Remembered::default(),
         owed: Vec::new(),
         used: BTreeMap::new(),
-        unread: true,
+        unread: Unread::ALL,
         store,
     };
     let Some(store) = recalled.store.as_ref().ok().or(only_read.as_ref()) else {
@@ -109,14 +132,19 @@ pub(super) fn recall(state_dir: &Path, readers: Readers) -> Recalled {
         .collect();
     let names = store.names(SystemTime::now()).map_err(complain);
     recalled.names = names.unwrap_or_default();
-    let trust = store.trust().map_err(complain).unwrap_or_default();
-    let trust = trust.into_iter().map(|t| (t.gate, t.net, t.reason));
-    recalled.trust = trust.collect();
     let noted = store.noted().map_err(complain).unwrap_or_default();
     let clocks = clocks(store.boot_id());
-    recalled.owed = store.owed(&clocks).map_err(complain).unwrap_or_default();
+    let trust = store.trust().map_err(complain);
+    let owed = store.owed(&clocks).map_err(complain);
     let members = store.members(&clocks).map_err(complain);
-    recalled.unread = members.is_err();
+    recalled.unread = Unread {
+        members: members.is_err(),
+        trust: trust.is_err(),
+        owed: owed.is_err(),
+    };
+    let trust = trust.unwrap_or_default().into_iter();
+    recalled.trust = trust.map(|t| (t.gate, t.net, t.reason)).collect();
+    recalled.owed = owed.unwrap_or_default();
     let noted = noted.filter(|noted| noted.boot_id == store.boot_id());
     recalled.remembered = Remembered {
         members: members.unwrap_or_default(),
@@ -128,21 +156,23 @@ pub(super) fn recall(state_dir: &Path, readers: Readers) -> Recalled {
     recalled
 }
 
-/// What a store holds that could be read only when the daemon ran. Of what was written in this boot
-/// the kernel has said at the start who is in.
-pub(super) fn unread(store: &Store) -> Result<Everything, StoreError> {
+/// What a store holds `of` that which could be read only when the daemon ran. Of what was written in
+/// this boot the kernel has said at the start who is in.
+pub(super) fn unread(store: &Store, of: Unread) -> Result<Everything, StoreError> {
     let clocks = clocks(store.boot_id());
     let noted = store.noted()?;
-    let members = match noted {
-        Some(noted) if noted.boot_id == store.boot_id() => Vec::new(),
-        _ => store.members(&clocks)?,
-    };
-    let trust = store.trust()?.into_iter();
-    Ok(Everything {
-        members,
-        trust: trust.map(|t| (t.gate, t.net, t.reason)).collect(),
-        owed: store.owed(&clocks)?,
-    })
+    let mut found = Everything::default();
+    if of.members && noted.is_none_or(|noted| noted.boot_id != store.boot_id()) {
+        found.members = store.members(&clocks)?;
+    }
+    if of.trust {
+        let trust = store.trust()?.into_iter();
+        found.trust = trust.map(|t| (t.gate, t.net, t.reason)).collect();
+    }
+    if of.owed {
+        found.owed = store.owed(&clocks)?;
+    }
+    Ok(found)
 }
 
 impl Daemon {
@@ -180,5 +210,48 @@ impl Daemon {
         ] {
             self.handle(event);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Kept;
+    use crate::model::{Chain, Deadline};
+    use crate::store::Batch;
+
+    #[test]
+    fn what_was_read_at_the_start_is_not_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open_as(dir.path(), "a boot").unwrap();
+        let kept = Kept {
+            gate: GateName::new("ssh").unwrap(),
+            chain: Chain::Banned,
+            net: "192.0.2.1/32".parse().unwrap(),
+            deadline: Deadline::Never,
+            reason: "by hand".to_owned(),
+            by_knock: None,
+        };
+        let all = Everything {
+            members: vec![kept],
+            trust: vec![(None, "192.0.2.2/32".parse().unwrap(), "by hand".to_owned())],
+            owed: Vec::new(),
+        };
+        let batch = Batch {
+            everything: Some(all.clone()),
+            ..Batch::default()
+        };
+        // What another boot has written.
+        store.write(&batch, &clocks("another boot")).unwrap();
+        assert_eq!(unread(&store, Unread::ALL).unwrap(), all);
+        let of = |members, trust| Unread {
+            members,
+            trust,
+            owed: true,
+        };
+        let found = unread(&store, of(false, true)).unwrap();
+        assert_eq!((found.members.len(), found.trust.len()), (0, 1));
+        let found = unread(&store, of(true, false)).unwrap();
+        assert_eq!((found.members.len(), found.trust.len()), (1, 0));
     }
 }

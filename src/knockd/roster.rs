@@ -132,6 +132,23 @@ impl Roster {
         self
     }
 
+    /// Whoever asked for these to be trusted or not is to have it so: they are no part any more of
+    /// the edit that led from here to `tried`.
+    pub(super) fn settle(&mut self, tried: &Self, hosts: &[Host]) {
+        if self.file != tried.file {
+            return;
+        }
+        let is_asked_for = |entry: &Entry| hosts.iter().any(|host| entry.host.same(host));
+        self.entries.retain(|entry| !is_asked_for(entry));
+        let tried = tried.entries.iter().filter(|entry| is_asked_for(entry));
+        self.entries.extend(tried.cloned());
+    }
+
+    /// Whether there is an entry for it.
+    pub(super) fn lists(&self, host: &Host) -> bool {
+        self.entries.iter().any(|entry| entry.host.same(host))
+    }
+
     /// Whether both trust the same, by the same names.
     pub(super) fn lists_the_same(&self, other: &Self) -> bool {
         self.keys() == other.keys()
@@ -161,7 +178,7 @@ impl Roster {
     pub(super) fn add(&mut self, hosts: Vec<(Host, String)>) -> Change {
         let before = self.entries.len();
         for (host, comment) in hosts {
-            if !self.entries.iter().any(|entry| entry.host.same(&host)) {
+            if !self.lists(&host) {
                 self.entries.push(Entry {
                     line: 0,
                     host,

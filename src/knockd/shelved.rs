@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tracing::warn;
 
 use crate::files::{self, FileError};
-use crate::whitelist::{self, MOST_BYTES};
+use crate::whitelist::{self, Host, MOST_BYTES};
 
 use super::roster::Roster;
 
@@ -31,12 +31,33 @@ pub(super) fn keep(state_dir: &Path, before: &Roster, tried: &Roster) -> Result<
         forget(state_dir);
         return Ok(());
     }
-    for (name, roster) in [(TRIED, tried), (BEFORE, before)] {
-        let mut bytes = [FROM, file.as_os_str().as_bytes(), b"\n"].concat();
-        bytes.extend_from_slice(roster.text().as_bytes());
-        files::put(&state_dir.join(name), &bytes, MODE)?;
+    put(state_dir, TRIED, file, tried)?;
+    put(state_dir, BEFORE, file, before)
+}
+
+fn put(state_dir: &Path, name: &str, file: &Path, roster: &Roster) -> Result<(), FileError> {
+    let mut bytes = [FROM, file.as_os_str().as_bytes(), b"\n"].concat();
+    bytes.extend_from_slice(roster.text().as_bytes());
+    files::put(&state_dir.join(name), &bytes, MODE)
+}
+
+/// A command has trusted these hosts or not, and the file says so: what is kept is not to take it
+/// back. Until this is written the next start has it as it was.
+pub(super) fn settle(
+    state_dir: &Path,
+    file: Option<&Path>,
+    hosts: &[Host],
+) -> Result<(), FileError> {
+    let Some(file) = file else { return Ok(()) };
+    let Some((mut before, tried)) = both(state_dir, file) else {
+        return Ok(());
+    };
+    before.settle(&tried, hosts);
+    if before.lists_the_same(&tried) {
+        forget(state_dir);
+        return Ok(());
     }
-    Ok(())
+    put(state_dir, BEFORE, file, &before)
 }
 
 /// Whether something is kept.
@@ -67,10 +88,8 @@ pub(super) fn at_start(
     let mut problems: Vec<String> = problem.into_iter().collect();
     // Of a file that says nothing nobody knows what was done to it; a bad line is one line.
     let says_something = problems.is_empty() || !complaints.is_empty();
-    let kept = file.filter(|_| says_something).and_then(|file| {
-        let [before, tried] = [BEFORE, TRIED].map(|name| kept(&state_dir.join(name), file));
-        before.zip(tried)
-    });
+    let kept = file.filter(|_| says_something);
+    let kept = kept.and_then(|file| both(state_dir, file));
     let Some((before, tried)) = kept else {
         return (found, complaints, problems);
     };
@@ -88,6 +107,12 @@ pub(super) fn not_in_force(file: Option<&Path>) -> Option<String> {
         "{file} is not in force as it was edited, since the change of the policy that came with it \
          was taken back; `knockctl reload` puts it into force"
     ))
+}
+
+/// What that file said before, and what it said when it was tried.
+fn both(state_dir: &Path, file: &Path) -> Option<(Roster, Roster)> {
+    let [before, tried] = [BEFORE, TRIED].map(|name| kept(&state_dir.join(name), file));
+    before.zip(tried)
 }
 
 /// What is kept of that file; what cannot be understood is as if it were not there.
@@ -194,6 +219,37 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let (roster, _, problems) = at_start(Some(&path), dir.path());
         assert_eq!((nets(&roster), problems.len()), (vec![], 1));
+    }
+
+    #[test]
+    fn whom_a_command_trusts_or_not_is_so_at_a_start_and_nobody_else() {
+        let host = |text: &str| text.parse::<Host>().unwrap();
+        let (dir, path) = tried(OLD, NEW);
+        // The command has found no line for the one, and one for the other.
+        let asked = ["192.0.2.1", "192.0.2.3", "GW.example.org."].map(host);
+        settle(dir.path(), Some(&path), &asked).unwrap();
+        let (roster, _, problems) = at_start(Some(&path), dir.path());
+        assert_eq!(nets(&roster), ["192.0.2.2/32", "0.0.0.0/0", "192.0.2.3/32"]);
+        assert_eq!(roster.names().count(), 0);
+        assert_eq!(problems.len(), 1);
+        // With the last of them there is nothing left to be taken back.
+        settle(dir.path(), Some(&path), &[host("0.0.0.0/0")]).unwrap();
+        assert!(!is_kept(dir.path()));
+        let (roster, _, problems) = at_start(Some(&path), dir.path());
+        assert_eq!(nets(&roster), ["192.0.2.2/32", "192.0.2.3/32"]);
+        assert_eq!(problems, [""; 0]);
+    }
+
+    #[test]
+    fn commands_about_another_file_leave_what_is_kept_as_it_is() {
+        let (dir, path) = tried(OLD, NEW);
+        let other = dir.path().join("another");
+        let asked = ["192.0.2.1".parse().unwrap()];
+        for file in [Some(other.as_path()), None] {
+            settle(dir.path(), file, &asked).unwrap();
+        }
+        let (roster, ..) = at_start(Some(&path), dir.path());
+        assert_eq!(nets(&roster)[0], "192.0.2.1/32");
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::totp::Used;
 use super::cli::Options;
 use super::commands::Commands;
 use super::cut::Cutter;
-use super::daemon::{self, Daemon, now};
+use super::daemon::{self, Daemon, members_of, now};
 use super::drift::Drift;
 use super::force::put_in_force;
 use super::guard;
@@ -175,46 +175,29 @@ pub(super) fn install(
     }
     problems.set("state", memory.problem());
 
-    let (mut roster, complaints, listing) = shelved::at_start(policy.trusted.as_deref(), state_dir);
-    problems.set_all(WHITELIST, listing);
-    for complaint in complaints {
-        warn!("{complaint}");
-    }
-    for name in &known {
-        drop(roster.resolved(&name.name, name.addresses.clone()));
-    }
-    // Who is trusted is for file and store to say, not for the kernel.
-    let held = firewall.observe_chains(&[Chain::Filter, Chain::Banned])?;
-    let first = held.is_none() && former.is_empty();
+    let listed = policy.trusted.as_deref();
+    let roster = read_whitelist(listed, state_dir, &known, &mut problems);
+    let InKernel {
+        held,
+        trust: found_trust,
+        how,
+    } = look(&mut *firewall, &mut former, &roster, &memory)?;
+    trust.extend(found_trust);
     let mut engine = Engine::new(policy);
-    let gates = gate_addresses(engine.policy(), &roster);
-    let mut found = Held::default();
-    let formers: Result<Vec<_>, _> = former.iter_mut().map(Former::observe).collect();
-    for held in held.into_iter().chain(formers?) {
-        trust.extend(import_trust(&held, &roster, &memory));
-        found.add(held);
-    }
-    let in_kernel = found.members.len();
+    let new = new_gates(engine.policy(), &held.gates);
     let found = Known {
         own: links.own_addresses().iter().copied().collect(),
-        gates,
+        gates: gate_addresses(engine.policy(), &roster),
         whitelist: roster.trusted(),
         trust,
-        found,
+        found: held,
         remembered,
         owed,
     };
     take_over(&mut engine, found, now());
-    if first {
-        guard::accept_installers(&mut engine);
-    }
+    guard::accept_installers(&mut engine, &new);
     let desired = put_in_force(&mut *firewall, &mut engine)?;
     problems.set_all(FORMER, remove_all(former));
-    let how = if first {
-        "installed".to_owned()
-    } else {
-        format!("found {in_kernel} acceptances and bans")
-    };
     // Until it was in force, nothing was new.
     engine.forget_news();
     memory.everything(engine.everything());
@@ -233,6 +216,67 @@ pub(super) fn install(
         used,
         problems,
     })
+}
+
+/// Reads the whitelist, with the last good addresses of its names.
+fn read_whitelist(
+    file: Option<&Path>,
+    state_dir: &Path,
+    known: &[KnownName],
+    problems: &mut Problems,
+) -> Roster {
+    let (mut roster, complaints, listing) = shelved::at_start(file, state_dir);
+    problems.set_all(WHITELIST, listing);
+    for complaint in complaints {
+        warn!("{complaint}");
+    }
+    for name in known {
+        drop(roster.resolved(&name.name, name.addresses.clone()));
+    }
+    roster
+}
+
+/// What the kernel was found to hold.
+struct InKernel {
+    held: Held,
+    /// Whom the original script's chains trust.
+    trust: Vec<Trust>,
+    /// For the history.
+    how: String,
+}
+
+/// Looks what the kernel holds, whoever has put it there.
+fn look(
+    firewall: &mut dyn Backend,
+    former: &mut [Former],
+    roster: &Roster,
+    memory: &Memory,
+) -> Result<InKernel, FirewallError> {
+    // Who is trusted is for file and store to say, not for the kernel.
+    let found = firewall.observe_chains(&[Chain::Filter, Chain::Banned])?;
+    let nothing = found.is_none() && former.is_empty();
+    let formers: Result<Vec<_>, _> = former.iter_mut().map(Former::observe).collect();
+    let (mut held, mut trust) = (Held::default(), Vec::new());
+    for found in found.into_iter().chain(formers?) {
+        trust.extend(import_trust(&found, roster, memory));
+        held.add(found);
+    }
+    let how = if nothing {
+        "installed".to_owned()
+    } else {
+        format!("found {} acceptances and bans", held.members.len())
+    };
+    Ok(InKernel { held, trust, how })
+}
+
+/// The gates that are installed for the first time. What the original script has in the place of one
+/// guards IPv4 alone, and other ports perhaps.
+fn new_gates(policy: &Policy, held: &HashSet<GateName>) -> Vec<GateName> {
+    let names = policy.gates.iter().map(|gate| &gate.name);
+    names
+        .filter(|name| !held.contains(*name))
+        .cloned()
+        .collect()
 }
 
 /// All that is known at a start.
@@ -361,6 +405,7 @@ pub(super) fn listen(
         clockwork: Clockwork::new(used),
         matcher: Matcher::new(engine.policy()),
         rehearsal: Rehearsal::new(&engine),
+        told: members_of(engine.policy()),
         engine,
         scope: Scope::default(),
         backend_reason,

@@ -7,14 +7,16 @@ use tracing::{error, info};
 use crate::engine::{Action, Engine, Event};
 use crate::firewall::{BackendKind, FirewallError, choose};
 use crate::policy::Policy;
+use crate::whitelist::Host;
 
-use super::daemon::{Daemon, log, now};
+use super::daemon::{Daemon, log, members_of, now};
 use super::force::put_in_force;
 use super::problems::{FIREWALL, FORMER, WHITELIST};
 use super::recall::retention;
 use super::roster::Roster;
 use super::shelved::not_in_force;
 use super::start::remove_all;
+use super::wants::gate_addresses;
 
 /// What there was before a change.
 #[derive(Debug)]
@@ -27,6 +29,13 @@ pub(super) struct Before {
     applied: Roster,
 }
 
+impl Before {
+    /// Whom a command trusts or not stays so, whether the rest is taken back or not.
+    pub(super) fn settle(&mut self, hosts: &[Host]) {
+        self.roster.settle(&self.applied, hosts);
+    }
+}
+
 impl Daemon {
     /// Puts a policy and a whitelist into force, or leaves everything as it was. Until it is settled
     /// the store goes on having what gates held that are gone.
@@ -35,6 +44,8 @@ impl Daemon {
         policy: Policy,
         roster: Roster,
     ) -> Result<Before, FirewallError> {
+        // While the kernel still says so: it is not to come back.
+        self.notice_used_up()?;
         let engine = Arc::new(self.engine.clone());
         self.uncommitted.begin(Arc::clone(&engine));
         let before = Before {
@@ -75,7 +86,8 @@ impl Daemon {
         let file = self.roster.file().filter(|_| edited);
         let problem = not_in_force(file);
         self.problems.set(WHITELIST, problem);
-        match self.put_into_force(policy.clone(), Some(&engine), backend) {
+        let noticed = self.notice_used_up();
+        match noticed.and_then(|()| self.put_into_force(policy.clone(), Some(&engine), backend)) {
             Ok(()) => self.problems.set(FIREWALL, None),
             Err(error) => {
                 error!("{error}");
@@ -107,12 +119,15 @@ impl Daemon {
         self.follow_names();
     }
 
-    /// Gives the engine a policy, or gives it back, and the roster.
+    /// Gives the engine a policy, or gives it back, and the roster, with what names of gates stand
+    /// for in it: that a gate of the same name had before is another's.
     fn decide(&mut self, policy: Policy, before: Option<&Engine>) {
         let mut said = match before {
             Some(before) => self.engine.back_to(policy, before, now()),
             None => self.engine.handle(Event::Policy(Box::new(policy)), now()),
         };
+        let gates = gate_addresses(self.engine.policy(), &self.roster);
+        said.extend(self.engine.handle(Event::GateAddresses(gates), now()));
         let trusted = self.roster.trusted();
         said.extend(self.engine.handle(Event::Whitelist(trusted), now()));
         // One installation follows, so that of all actions only what is said matters.
@@ -140,7 +155,6 @@ impl Daemon {
             self.backend_reason = reason.unwrap_or_else(|| self.backend_reason.clone());
             return Ok(());
         };
-        self.notice_used_up()?;
         // The new one before the old one goes; what cannot be whole does not stay.
         if let Err(error) = put_in_force(&mut *chosen.backend, &mut self.engine) {
             if let Err(left) = chosen.backend.teardown() {
@@ -151,6 +165,7 @@ impl Daemon {
         self.firewall = chosen.backend;
         self.drift.follow(&*self.firewall);
         self.cutter.installed(&self.engine);
+        self.told = members_of(self.engine.policy());
         self.backend_reason = chosen.reason;
         self.problems.set_all(FORMER, remove_all(chosen.former));
         info!("{} instead of {kind}", self.firewall.kind());

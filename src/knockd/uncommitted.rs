@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::engine::{Engine, Everything, Memo, News};
-use crate::model::GateName;
+use crate::model::{Chain, GateName};
 
 /// What was decided before such a change, while there is one.
 #[derive(Debug, Default)]
@@ -22,21 +22,41 @@ impl Uncommitted {
         self.0 = None;
     }
 
-    /// What is not to be remembered yet: that gates are gone. Once they are for good, all that
-    /// holds is remembered, which leaves them out.
-    pub(super) fn withhold(&self, news: &mut News) {
-        if self.0.is_some() {
-            news.memos.retain(|it| !matches!(it, Memo::ForgetGate(_)));
-        }
+    /// What is not to be remembered yet: that gates are gone, or that their acceptances gave way to
+    /// those of another part of an IPv6 address. Once they are for good, all that holds is
+    /// remembered, which leaves them out. Whoever is taken out `now` is taken out of before, too.
+    pub(super) fn withhold(&self, news: &mut News, now: &Engine) {
+        let Some(before) = &self.0 else { return };
+        let mut with_these = Vec::new();
+        news.memos.retain(|memo| match memo {
+            Memo::ForgetGate(_) => false,
+            Memo::Forget(gate, Chain::Filter, net) if net.addr().is_ipv6() => {
+                let [old, new] = [&**before, now].map(|engine| engine.policy().gate(gate));
+                let Some((old, new)) = old.zip(new) else {
+                    return true;
+                };
+                let (old, new) = (old.ipv6_prefix, new.ipv6_prefix);
+                if old != new && net.prefix_len() == new {
+                    let within = before.accepted_within(gate, *net).into_iter();
+                    with_these
+                        .extend(within.map(|it| Memo::Forget(gate.clone(), Chain::Filter, it)));
+                }
+                old == new || net.prefix_len() != old
+            }
+            _ => true,
+        });
+        // What is accepted again after that is remembered.
+        news.memos.splice(0..0, with_these);
     }
 
-    /// Adds what the gates held that are gone from `now`.
+    /// Adds what the gates held that are gone from `now`, and what they accepted otherwise.
     pub(super) fn add(&self, everything: &mut Everything, now: &Engine) {
         let Some(before) = &self.0 else { return };
         let gone = |gate: &GateName| now.policy().gate(gate).is_none();
         let Everything { members, trust, .. } = before.everything();
         let members = members.into_iter().filter(|kept| gone(&kept.gate));
         everything.members.extend(members);
+        everything.members.extend(now.accepted_otherwise(before));
         let trust = trust
             .into_iter()
             .filter(|(gate, ..)| gate.as_ref().is_some_and(gone));
@@ -47,7 +67,7 @@ impl Uncommitted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Command, Event, Who};
+    use crate::engine::{Command, Event, Flush, Who};
     use crate::fixtures;
     use crate::model::Time;
     use crate::policy::Policy;
@@ -109,7 +129,7 @@ mod tests {
         drop(engine.handle(Event::Command { who, command }, NOW));
         let mut news = engine.take_news();
         assert_eq!(news.memos.len(), 2, "{news:?}");
-        uncommitted.withhold(&mut news);
+        uncommitted.withhold(&mut news, &engine);
         assert!(matches!(news.memos[..], [Memo::Forget(..)]), "{news:?}");
         let mut everything = engine.everything();
         uncommitted.add(&mut everything, &engine);
@@ -120,6 +140,59 @@ mod tests {
         let mut everything = engine.everything();
         uncommitted.add(&mut everything, &engine);
         assert_eq!(at_web(&everything), (0, 0));
+    }
+
+    #[test]
+    fn until_a_change_is_committed_what_was_accepted_otherwise_is_remembered() {
+        let accept = |engine: &mut Engine, addresses: &[&str]| {
+            let command = Command::Accept {
+                addresses: addresses.iter().map(|it| it.parse().unwrap()).collect(),
+                gates: Vec::new(),
+                lifetime: None,
+                force: false,
+            };
+            let who = Who("somebody".into());
+            drop(engine.handle(Event::Command { who, command }, NOW));
+        };
+        let mut engine = Engine::new(policy(&["ssh"]));
+        accept(&mut engine, &["2001:db8::1", "2001:db8:1::1", "192.0.2.1"]);
+        drop(engine.take_news());
+        let mut uncommitted = Uncommitted::default();
+        uncommitted.begin(Arc::new(engine.clone()));
+        let mut wide = policy(&["ssh"]);
+        wide.gates[0].ipv6_prefix = 64;
+        drop(engine.handle(Event::Policy(Box::new(wide)), NOW));
+        let mut news = engine.take_news();
+        uncommitted.withhold(&mut news, &engine);
+        let forgets = |news: &News| -> Vec<String> {
+            let gone = news.memos.iter().filter_map(|memo| match memo {
+                Memo::Forget(_, _, net) => Some(net.to_string()),
+                _ => None,
+            });
+            gone.collect()
+        };
+        assert!(forgets(&news).is_empty(), "{news:?}");
+        let remembered = |engine: &Engine| {
+            let mut everything = engine.everything();
+            uncommitted.add(&mut everything, engine);
+            let members = everything.members.iter().map(|it| it.net.to_string());
+            let mut kept: Vec<String> = members.filter(|it| it.ends_with("/128")).collect();
+            kept.sort();
+            kept
+        };
+        let both = ["2001:db8:1::1/128", "2001:db8::1/128"];
+        assert_eq!(remembered(&engine), both);
+        // Whoever is withdrawn is so whatever becomes of the change.
+        let who = Who("somebody".into());
+        let command = Command::Flush {
+            what: vec![Flush::Address("2001:db8::1".parse().unwrap())],
+            gates: Vec::new(),
+        };
+        drop(engine.handle(Event::Command { who, command }, NOW));
+        let mut news = engine.take_news();
+        uncommitted.withhold(&mut news, &engine);
+        assert_eq!(forgets(&news), ["2001:db8::1/128", "2001:db8::/64"]);
+        assert_eq!(remembered(&engine), both[..1]);
     }
 
     #[test]

@@ -3,13 +3,15 @@
 
 use crate::control::{Entry, Response};
 use crate::engine::{Command, Event, Outcome, Record, What, Who};
-use crate::whitelist::edit::{self, Edit};
+use crate::files::FileError;
+use crate::whitelist::edit::{self, Covered, Edit};
 use crate::whitelist::{Host, WhitelistError};
 
 use super::daemon::Daemon;
 use super::problems::{FIREWALL, WHITELIST};
 use super::requests::{answer, nets};
 use super::roster::Roster;
+use super::shelved;
 
 impl Whitelisting for Daemon {
     const LOOKED_UP: &'static str = "its addresses are looked up";
@@ -22,12 +24,19 @@ impl Whitelisting for Daemon {
         Daemon::handle(self, event)
     }
 
-    fn whitelist_was_written(&mut self) {
+    fn whitelist_was_written(&mut self, hosts: &[Host]) -> Result<(), FileError> {
+        if let Some(trial) = &mut self.trial {
+            trial.before.settle(hosts);
+        }
+        let settled = shelved::settle(self.memory.dir(), self.roster.file(), hosts);
         let stands = self.problems.get(WHITELIST).is_some();
         // What else is in the file may still not be in force.
         if stands && self.roster.is_what_its_file_says() {
             self.problems.set(WHITELIST, None);
+            shelved::forget(self.memory.dir());
+            return Ok(());
         }
+        settled
     }
 
     fn record(&mut self, record: Record) {
@@ -54,8 +63,9 @@ pub(super) trait Whitelisting {
     /// Lets the engine decide, and carries out what it decides.
     fn handle(&mut self, event: Event) -> Option<Outcome>;
 
-    /// What was wrong with the file may not be any more.
-    fn whitelist_was_written(&mut self);
+    /// The file has these hosts, or has them no more, because somebody asked for it: no edit that
+    /// was only tried is to change that. What was wrong with the file may not be any more.
+    fn whitelist_was_written(&mut self, hosts: &[Host]) -> Result<(), FileError>;
 
     /// Remembers what happened.
     fn record(&mut self, record: Record);
@@ -80,7 +90,7 @@ pub(super) trait Whitelisting {
             return Response::refused(1, text);
         }
         let note = note.unwrap_or(&who.0);
-        let hosts: Vec<(Host, String)> = entries
+        let written: Vec<(Host, String)> = entries
             .iter()
             .map(|entry| {
                 let host = host(entry);
@@ -93,18 +103,22 @@ pub(super) trait Whitelisting {
                 (host, format!("{word}{note}"))
             })
             .collect();
-        let edits = match edit::add_all(&file, &hosts) {
+        let edits = match edit::add_all(&file, &written) {
             Ok(edits) => edits,
             Err(error) => return Response::refused(1, error.to_string()),
         };
         let mut done = Vec::new();
         for (entry, edit) in entries.iter().zip(edits) {
-            if !matches!(edit, Edit::AlreadyThere { .. }) {
+            let in_force = self.roster().lists(&host(entry));
+            if !matches!(edit, Edit::AlreadyThere { .. }) || !in_force {
                 self.recall(What::Trusted, entry, who);
             }
             done.push(match edit {
-                Edit::AlreadyThere { line } => {
+                Edit::AlreadyThere { line } if in_force => {
                     format!("{entry} is in {} already, on line {line}", file.display())
+                }
+                Edit::AlreadyThere { line } => {
+                    format!("{entry} trusted, as line {line} of {} says", file.display())
                 }
                 _ if matches!(entry, Entry::Name(_)) => {
                     format!("{entry} added to {}; {}", file.display(), Self::LOOKED_UP)
@@ -118,15 +132,15 @@ pub(super) trait Whitelisting {
                 _ => format!("{entry} trusted, and added to {}", file.display()),
             });
         }
-        let change = self.roster().add(hosts);
-        self.whitelist_was_written();
+        let change = self.roster().add(written);
+        let settled = self.whitelist_was_written(&hosts(entries));
         self.handle(Event::WhitelistEdit {
             add: change.add,
             remove: change.remove,
         });
         self.handle(Event::Relisted(nets(entries)));
         self.follow_names();
-        self.told(who, done, Vec::new())
+        self.told(who, done, unsettled(settled).into_iter().collect())
     }
 
     /// Takes entries out of the whitelist file and out of force, and what was trusted until
@@ -143,15 +157,23 @@ pub(super) trait Whitelisting {
             Some(Ok(edits)) => edits,
             Some(Err(error)) => return Response::refused(1, error.to_string()),
         };
-        for (entry, edit) in entries.iter().zip(edits) {
+        let mut edits = edits.into_iter();
+        for (entry, host) in entries.iter().zip(&hosts) {
+            // Without a file, or with one that was edited, whoever is in force goes all the same.
+            let in_force = self.roster().lists(host);
+            let edit = edits.next().unwrap_or(Edit::NotThere { covered: None });
             match edit {
                 Edit::Removed { covered, .. } => {
                     self.recall(What::Untrusted, entry, who);
                     done.push(format!("{entry} taken off the whitelist"));
-                    done.extend(covered.map(|covered| {
-                        let (by, line) = (covered.by, covered.line);
-                        format!("{entry} is still trusted as part of {by} (line {line})")
-                    }));
+                    done.extend(covered.map(|covered| still_trusted(entry, covered)));
+                }
+                Edit::NotThere { covered } if in_force => {
+                    self.recall(What::Untrusted, entry, who);
+                    done.push(format!(
+                        "{entry} trusted no more; the whitelist has no line for it"
+                    ));
+                    done.extend(covered.map(|covered| still_trusted(entry, covered)));
                 }
                 Edit::NotThere {
                     covered: Some(covered),
@@ -163,7 +185,7 @@ pub(super) trait Whitelisting {
             }
         }
         let change = self.roster().remove(&hosts);
-        self.whitelist_was_written();
+        refused.extend(unsettled(self.whitelist_was_written(&hosts)));
         self.handle(Event::WhitelistEdit {
             add: change.add,
             remove: change.remove,
@@ -200,6 +222,20 @@ pub(super) trait Whitelisting {
         }
         answer(u8::from(!refused.is_empty()), done, refused)
     }
+}
+
+fn still_trusted(entry: &Entry, covered: Covered) -> String {
+    let Covered { by, line } = covered;
+    format!("{entry} is still trusted as part of {by} (line {line})")
+}
+
+/// What is said where the next start would have it otherwise.
+fn unsettled(settled: Result<(), FileError>) -> Option<String> {
+    let error = settled.err()?;
+    Some(format!(
+        "this holds until the next start only, which takes the whitelist as it was before a trial: \
+         {error}; `knockctl reload` puts the file into force for good"
+    ))
 }
 
 /// The entries as the file has them.

@@ -34,7 +34,7 @@ scenarios![
 impl World {
     /// Runs `knockctl --direct`, which must end with this code.
     #[track_caller]
-    fn direct(&self, code: i32, arguments: &[&str]) -> Reply {
+    pub(crate) fn direct(&self, code: i32, arguments: &[&str]) -> Reply {
         let reply = self.daemon.ctl_direct(arguments).expect("it runs and ends");
         assert_eq!(reply.code, Some(code), "--direct {arguments:?}: {reply:?}");
         reply

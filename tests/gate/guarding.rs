@@ -4,9 +4,12 @@
 
 use std::fs;
 use std::process::{Child, Stdio};
+use std::time::SystemTime;
 
 use portcullis::lab::{Reply, Session};
+use portcullis::store::{Store, boot_id};
 
+use crate::applying::pinned;
 use crate::scenarios;
 use crate::world::{Family, Person, TRUSTED, Tried, World, backend, goes_on, long_policy, port_at};
 
@@ -15,7 +18,10 @@ scenarios![
     without_a_session_of_ones_own_everybody_logged_in_is_guarded,
     an_operators_trust_is_not_taken_away,
     a_policy_that_would_shut_an_operator_out_is_refused,
+    a_gate_is_judged_by_the_addresses_of_the_name_that_it_gets,
     whoever_installs_can_come_back_for_a_while,
+    #[cfg(feature = "system-tests")]
+    whoever_takes_the_original_over_can_come_back_for_a_while,
     a_start_with_an_empty_kernel_takes_nothing_from_whoever_is_logged_in,
 ];
 
@@ -212,6 +218,35 @@ fn a_policy_that_would_shut_an_operator_out_is_refused() -> Tried {
     Ok(())
 }
 
+fn a_gate_is_judged_by_the_addresses_of_the_name_that_it_gets() -> Tried {
+    let at = |name: &str| {
+        let gate = format!("ports: [22], address: {name}.example.org");
+        pinned(&long_policy().replace("ports: [22]", &gate))
+    };
+    let mut world = World::before(&at("a"), TRUSTED, &[22])?;
+    world.server.add_addresses("eth0", &["192.0.2.2/24"])?;
+    // No name service answers, so the last good addresses count.
+    let mut store = Store::open_as(&world.daemon.state_dir(), &boot_id()?)?;
+    store.remember_name("a.example.org", &["192.0.2.1".parse()?], SystemTime::now())?;
+    drop(store);
+    world.daemon.start()?;
+    let person = world.person(Family::V4, 10)?;
+    person.is_refused();
+    let operator = Person {
+        server: "192.0.2.2".to_owned(),
+        ..person
+    };
+    let login = Login::at(&operator, 22);
+    // Nobody knows what it stands for, so that everything is guarded.
+    world.daemon.write_policy(&at("b"))?;
+    let reply = login.ctl(&world, 4, &["reload"]);
+    names(&reply, &login, "your ssh session");
+    operator.gets_in();
+    login.ctl(&world, 0, &["reload", "--force"]);
+    operator.is_refused();
+    Ok(())
+}
+
 fn whoever_installs_can_come_back_for_a_while() -> Tried {
     let mut world = World::before(&long_policy(), TRUSTED, &[22, 8443])?;
     let [operator, _] = world.people(10)?;
@@ -251,6 +286,47 @@ fn whoever_installs_can_come_back_for_a_while() -> Tried {
     assert!(said.contains("installer's session"), "{said}");
     operator.gets_in();
     colleague.is_refused();
+    Ok(())
+}
+
+/// The original script guards IPv4 alone, and what it accepts is for a moment.
+#[cfg(feature = "system-tests")]
+fn whoever_takes_the_original_over_can_come_back_for_a_while() -> Tried {
+    const ORIGINAL: &str = "*filter\n:INPUT ACCEPT [0:0]\n:ssh_policy - [0:0]\n\
+        :ssh_banned - [0:0]\n:ssh_trusted - [0:0]\n:ssh_filter - [0:0]\n\
+        -A INPUT -m state --state RELATED,ESTABLISHED -j ACCEPT\n\
+        -A INPUT -p tcp -m tcp --dport 22 -j ssh_policy\n\
+        -A ssh_policy -j ssh_banned\n-A ssh_policy -j ssh_trusted\n-A ssh_policy -j ssh_filter\n\
+        -A ssh_policy -j DROP\n-A ssh_filter -s 192.0.2.11/32 -j ACCEPT\nCOMMIT\n";
+    for backend in ["nftables", "iptables"] {
+        let _chosen = crate::world::OnBackend::new(backend);
+        let mut world = World::before(&long_policy(), TRUSTED, &[22])?;
+        let rules = world.lab.dir().join("original");
+        fs::write(&rules, ORIGINAL)?;
+        let restored = world
+            .server
+            .command("iptables-restore")?
+            .arg(&rules)
+            .status()?;
+        assert!(restored.success(), "{restored}");
+        let operator = world.person(Family::V6, 10)?;
+        let [accepted, stranger] = world.people(11)?;
+        world.person(Family::V4, 10)?.is_refused();
+        accepted.gets_in();
+        let login = Login::at(&operator, 22);
+        let _shell = login.shell(&world)?;
+        world.daemon.start()?;
+        let member = world.await_member("ssh_filter", &operator.address);
+        assert_eq!(member.reason, "installer's session");
+        operator.gets_in();
+        accepted.gets_in();
+        stranger.is_refused();
+        // Once is enough.
+        world.expect(0, &["flush", "filter"]);
+        world.daemon.kill_9();
+        world.daemon.start()?;
+        operator.is_refused();
+    }
     Ok(())
 }
 

@@ -11,6 +11,8 @@ scenarios![
     a_whitelist_that_came_with_a_trial_is_taken_back_with_it,
     a_confirmed_trial_outlives_the_daemon,
     a_rollback_ends_a_trial_and_brings_back_what_a_gate_held,
+    what_a_gate_with_once_held_comes_back_unless_it_is_used_up,
+    a_trial_of_another_ipv6_prefix_takes_no_acceptance_with_it,
     a_daemon_killed_during_a_trial_starts_with_the_policy_from_before,
     a_daemon_that_is_stopped_during_a_trial_takes_it_back,
     what_a_trial_removed_comes_back_after_a_crash_too,
@@ -18,6 +20,7 @@ scenarios![
     what_cannot_be_noted_is_not_tried,
     a_whitelist_that_came_with_a_trial_is_not_taken_up_by_a_start,
     a_trial_that_fails_leaves_an_earlier_ones_whitelist_shelved,
+    whom_a_command_trusts_or_not_is_no_part_of_an_edit_that_is_taken_back,
     a_trial_takes_nothing_from_the_history,
     #[cfg(feature = "system-tests")]
     a_trial_that_is_taken_back_takes_its_backend_with_it,
@@ -130,6 +133,84 @@ fn a_rollback_ends_a_trial_and_brings_back_what_a_gate_held() -> Tried {
     );
     world.await_member("ssh_banned", "192.0.2.14");
     assert!(change(&world, 0).is_null());
+    Ok(())
+}
+
+fn what_a_gate_with_once_held_comes_back_unless_it_is_used_up() -> Tried {
+    let once = WEB.replace("ports: [8443]", "ports: [8443], once: true");
+    let with_web = long_policy()
+        .replace("gates:\n", &once)
+        .replace("action: accept", "action: accept, gate: ssh");
+    let world = World::with_services(&with_web, TRUSTED, &[22, 8443])?;
+    let (waits, used) = (world.people(12)?, world.people(13)?);
+    for person in waits.iter().chain(&used) {
+        world.expect(
+            0,
+            &["accept", &person.address, "--gate", "web", "--for", "8h"],
+        );
+    }
+    for person in &used {
+        person.gets_in_at(8443);
+    }
+    let file = candidate(&world, "less.yaml", &pinned(&long_policy()))?;
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    assert!(world.members("web_filter").is_empty());
+    world.expect(0, &["rollback"]);
+    for person in &waits {
+        person.gets_in_at(8443);
+        person.is_refused_at(8443);
+    }
+    for person in &used {
+        person.is_refused_at(8443);
+    }
+    Ok(())
+}
+
+fn a_trial_of_another_ipv6_prefix_takes_no_acceptance_with_it() -> Tried {
+    let wide = long_policy().replace("ports: [22]", "ports: [22], ipv6_prefix: 64");
+    let [narrow, wide] = [long_policy(), wide].map(|policy| pinned(&policy));
+    let mut world = World::with(&narrow, TRUSTED)?;
+    let [operator, colleague, flushed, stranger] =
+        [10, 11, 12, 13].map(|number| world.person(Family::V6, number).expect("a person"));
+    for person in [&operator, &colleague] {
+        world.expect(0, &["accept", &person.address, "--for", "8h"]);
+    }
+    let file = candidate(&world, "wide.yaml", &wide)?;
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    stranger.gets_in();
+    world.expect(0, &["rollback"]);
+    let come_back = |world: &World| {
+        operator.gets_in();
+        stranger.is_refused();
+        let member = world.await_member("ssh_filter", &operator.address);
+        assert!(
+            member.left.is_some_and(|left| left > 28_000.0),
+            "{member:?}"
+        );
+        assert_eq!(world.members("ssh_filter").len(), 2);
+    };
+    come_back(&world);
+    // A crash is a way back, too.
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    world.daemon.kill_9();
+    world.daemon.start()?;
+    come_back(&world);
+    // What is taken from all of the network during the trial does not come back.
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    world.expect(0, &["flush", &flushed.address]);
+    world.expect(0, &["rollback"]);
+    operator.is_refused();
+    // The other way round.
+    world.daemon.write_policy(&wide)?;
+    world.expect(0, &["reload"]);
+    world.expect(0, &["accept", &operator.address, "--for", "8h"]);
+    colleague.gets_in();
+    let file = candidate(&world, "narrow.yaml", &narrow)?;
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    operator.is_refused();
+    world.expect(0, &["rollback"]);
+    operator.gets_in();
+    colleague.gets_in();
     Ok(())
 }
 
@@ -312,6 +393,53 @@ fn a_trial_that_fails_leaves_an_earlier_ones_whitelist_shelved() -> Tried {
     }
     new.iter().for_each(Person::is_refused);
     world.expect(0, &["status"]);
+    Ok(())
+}
+
+fn whom_a_command_trusts_or_not_is_no_part_of_an_edit_that_is_taken_back() -> Tried {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let file = candidate(&world, "other.yaml", &other_policy())?;
+    let (old, new) = (world.people(50)?, world.people(15)?);
+    let untrust = ["untrust", &old[0].address, &old[1].address];
+    let trust = ["trust", &new[0].address, &new[1].address];
+    for when in ["during the trial", "after it", "without a daemon"] {
+        world
+            .daemon
+            .write_trusted("192.0.2.15 # me\n2001:db8::15\n")?;
+        world.expect(0, &["apply", &file, "--confirm", "60s"]);
+        // These are on the file, or not, as the edit has it.
+        if when == "during the trial" {
+            world.expect(0, &untrust);
+            world.expect(0, &trust);
+        }
+        world.expect(0, &["rollback"]);
+        if when == "after it" {
+            let reply = world.expect(0, &untrust);
+            assert!(reply.stdout.contains("trusted no more"), "{reply:?}");
+            let reply = world.expect(0, &trust);
+            assert!(reply.stdout.contains("192.0.2.15 trusted"), "{reply:?}");
+            let said = world.expect(0, &["history", "192.0.2.50"]).stdout;
+            assert!(said.contains("untrusted"), "{said}");
+            world.expect(0, &["status"]);
+        }
+        if when == "without a daemon" {
+            world.daemon.terminate()?;
+            world.direct(0, &untrust);
+            world.direct(0, &trust);
+            world.daemon.start()?;
+        }
+        for _ in 0..2 {
+            old.iter().for_each(Person::is_refused);
+            for person in &new {
+                person.gets_in();
+            }
+            world.expect(0, &["status"]);
+            world.daemon.kill_9();
+            world.daemon.start()?;
+        }
+        world.daemon.write_trusted(TRUSTED)?;
+        world.expect(0, &["reload"]);
+    }
     Ok(())
 }
 

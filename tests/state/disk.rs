@@ -11,13 +11,14 @@ use serde_json::Value;
 
 use crate::boot::{Boot, with_the_disk_of};
 use crate::scenarios;
-use crate::world::{AT_ONCE, DECOY, Family, TRUSTED, Tried, World, goes_on, long_policy};
+use crate::world::{AT_ONCE, DECOY, Family, Person, TRUSTED, Tried, World, goes_on, long_policy};
 
 scenarios![
     a_full_disk_degrades_and_when_there_is_room_everything_is_written,
     a_read_only_disk_is_read_and_written_when_that_is_over,
     what_is_decided_without_a_daemon_after_a_boot_counts_at_its_start,
     a_state_that_could_not_be_read_at_a_boot_comes_back_when_it_can,
+    a_part_of_the_state_that_cannot_be_read_is_not_written_over,
     a_damaged_state_is_moved_aside_and_the_kernel_knows_who_is_in,
     a_damaged_state_after_a_boot_has_lost_bans_and_says_so,
     a_state_that_somebody_deletes_is_written_anew,
@@ -261,6 +262,47 @@ fn a_state_that_could_not_be_read_at_a_boot_comes_back_when_it_can() -> Tried {
     let mut found = remembered(&state);
     found.sort();
     assert_eq!(found, ["192.0.2.10", "192.0.2.11", "192.0.2.12"]);
+    Ok(())
+}
+
+/// As if the disk failed for a while: a row of which no reader makes anything.
+fn a_part_of_the_state_that_cannot_be_read_is_not_written_over() -> Tried {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let (trusted, banned) = (world.people(10)?, world.people(11)?);
+    for (trusted, banned) in trusted.iter().zip(&banned) {
+        world.expect(0, &["trust", "--runtime", &trusted.address]);
+        world.expect(0, &["drop", &banned.address]);
+    }
+    let file = world.daemon.state_dir().join(FILE_NAME);
+    for (table, nonsense) in [
+        (
+            "runtime_trust",
+            "(net, reason, boot_id) SELECT x'ff', '', boot_id FROM runtime_trust LIMIT 1",
+        ),
+        (
+            "owed",
+            "VALUES (7, x'ff', '', '', '', 0, 0, 'a boot', NULL, 0, 0)",
+        ),
+    ] {
+        world.daemon.terminate()?;
+        let store = rusqlite::Connection::open(&file)?;
+        store.execute(&format!("INSERT INTO {table} {nonsense}"), [])?;
+        let rows = format!("SELECT count(*) FROM {table}");
+        let rows = || store.query_row(&rows, [], |row| row.get::<_, i64>(0));
+        let before = rows()?;
+        world.daemon.start()?;
+        await_status(&world, 5)?;
+        assert_eq!(rows()?, before, "{table}");
+        banned.iter().for_each(Person::is_refused);
+        // Somebody mends it.
+        let column = if table == "owed" { "knock" } else { "net" };
+        store.execute(&format!("DELETE FROM {table} WHERE {column} = x'ff'"), [])?;
+        await_status(&world, 0)?;
+        for person in &trusted {
+            person.gets_in_soon(22);
+        }
+        banned.iter().for_each(Person::is_refused);
+    }
     Ok(())
 }
 

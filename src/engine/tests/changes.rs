@@ -221,3 +221,55 @@ fn the_way_back_brings_back_what_a_removed_gate_held() {
     bench.tick_after(200);
     assert_eq!(bench.members(Chain::Filter), [left("192.0.2.78", 100)]);
 }
+
+#[test]
+fn the_way_back_brings_back_acceptances_that_covered_another_part_of_an_address() {
+    let mut narrow = appliance();
+    narrow.gates[0].ipv6_prefix = 128;
+    let mut wide = appliance();
+    wide.gates[0].ipv6_prefix = 64;
+    let all = ["2001:db8::1", "2001:db8::2", "2001:db8:1::1", "192.0.2.77"];
+    for (from, to) in [(&narrow, &wide), (&wide, &narrow)] {
+        let mut bench = Bench::new(from.clone());
+        for who in all {
+            bench.accept(who, false);
+        }
+        let mut expected = bench.members(Chain::Filter);
+        for member in &mut expected {
+            member.1 = Some(200);
+        }
+        let before = bench.engine.clone();
+        bench.handle(Event::Policy(Box::new(to.clone())));
+        bench.wait(100);
+        bench.actions = bench.engine.back_to(from.clone(), &before, bench.now);
+        assert_eq!(bench.members(Chain::Filter), expected);
+        // What is over meanwhile is over, and who is banned stays out.
+        bench.handle(Event::Policy(Box::new(to.clone())));
+        bench.drop("2001:db8::1", false);
+        bench.actions = bench.engine.back_to(from.clone(), &before, bench.now);
+        assert!(!bench.lets_in("2001:db8::1"));
+        assert!(bench.lets_in("2001:db8:1::1") && bench.lets_in("192.0.2.77"));
+        bench.handle(Event::Policy(Box::new(to.clone())));
+        bench.wait(300);
+        bench.actions = bench.engine.back_to(from.clone(), &before, bench.now);
+        assert!(bench.members(Chain::Filter).is_empty());
+    }
+}
+
+#[test]
+fn the_way_back_brings_back_nobody_who_was_withdrawn_meanwhile() {
+    let narrow = appliance();
+    let mut wide = appliance();
+    wide.gates[0].ipv6_prefix = 64;
+    let mut bench = Bench::new(narrow.clone());
+    bench.accept("2001:db8::1", false);
+    bench.accept("192.0.2.77", false);
+    let before = bench.engine.clone();
+    bench.handle(Event::Policy(Box::new(wide)));
+    bench.command(Command::Flush {
+        what: vec![Flush::Filter],
+        gates: vec![],
+    });
+    bench.actions = bench.engine.back_to(narrow, &before, bench.now);
+    assert!(bench.members(Chain::Filter).is_empty());
+}

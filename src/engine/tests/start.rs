@@ -292,11 +292,18 @@ fn what_the_first_connection_used_up_does_not_come_back() {
         (ssh(), Chain::Filter, net(B)),
         (ssh(), Chain::Banned, net(A)),
     ];
-    bench.handle(Event::Held(held));
+    let told = |gates: &[GateName], members: &[_]| Event::Held {
+        gates: gates.to_vec(),
+        members: members.to_vec(),
+    };
+    // The kernel was told of nobody at the gate.
+    bench.handle(told(&[], &held));
+    assert_eq!(bench.members(Chain::Filter).len(), 2);
+    bench.handle(told(&[ssh()], &held));
     assert_eq!(bench.members(Chain::Filter), [left(B, 300)]);
     let mut bench = Bench::appliance();
     bench.knocked(A, "opencloseSSH");
-    bench.handle(Event::Held(vec![]));
+    bench.handle(told(&[ssh()], &[]));
     assert_eq!(
         bench.members(Chain::Filter),
         [left(A, 300)],

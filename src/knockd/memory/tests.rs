@@ -12,7 +12,7 @@ const RETENTION: Retention = Retention {
 
 fn start(dir: &Path) -> Memory {
     let store = Store::open(dir, Readers::Nobody);
-    Memory::start(dir, Readers::Nobody, store, RETENTION, false)
+    Memory::start(dir, Readers::Nobody, store, RETENTION, Unread::default())
 }
 
 fn kept(last: u8) -> Kept {
@@ -176,7 +176,13 @@ fn what_could_not_be_read_at_the_start_is_read_before_it_is_written_over() {
         source: std::io::ErrorKind::Other.into(),
         hint: "",
     };
-    let memory = Memory::start(dir.path(), Readers::Nobody, Err(error), RETENTION, true);
+    let memory = Memory::start(
+        dir.path(),
+        Readers::Nobody,
+        Err(error),
+        RETENTION,
+        Unread::ALL,
+    );
     let all = |members: &[Kept]| Everything {
         members: members.to_vec(),
         ..Everything::default()
