@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use tracing::warn;
 
 use crate::control::{Asked, Response};
-use crate::engine::{Action, Command, Engine, Event, Who, shut_out};
+use crate::engine::{Action, Command, Engine, Event, Record, What, Who, shut_out};
 use crate::firewall::Member;
 use crate::model::{
     Chain, GateName, Lifetime, PortRange, Proto, SshConnection, Time, host_net, net_of_prefix,
@@ -175,18 +175,22 @@ impl Daemon {
         who: &Who,
         operators: &Operators,
     ) -> Option<Response> {
-        guard(&self.engine, &self.roster, asked, who, operators)
+        let (refusal, records) = guard(&self.engine, &self.roster, asked, who, operators)?;
+        for record in records {
+            self.memory.record(record);
+        }
+        Some(refusal)
     }
 }
 
-/// The same for whoever has these.
+/// The same for whoever has these, with what is to be in the history.
 pub(super) fn guard(
     engine: &Engine,
     roster: &Roster,
     asked: &Asked,
     who: &Who,
     operators: &Operators,
-) -> Option<Response> {
+) -> Option<(Response, Vec<Record>)> {
     let nobody = || Who(String::new());
     let objection = match asked {
         Asked::Engine(command @ Command::Drop { nets, force, .. })
@@ -217,7 +221,26 @@ pub(super) fn guard(
         }),
         _ => None,
     };
-    objection.map(|objection| refusal(who, &objection, FORCE))
+    let objection = objection?;
+    let records = records(asked, who, &objection);
+    Some((refusal(who, &objection, FORCE), records))
+}
+
+/// That it was refused: to each network that was named, as it would be had it been done.
+fn records(asked: &Asked, who: &Who, objection: &str) -> Vec<Record> {
+    let record = Record::new(What::Refused, &who.0)
+        .saying(objection)
+        .by_hand();
+    let named = match asked {
+        Asked::Engine(Command::Drop { nets, .. }) => nets.clone(),
+        Asked::Untrust { entries, .. } => nets(entries),
+        _ => Vec::new(),
+    };
+    if named.is_empty() {
+        return vec![record];
+    }
+    let named = named.into_iter();
+    named.map(|net| record.clone().to(net)).collect()
 }
 
 /// The least time for which an installer is accepted.
