@@ -110,6 +110,15 @@ impl Daemon {
     /// Takes down in the history what became of a change. Where it was made, whoever asked is told
     /// when it is on the disk: whatever happens then, the next start knows of it.
     fn recorded(&mut self, what: What, who: &Who, response: Response) -> Response {
+        self.record_answer(what, who, &response);
+        if response.code == 0 {
+            self.unwritten.push(self.memory.written());
+        }
+        response
+    }
+
+    /// The same, where nobody waits for the disk.
+    pub(super) fn record_answer(&self, what: What, who: &Who, response: &Response) {
         let (what, lines) = match response.code {
             0 => (what, &response.done),
             _ => (What::Refused, &response.refused),
@@ -117,10 +126,6 @@ impl Daemon {
         let note = lines.first().cloned().unwrap_or_default();
         self.memory
             .record(Record::new(what, &who.0).saying(note).by_hand());
-        if response.code == 0 {
-            self.unwritten.push(self.memory.written());
-        }
-        response
     }
 
     /// Puts a policy into force: for good, or for a while.
@@ -241,7 +246,7 @@ impl Daemon {
             // Whoever is too late is not to go away believing that it is kept.
             if let Some(reverted) = &self.policies.reverted {
                 let text = format!("{} was taken back: apply it again", reverted.file);
-                return Response::refused(1, text);
+                return self.recorded(What::Confirmed, who, Response::refused(1, text));
             }
             let line = "nothing waits to be confirmed".to_owned();
             return Response::new(0, vec![line], Vec::new());
@@ -391,6 +396,7 @@ impl Daemon {
         warn!("{why}");
         self.memory
             .record(Record::new(What::RolledBack, &by).saying(why).by_hand());
+        self.policies.trial_is_recorded();
         self.go_back(before);
     }
 

@@ -20,6 +20,9 @@ const UNCONFIRMED: &str = "policy.unconfirmed";
 /// was never in force.
 const REPLACED: &str = "policy.replaced";
 
+/// What the note about a trial ends with once the history has that it was taken back.
+const TAKEN_BACK: &str = " (taken back)";
+
 /// Knocks are secrets: these files are for root alone.
 const MODE: u32 = 0o600;
 /// The mode of a policy's file that did not exist.
@@ -176,13 +179,34 @@ impl Policies {
         write(&self.state_dir, UNCONFIRMED, tried, by)
     }
 
-    /// The trial is over. Where its policy is what the policy's file says, the note stays: a start
-    /// must not take up what nobody has confirmed.
+    /// The trial is over, and the history has it. Where its policy is what the policy's file says,
+    /// the note stays: a start must not take up what nobody has confirmed.
     pub(super) fn end_trial(&self) {
         let tried = kept(&self.state_dir, UNCONFIRMED).map(|kept| kept.source.text);
         let on_disk = policy::read(&self.path).ok();
         if tried.is_none() || tried != on_disk || on_disk.as_ref() == Some(&self.running.text) {
             self.forget_trial();
+        } else {
+            self.trial_is_recorded();
+        }
+    }
+
+    /// What was being tried when the daemon died, if the history does not have yet that it is taken
+    /// back.
+    pub(super) fn unrecorded(&self) -> Option<ChangeStatus> {
+        let tried = kept(&self.state_dir, UNCONFIRMED)?;
+        (!tried.is_recorded()).then(|| tried.reverted())
+    }
+
+    /// The history has that what was tried is taken back; the note goes on.
+    pub(super) fn trial_is_recorded(&self) {
+        let tried = kept(&self.state_dir, UNCONFIRMED);
+        let Some(tried) = tried.filter(|tried| !tried.is_recorded()) else {
+            return;
+        };
+        let note = format!("{}{TAKEN_BACK}", tried.note);
+        if let Err(error) = write(&self.state_dir, UNCONFIRMED, &tried.source, &note) {
+            warn!("{error}; the history has the change again after the next start");
         }
     }
 
@@ -204,11 +228,16 @@ struct Kept {
 }
 
 impl Kept {
+    fn is_recorded(&self) -> bool {
+        self.note.ends_with(TAKEN_BACK)
+    }
+
     fn reverted(&self) -> ChangeStatus {
+        let by = self.note.strip_suffix(TAKEN_BACK).unwrap_or(&self.note);
         ChangeStatus {
             state: "reverted".to_owned(),
             file: self.source.file.display().to_string(),
-            by: self.note.clone(),
+            by: by.to_owned(),
             expires_in_s: None,
         }
     }
