@@ -190,7 +190,7 @@ impl Direct {
             eprintln!("knockctl: {complaint}");
         }
         for known in names {
-            drop(roster.resolved(&known.name, known.addresses));
+            drop(roster.resolved(&known.name, known.addresses()));
         }
         let catch_up = (!remembered.this_boot).then(|| CatchUp::new(&held));
         let mut direct = Self {

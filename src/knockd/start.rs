@@ -193,7 +193,7 @@ pub(super) fn install(
         warn!("{complaint}");
     }
     for name in &known {
-        drop(roster.resolved(&name.name, name.addresses.clone()));
+        drop(roster.resolved(&name.name, name.addresses()));
     }
     // Who is trusted is for file and store to say, not for the kernel.
     let held = firewall.observe_chains(&[Chain::Filter, Chain::Banned])?;
@@ -320,16 +320,8 @@ fn import_trust(held: &Observed, roster: &Roster, memory: &Memory) -> Vec<Trust>
 }
 
 fn known_to_resolver(known: KnownName) -> resolver::Known {
-    let KnownName {
-        name,
-        addresses,
-        age,
-    } = known;
-    resolver::Known {
-        name,
-        addresses,
-        age,
-    }
+    let KnownName { name, addresses } = known;
+    resolver::Known { name, addresses }
 }
 
 /// Starts listening. Must be called within a tokio runtime.
