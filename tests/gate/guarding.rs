@@ -13,6 +13,7 @@ use crate::world::{Family, Person, TRUSTED, Tried, World, backend, goes_on, long
 scenarios![
     an_operators_own_address_is_not_banned,
     without_a_session_of_ones_own_everybody_logged_in_is_guarded,
+    of_whom_only_the_address_is_known_every_connection_may_be_the_session,
     an_operators_trust_is_not_taken_away,
     what_is_refused_is_in_the_history,
     a_policy_that_would_shut_an_operator_out_is_refused,
@@ -135,6 +136,27 @@ fn without_a_session_of_ones_own_everybody_logged_in_is_guarded() -> Tried {
     Login::at(&colleague, 22).ctl(&world, 0, &["drop", &operator.address]);
     world.expect(0, &["unban", &operator.address]);
     drop(shell);
+    world.expect(0, &["drop", &operator.address]);
+    Ok(())
+}
+
+fn of_whom_only_the_address_is_known_every_connection_may_be_the_session() -> Tried {
+    let world = World::with(&long_policy(), TRUSTED)?;
+    // Nobody else's address here: the login manager's directory is everybody's.
+    world.clients.add_addresses("eth0", &["192.0.2.253/24"])?;
+    let operator = world.person(Family::V4, 253)?;
+    operator.opens();
+    let login = Login::at(&operator, 22);
+    world.expect(0, &["drop", &operator.address]);
+    world.expect(0, &["unban", &operator.address]);
+    let logins = std::path::Path::new("/run/systemd/sessions");
+    fs::create_dir_all(logins)?;
+    let text = format!("REMOTE_HOST={}\nSERVICE=sshd\n", operator.address);
+    fs::write(logins.join("253"), text)?;
+    let reply = world.expect(4, &["drop", &operator.address]);
+    let whose = "a connection from an address that is logged in over ssh";
+    names(&reply, &login, whose);
+    fs::remove_file(logins.join("253"))?;
     world.expect(0, &["drop", &operator.address]);
     Ok(())
 }
