@@ -17,7 +17,7 @@ use crate::policy::{self, Checked, LoadError, PolicyErrors};
 
 use super::daemon::{Daemon, now};
 use super::guard::{self, Operators, check_as};
-use super::policies::Source;
+use super::policies::{Source, Unkeepable};
 use super::problems::{FIREWALL, KEPT, POLICY};
 use super::roster::{Roster, RosterError};
 use super::shelved;
@@ -62,7 +62,10 @@ enum ChangeError {
     /// What a start must know of a policy that is only tried.
     #[error("cannot note what is tried, so nothing was changed: {0}")]
     Note(FileError),
-    /// The policy's file.
+    /// The policy's file, before anything was done.
+    #[error(transparent)]
+    Unkeepable(#[from] Unkeepable),
+    /// The same, afterwards.
     #[error("cannot keep the policy, so the one from before is in force again: {0}")]
     File(FileError),
 }
@@ -71,7 +74,7 @@ impl ChangeError {
     fn code(&self) -> u8 {
         match self {
             ChangeError::Policy(_) | ChangeError::Whitelist(_) => 2,
-            ChangeError::Firewall(_) | ChangeError::Note(_) | ChangeError::File(_) => 1,
+            _ => 1,
         }
     }
 
@@ -424,6 +427,8 @@ impl Daemon {
         let checked = checked.unwrap_or_else(|| check_as(&text, self.policies.path(), file));
         let checked = checked.map_err(LoadError::from)?;
         let roster = self.roster.reloaded(checked.policy.trusted.as_deref())?;
+        // Whoever tries it and is content is to be able to keep it.
+        self.policies.can_write_file(&text)?;
         let source = Source {
             file: self.policies.path().to_owned(),
             text,

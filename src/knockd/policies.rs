@@ -54,6 +54,31 @@ pub(super) struct Policies {
     pub(super) problem: Option<String>,
 }
 
+/// Why a policy could not be put into the policy's file.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot keep the policy, so nothing was changed: {source}{}", self.hint())]
+pub(super) struct Unkeepable {
+    source: FileError,
+}
+
+impl From<FileError> for Unkeepable {
+    fn from(source: FileError) -> Self {
+        Self { source }
+    }
+}
+
+impl Unkeepable {
+    fn hint(&self) -> &'static str {
+        match self.source {
+            FileError::ReadOnly(_) => {
+                " (under systemd knockd can write in /etc/knockd: move the policy there; or edit it \
+                 where it is, and `knockctl apply` it)"
+            }
+            _ => "",
+        }
+    }
+}
+
 /// The policy to start with.
 #[derive(Debug)]
 pub(super) struct Start {
@@ -146,6 +171,16 @@ impl Policies {
         self.reverted = None;
         self.forget_trial();
         self.keep()
+    }
+
+    /// Whether a text could be put into the policy's file.
+    pub(super) fn can_write_file(&self, text: &str) -> Result<(), Unkeepable> {
+        if let Some(target) = files::target(&self.path)?
+            && files::read(&target, MOST_BYTES)?.bytes == text.as_bytes()
+        {
+            return Ok(());
+        }
+        Ok(files::can_replace(&self.path)?)
     }
 
     /// Puts a text into the policy's file. An edit by hand that was never in force is kept
