@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use comfy_table::{Table, presets};
 use portcullis::engine::{Everything, Kept};
@@ -18,6 +18,8 @@ use super::site::POLICY;
 
 const BANS: u32 = 100_000;
 const ROUNDS: usize = 10;
+/// How long half of them last.
+const LASTS: Duration = Duration::from_secs(7 * 86_400);
 /// From the start of the program to its first answer, every time.
 const PROMISED: Duration = Duration::from_secs(1);
 
@@ -80,14 +82,20 @@ fn round(programs: &Programs, backend: &str) -> Result<Round, Box<dyn Error>> {
     Ok((took, spent))
 }
 
-/// As another boot has left it. Every other ban is one by knock.
+/// As another boot has left it. Every other ban is one by knock, and half of either kind ends: it gets
+/// an end in this boot's time, and is written anew with that.
 fn fill(state: &Path) -> Result<(), Box<dyn Error>> {
     let ssh = GateName::new("ssh")?;
+    let boot = Time(1);
     let members = (0..BANS).map(|n| Kept {
         gate: ssh.clone(),
         chain: Chain::Banned,
         net: host_net((0x0a00_0000 + n).to_be_bytes().into()),
-        deadline: Deadline::Never,
+        deadline: if n % 4 < 2 {
+            Deadline::Never
+        } else {
+            Deadline::At(boot.after(LASTS))
+        },
         reason: "decoy".into(),
         by_knock: n.is_multiple_of(2).then_some(u64::from(n) + 1),
     });
@@ -101,8 +109,8 @@ fn fill(state: &Path) -> Result<(), Box<dyn Error>> {
     };
     let clocks = Clocks {
         boot_id: "another".into(),
-        boot: Time(1),
-        wall_ms: 0,
+        boot,
+        wall_ms: i64::try_from(UNIX_EPOCH.elapsed()?.as_millis())?,
     };
     Store::open_as(state, "another")?.write(&batch, &clocks)?;
     Ok(())

@@ -89,6 +89,8 @@ pub enum What {
     RolledBack,
     /// Rules that somebody else had removed were put back.
     Repaired,
+    /// Every rule of ours was removed, because somebody asked for it.
+    Removed,
     /// The daemon has started.
     Started,
     /// The daemon was told to end.
@@ -120,6 +122,7 @@ impl What {
             What::Confirmed => "confirmed",
             What::RolledBack => "rolled back",
             What::Repaired => "repaired",
+            What::Removed => "removed",
             What::Started => "started",
             What::Stopped => "stopped",
         }

@@ -85,6 +85,19 @@ pub fn put(target: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     temporary.take_the_place_of(target)
 }
 
+/// Whether a file could be put in the place of `path`, as far as that can be known before: makes one
+/// beside it, and removes it again.
+pub fn can_replace(path: &Path) -> Result<(), FileError> {
+    let found = target(path)?;
+    let target = found.as_deref().unwrap_or(path);
+    let temporary = Temporary::create(target)?;
+    if found.is_none() {
+        return Ok(());
+    }
+    let meta = fs::metadata(target).map_err(|error| FileError::reading(target, error))?;
+    temporary.give_to(target, &meta)
+}
+
 /// Whether the file is still the one that was read.
 fn unchanged(target: &Path, before: &Metadata) -> Result<(), FileError> {
     let now = fs::symlink_metadata(target).map_err(|error| match error.kind() {
@@ -144,6 +157,24 @@ mod tests {
         let told = put(&missing, b"text", 0o600);
         assert!(matches!(told, Err(FileError::NoDirectory(_))), "{told:?}");
         assert_eq!(names(dir.path()), ["directory"]);
+    }
+
+    #[test]
+    fn whether_a_file_can_be_replaced_is_known_before_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kept");
+        can_replace(&path).unwrap();
+        assert!(names(dir.path()).is_empty());
+        fs::write(&path, "text").unwrap();
+        can_replace(&path).unwrap();
+        assert_eq!(names(dir.path()), ["kept"]);
+        assert_eq!(fs::read(&path).unwrap(), b"text");
+        let told = can_replace(&dir.path().join("none/kept"));
+        assert!(matches!(told, Err(FileError::NoDirectory(_))), "{told:?}");
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path().join("nowhere"), &link).unwrap();
+        let told = can_replace(&link);
+        assert!(matches!(told, Err(FileError::DanglingLink(_))), "{told:?}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::policy::{self, Checked, LoadError, PolicyErrors};
 
 use super::daemon::{Daemon, now};
 use super::guard::{self, Operators, check_as};
-use super::policies::Source;
+use super::policies::{Source, Unkeepable};
 use super::problems::{FIREWALL, KEPT, POLICY};
 use super::roster::{Roster, RosterError};
 use super::shelved;
@@ -63,7 +63,10 @@ enum ChangeError {
     /// What a start must know of a policy that is only tried.
     #[error("cannot note what is tried, so nothing was changed: {0}")]
     Note(FileError),
-    /// The policy's file.
+    /// The policy's file, before anything was done.
+    #[error(transparent)]
+    Unkeepable(#[from] Unkeepable),
+    /// The same, afterwards.
     #[error("cannot keep the policy, so the one from before is in force again: {0}")]
     File(FileError),
 }
@@ -72,7 +75,7 @@ impl ChangeError {
     fn code(&self) -> u8 {
         match self {
             ChangeError::Policy(_) | ChangeError::Whitelist(_) => 2,
-            ChangeError::Firewall(_) | ChangeError::Note(_) | ChangeError::File(_) => 1,
+            _ => 1,
         }
     }
 
@@ -111,6 +114,15 @@ impl Daemon {
     /// Takes down in the history what became of a change. Where it was made, whoever asked is told
     /// when it is on the disk: whatever happens then, the next start knows of it.
     fn recorded(&mut self, what: What, who: &Who, response: Response) -> Response {
+        self.record_answer(what, who, &response);
+        if response.code == 0 {
+            self.unwritten.push(self.memory.written());
+        }
+        response
+    }
+
+    /// The same, where nobody waits for the disk.
+    pub(super) fn record_answer(&self, what: What, who: &Who, response: &Response) {
         let (what, lines) = match response.code {
             0 => (what, &response.done),
             _ => (What::Refused, &response.refused),
@@ -118,10 +130,6 @@ impl Daemon {
         let note = lines.first().cloned().unwrap_or_default();
         self.memory
             .record(Record::new(what, &who.0).saying(note).by_hand());
-        if response.code == 0 {
-            self.unwritten.push(self.memory.written());
-        }
-        response
     }
 
     /// Puts a policy into force: for good, or for a while.
@@ -242,7 +250,7 @@ impl Daemon {
             // Whoever is too late is not to go away believing that it is kept.
             if let Some(reverted) = &self.policies.reverted {
                 let text = format!("{} was taken back: apply it again", reverted.file);
-                return Response::refused(1, text);
+                return self.recorded(What::Confirmed, who, Response::refused(1, text));
             }
             let line = "nothing waits to be confirmed".to_owned();
             return Response::new(0, vec![line], Vec::new());
@@ -392,6 +400,7 @@ impl Daemon {
         warn!("{why}");
         self.memory
             .record(Record::new(What::RolledBack, &by).saying(why).by_hand());
+        self.policies.trial_is_recorded();
         self.go_back(before);
     }
 
@@ -419,6 +428,8 @@ impl Daemon {
         let checked = checked.unwrap_or_else(|| check_as(&text, self.policies.path(), file));
         let checked = checked.map_err(LoadError::from)?;
         let roster = self.roster.reloaded(checked.policy.trusted.as_deref())?;
+        // Whoever tries it and is content is to be able to keep it.
+        self.policies.can_write_file(&text)?;
         let source = Source {
             file: self.policies.path().to_owned(),
             text,

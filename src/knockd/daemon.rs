@@ -10,14 +10,15 @@ use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
 use crate::capture::{Capture, CaptureError};
-use crate::engine::{Action, Engine, Event, LogLevel, Outcome, Record, What};
+use crate::control::Response;
+use crate::engine::{Action, Command, Engine, Event, Flush, LogLevel, Outcome, Record, What, Who};
 use crate::firewall::choose;
 use crate::firewall::foreign::Foreign;
 use crate::firewall::{Backend, Change, FirewallError};
 use crate::links::Links;
 use crate::matcher::{Matcher, Scope};
 use crate::model::{Bucket, Chain, GateName, KnockPort, Time};
-use crate::policy::Policy;
+use crate::policy::{OnStop, Policy};
 use crate::resolver::Resolver;
 use crate::sys::clock;
 
@@ -318,19 +319,27 @@ impl Daemon {
 
     /// Stops: the kernel goes on enforcing, or acceptances are withdrawn, as the policy says.
     pub(super) fn stop(&mut self) {
-        use crate::engine::{Command, Flush, Who};
-        use crate::policy::OnStop;
         self.end_trial_with_daemon();
-        if self.engine.policy().firewall.on_stop == OnStop::Closed {
-            let command = Command::Flush {
+        if let Some(event) = self.withdrawal() {
+            self.handle(event);
+        }
+        self.end();
+    }
+
+    /// What withdraws the acceptances at the end, where the policy wants that.
+    fn withdrawal(&self) -> Option<Event> {
+        let closed = self.engine.policy().firewall.on_stop == OnStop::Closed;
+        closed.then(|| Event::Command {
+            who: Who("on_stop".into()),
+            command: Command::Flush {
                 what: vec![Flush::Filter],
                 gates: Vec::new(),
-            };
-            self.handle(Event::Command {
-                who: Who("on_stop".into()),
-                command,
-            });
-        }
+            },
+        })
+    }
+
+    /// Comes last, whatever has become of the rules.
+    pub(super) fn end(&mut self) {
         self.handle(Event::Ending);
         for Ended { job, again } in self.commands.finish() {
             self.handle(Event::Ended { job, again });
@@ -343,18 +352,33 @@ impl Daemon {
         info!("shutting down");
     }
 
-    /// Removes every rule of ours. Where that fails they are all put back: half of them would be
-    /// a gate that stands open, or one that lets nobody in.
-    pub(super) fn teardown(&mut self) -> Result<(), FirewallError> {
-        let result = self.firewall.teardown().and_then(|()| choose::teardown());
-        match &result {
-            Ok(()) => info!("every rule of ours is removed"),
-            Err(error) => {
-                error!("{error}; the rules are put back");
-                self.perform(vec![Action::Install]);
+    /// Removes every rule of ours; [`Daemon::end`] is to follow. Where that fails they are all put
+    /// back: half of them would be a gate that stands open, or one that lets nobody in.
+    pub(super) fn teardown(&mut self, who: &Who) -> Response {
+        // The next start is one with the policy from before.
+        self.end_trial_with_daemon();
+        let removed = self.firewall.teardown().and_then(|()| choose::teardown());
+        let response = match &removed {
+            Ok(()) => {
+                let line = "every rule of ours is removed";
+                info!("{who}: {line}");
+                Response::new(0, vec![line.to_owned()], Vec::new())
             }
+            Err(error) => {
+                error!("{who}: teardown refused: {error}; the rules are put back");
+                self.perform(vec![Action::Install]);
+                Response::refused(1, error.to_string())
+            }
+        };
+        self.record_answer(What::Removed, who, &response);
+        if response.code == 0
+            && let Some(event) = self.withdrawal()
+        {
+            // The kernel holds nothing any more, and must not be given anything.
+            let said = self.engine.handle(event, now());
+            said.iter().for_each(log);
         }
-        result
+        response
     }
 }
 

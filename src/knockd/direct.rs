@@ -147,10 +147,16 @@ impl Direct {
             _ => return Err(DirectError::NeedsDaemon(verb)),
         };
         let mut direct = Self::open(places, named, lock)?;
-        let who = who();
+        let who = who("knockctl --direct");
         let operators = Operators::look(operators::own());
         let refused = guard::guard(&direct.engine, &direct.roster, &asked, &who, &operators);
-        let response = refused.unwrap_or_else(|| direct.answer(asked, &who));
+        let response = match refused {
+            Some((refusal, records)) => {
+                direct.records.extend(records);
+                refusal
+            }
+            None => direct.answer(asked, &who),
+        };
         direct.remember();
         Ok(direct.told(response))
     }
@@ -187,7 +193,7 @@ impl Direct {
             eprintln!("knockctl: {complaint}");
         }
         for known in names {
-            drop(roster.resolved(&known.name, known.addresses));
+            drop(roster.resolved(&known.name, known.addresses()));
         }
         let catch_up = (!remembered.this_boot).then(|| CatchUp::new(&held));
         let mut direct = Self {
@@ -401,12 +407,13 @@ fn take_lock(places: &Places) -> Result<Lock, DirectError> {
     })
 }
 
-fn who() -> Who {
+/// Whoever runs this program.
+pub(super) fn who(program: &str) -> Who {
     let uid = geteuid();
     let user = User::from_uid(uid).ok().flatten();
     let name = user.map_or_else(|| format!("uid {uid}"), |user| user.name);
     let pid = std::process::id();
-    Who(format!("knockctl --direct by {name} (pid {pid})"))
+    Who(format!("{program} by {name} (pid {pid})"))
 }
 
 /// Where knockd keeps its state unless told otherwise.

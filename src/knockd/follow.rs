@@ -106,13 +106,14 @@ impl Daemon {
             resolver::Event::Resolved {
                 name,
                 addresses,
+                kept,
                 valid_for,
             } => {
                 debug!("{name} is {addresses:?} for {valid_for:?}");
                 if self.unresolved.remove(&name) {
                     info!("{name} resolves again");
                 }
-                self.memory.name(&name, &addresses);
+                self.memory.name(&name, &addresses, &kept);
                 self.roster.resolved(&name, addresses)
             }
             resolver::Event::Failed { name, why, keeping } => {

@@ -14,14 +14,12 @@ use ipnet::IpNet;
 use tracing::warn;
 
 use crate::control::{Asked, Response};
-use crate::engine::{Action, Command, Engine, Event, Who, shut_out};
+use crate::engine::{Action, Command, Engine, Event, Record, What, Who, shut_out};
 use crate::firewall::Member;
-use crate::model::{
-    Chain, GateName, Lifetime, PortRange, Proto, SshConnection, Time, host_net, net_of_prefix,
-};
-use crate::operators;
+use crate::model::{Chain, GateName, Lifetime, SshConnection, Time, host_net, net_of_prefix};
+use crate::operators::{self, LoggedIn};
 use crate::policy::{self, Checked, PolicyErrors};
-use crate::sessions;
+use crate::sessions::{self, Open};
 
 use super::daemon::{Daemon, log, now};
 use super::requests::nets;
@@ -31,9 +29,28 @@ use super::whitelisting::hosts;
 /// Who is logged in over ssh.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Operators {
-    sessions: Vec<SshConnection>,
-    /// Whether there is one, and it is that of whoever asked.
-    own: bool,
+    sessions: Vec<(SshConnection, Whose)>,
+}
+
+/// What is known of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Whose {
+    /// It is the only one, and that of whoever asked.
+    Own,
+    /// sshd has let it in.
+    Ssh,
+    /// sshd has let somebody in from there: in this session, or in another.
+    Address,
+}
+
+impl Whose {
+    const fn words(self) -> &'static str {
+        match self {
+            Whose::Own => "your ssh session",
+            Whose::Ssh => "an open ssh session",
+            Whose::Address => "a connection from an address that is logged in over ssh",
+        }
+    }
 }
 
 /// What is found out about a request away from the event loop, where packets wait.
@@ -76,46 +93,49 @@ pub(super) fn check_as(text: &str, path: &Path, file: &Path) -> Result<Checked, 
     })
 }
 
-/// Any TCP port.
-const EVERY_PORT: PortRange = PortRange {
-    first: 1,
-    last: u16::MAX,
-    proto: Proto::Tcp,
-};
-
 impl Operators {
     /// Looks for the session of whoever asked, or for everybody's. Asks the kernel and reads many
     /// small files: not for the event loop.
     pub(super) fn look(asking: Option<SshConnection>) -> Self {
-        let open = match sessions::established(&[EVERY_PORT]) {
+        let open = match sessions::open() {
             Ok(open) => open,
             Err(error) => {
                 warn!("{error}: whether those who are logged in would be shut out is not known");
+                let asking = asking.into_iter();
                 return Self {
-                    own: asking.is_some(),
-                    sessions: asking.into_iter().collect(),
+                    sessions: asking.map(|own| (own, Whose::Own)).collect(),
                 };
             }
         };
-        let open: BTreeSet<SshConnection> = open
-            .into_iter()
-            .map(|(local, peer)| SshConnection { peer, local })
-            .collect();
         // A session that was left in the environment of a terminal multiplexer is not one.
-        if let Some(own) = asking.filter(|own| open.contains(own)) {
+        if let Some(own) = asking.filter(|own| open.iter().any(|it| connection(it) == *own)) {
             return Self {
-                sessions: vec![own],
-                own: true,
+                sessions: vec![(own, Whose::Own)],
             };
         }
-        let known = operators::logged_in();
-        let is_known = |session: &SshConnection| {
-            known.sessions.contains(session) || known.addresses.contains(&session.peer.ip())
+        Self::among(&open, &operators::logged_in())
+    }
+
+    /// Those among the open sessions that are known. Where only an address is known, any of its
+    /// connections may be the one, but for those that others than root have accepted: sshd tells the
+    /// login manager, which it may as root only. So a web server's clients behind the same address
+    /// translation are nobody's session.
+    fn among(open: &[Open], known: &LoggedIn) -> Self {
+        let whose = |session: &Open| {
+            let connection = connection(session);
+            let may_be = session.uid == 0 && known.addresses.contains(&session.peer.ip());
+            let whose = if known.sessions.contains(&connection) {
+                Some(Whose::Ssh)
+            } else {
+                may_be.then_some(Whose::Address)
+            };
+            whose.map(|whose| (connection, whose))
         };
-        Self {
-            sessions: open.into_iter().filter(is_known).collect(),
-            own: false,
-        }
+        let mut sessions: Vec<_> = open.iter().filter_map(whose).collect();
+        // What is certain is told first.
+        sessions.sort_unstable_by_key(|(connection, whose)| (*whose, *connection));
+        sessions.dedup();
+        Self { sessions }
     }
 
     /// Why a change of the engine must not be made: whom it would shut out, and how.
@@ -129,13 +149,9 @@ impl Operators {
         }
         let mut after = before.clone();
         change(&mut after);
-        self.sessions.iter().find_map(|session| {
+        self.sessions.iter().find_map(|(session, whose)| {
             let why = shut_out(before, &after, session)?;
-            let whose = if self.own {
-                "your ssh session"
-            } else {
-                "an open ssh session"
-            };
+            let whose = whose.words();
             Some(format!(
                 "this would shut out {session} ({whose}): {why}; nothing was changed"
             ))
@@ -144,7 +160,7 @@ impl Operators {
 
     /// Whether a ban of these could concern one of them. Bans may be as wide as an IPv6 subnet.
     fn concerned(&self, nets: &[IpNet]) -> bool {
-        self.sessions.iter().any(|session| {
+        self.sessions.iter().any(|(session, _)| {
             let peer = session.peer.ip();
             let around = if peer.is_ipv6() {
                 net_of_prefix(peer, 64)
@@ -155,6 +171,11 @@ impl Operators {
                 .any(|net| net.contains(&around) || around.contains(net))
         })
     }
+}
+
+fn connection(session: &Open) -> SshConnection {
+    let Open { local, peer, .. } = *session;
+    SshConnection { peer, local }
 }
 
 /// What refuses to shut somebody out; `way` is what lets it happen all the same.
@@ -175,18 +196,22 @@ impl Daemon {
         who: &Who,
         operators: &Operators,
     ) -> Option<Response> {
-        guard(&self.engine, &self.roster, asked, who, operators)
+        let (refusal, records) = guard(&self.engine, &self.roster, asked, who, operators)?;
+        for record in records {
+            self.memory.record(record);
+        }
+        Some(refusal)
     }
 }
 
-/// The same for whoever has these.
+/// The same for whoever has these, with what is to be in the history.
 pub(super) fn guard(
     engine: &Engine,
     roster: &Roster,
     asked: &Asked,
     who: &Who,
     operators: &Operators,
-) -> Option<Response> {
+) -> Option<(Response, Vec<Record>)> {
     let nobody = || Who(String::new());
     let objection = match asked {
         Asked::Engine(command @ Command::Drop { nets, force, .. })
@@ -217,7 +242,26 @@ pub(super) fn guard(
         }),
         _ => None,
     };
-    objection.map(|objection| refusal(who, &objection, FORCE))
+    let objection = objection?;
+    let records = records(asked, who, &objection);
+    Some((refusal(who, &objection, FORCE), records))
+}
+
+/// That it was refused: to each network that was named, as it would be had it been done.
+fn records(asked: &Asked, who: &Who, objection: &str) -> Vec<Record> {
+    let record = Record::new(What::Refused, &who.0)
+        .saying(objection)
+        .by_hand();
+    let named = match asked {
+        Asked::Engine(Command::Drop { nets, .. }) => nets.clone(),
+        Asked::Untrust { entries, .. } => nets(entries),
+        _ => Vec::new(),
+    };
+    if named.is_empty() {
+        return vec![record];
+    }
+    let named = named.into_iter();
+    named.map(|net| record.clone().to(net)).collect()
 }
 
 /// The least time for which an installer is accepted.
@@ -231,7 +275,9 @@ pub(super) fn accept_installers(engine: &mut Engine, new: &[GateName]) {
     }
     let operators = Operators::look(operators::own());
     // What follows in the kernel is installed with the rest.
-    let said = let_come_back(engine, new, &operators.sessions, now());
+    let sessions = operators.sessions.into_iter();
+    let sessions: Vec<SshConnection> = sessions.map(|(session, _)| session).collect();
+    let said = let_come_back(engine, new, &sessions, now());
     said.iter().for_each(log);
 }
 
@@ -319,6 +365,33 @@ mod tests {
             drop(let_come_back(&mut engine, &ssh(), &sessions, NOW));
             assert_eq!(accepted(&engine), expected, "{before:?}");
         }
+    }
+
+    #[test]
+    fn of_an_address_that_is_logged_in_what_others_than_root_serve_is_no_session() {
+        let open = |peer: &str, port, uid| Open {
+            local: format!("192.0.2.1:{port}").parse().unwrap(),
+            peer: peer.parse().unwrap(),
+            uid,
+        };
+        let all = [
+            open("198.51.100.7:1", 22, 0),
+            open("198.51.100.7:2", 443, 33),
+            open("198.51.100.7:3", 8443, 0),
+            open("198.51.100.8:4", 22, 0),
+            // Known by itself, whoever has accepted it.
+            open("198.51.100.9:5", 2222, 1_000),
+        ];
+        let known = LoggedIn {
+            sessions: BTreeSet::from([connection(&all[4])]),
+            addresses: BTreeSet::from([all[0].peer.ip()]),
+        };
+        let expected = [
+            (connection(&all[4]), Whose::Ssh),
+            (connection(&all[0]), Whose::Address),
+            (connection(&all[2]), Whose::Address),
+        ];
+        assert_eq!(Operators::among(&all, &known).sessions, expected);
     }
 
     #[test]

@@ -127,9 +127,16 @@ impl Memory {
         &self.dir
     }
 
-    /// Remembers the good addresses of a name.
-    pub(super) fn name(&self, name: &str, addresses: &[IpAddr]) {
-        self.queue(|pending| pending.name(name, addresses));
+    /// Remembers the addresses of a name: all are good now, but for those that are only kept, with
+    /// how long ago they were.
+    pub(super) fn name(&self, name: &str, addresses: &[IpAddr], kept: &[(IpAddr, Duration)]) {
+        let age = |address: &IpAddr| {
+            let mut kept = kept.iter();
+            let kept = kept.find(|(other, _)| other == address);
+            kept.map_or(Duration::ZERO, |(_, age)| *age)
+        };
+        let good = addresses.iter().map(|address| (*address, age(address)));
+        self.queue(|pending| pending.name(name, good.collect()));
     }
 
     /// Remembers or forgets trust that lasts until reboot; whoever asked for it is told when it is

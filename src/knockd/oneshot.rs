@@ -9,17 +9,20 @@ use tracing::warn;
 
 use crate::control::client::{self, ClientError};
 use crate::control::{Request, Verb};
+use crate::engine::{Record, What, Who};
 use crate::firewall::choose;
 use crate::model::KnockPort;
 use crate::policy::{self, WhitelistSummary, check_report};
 use crate::sessions;
 use crate::sheets;
-use crate::store::Readers;
+use crate::store::{FILE_NAME, Readers, Store, StoreError};
 use crate::totp::Secret;
 use crate::whitelist;
 
 use super::cli::Options;
+use super::direct::who;
 use super::lock::{Lock, LockError};
+use super::memory::{clocks, happened};
 use super::start::{self, StartError};
 
 /// The longest that a supervisor lets pass between two workers, and a little more.
@@ -43,6 +46,7 @@ pub(super) fn setup(options: &Options) -> Result<ExitCode, StartError> {
         Readers::AsBefore,
         "knockd setup",
     )?;
+    drop(start::record_reverted(&basis.memory, &policies));
     if let Err(error) = policies.keep() {
         warn!("{error}");
     }
@@ -53,6 +57,9 @@ pub(super) fn setup(options: &Options) -> Result<ExitCode, StartError> {
         .iter()
         .map(|gate| gate.name.as_str());
     let gates = gates.collect::<Vec<_>>().join(", ");
+    // Waits until all of it is written.
+    drop(basis.memory);
+    policies.trial_is_recorded();
     if gates.is_empty() {
         return Ok(say("nothing to install: the policy has no gates\n"));
     }
@@ -88,7 +95,11 @@ pub(super) fn teardown(options: &Options) -> Result<ExitCode, StartError> {
                 // Also where a daemon has done it: it may have died before it was through.
                 let _lock = lock?;
                 choose::teardown()?;
-                return Ok(say("every rule of ours is removed\n"));
+                let done = "every rule of ours is removed";
+                if !asked && let Err(error) = record_teardown(&options.state_dir, done) {
+                    warn!("{error}; the history lacks that {done}");
+                }
+                return Ok(say(&format!("{done}\n")));
             }
         }
         if !asked {
@@ -110,6 +121,17 @@ pub(super) fn teardown(options: &Options) -> Result<ExitCode, StartError> {
         }
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// Takes down in the history that the rules are removed. Where there is no store, none is made.
+fn record_teardown(state_dir: &Path, done: &str) -> Result<(), StoreError> {
+    if !state_dir.join(FILE_NAME).exists() {
+        return Ok(());
+    }
+    let Who(who) = who("knockd teardown");
+    let record = Record::new(What::Removed, &who).saying(done).by_hand();
+    let mut store = Store::open(state_dir, Readers::AsBefore)?;
+    store.record(&[happened(record, &clocks(""))])
 }
 
 /// Says in words what a policy does.

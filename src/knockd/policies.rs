@@ -20,6 +20,9 @@ const UNCONFIRMED: &str = "policy.unconfirmed";
 /// was never in force.
 const REPLACED: &str = "policy.replaced";
 
+/// What the note about a trial ends with once the history has that it was taken back.
+const TAKEN_BACK: &str = " (taken back)";
+
 /// Knocks are secrets: these files are for root alone.
 const MODE: u32 = 0o600;
 /// The mode of a policy's file that did not exist.
@@ -49,6 +52,31 @@ pub(super) struct Policies {
     pub(super) reverted: Option<ChangeStatus>,
     /// Why a start did not take what the policy's file says.
     pub(super) problem: Option<String>,
+}
+
+/// Why a policy could not be put into the policy's file.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot keep the policy, so nothing was changed: {source}{}", self.hint())]
+pub(super) struct Unkeepable {
+    source: FileError,
+}
+
+impl From<FileError> for Unkeepable {
+    fn from(source: FileError) -> Self {
+        Self { source }
+    }
+}
+
+impl Unkeepable {
+    fn hint(&self) -> &'static str {
+        match self.source {
+            FileError::ReadOnly(_) => {
+                " (under systemd knockd can write in /etc/knockd: move the policy there; or edit it \
+                 where it is, and `knockctl apply` it)"
+            }
+            _ => "",
+        }
+    }
 }
 
 /// The policy to start with.
@@ -145,6 +173,16 @@ impl Policies {
         self.keep()
     }
 
+    /// Whether a text could be put into the policy's file.
+    pub(super) fn can_write_file(&self, text: &str) -> Result<(), Unkeepable> {
+        if let Some(target) = files::target(&self.path)?
+            && files::read(&target, MOST_BYTES)?.bytes == text.as_bytes()
+        {
+            return Ok(());
+        }
+        Ok(files::can_replace(&self.path)?)
+    }
+
     /// Puts a text into the policy's file. An edit by hand that was never in force is kept
     /// elsewhere; where, is returned.
     pub(super) fn write_file(&self, text: &str) -> Result<Option<PathBuf>, FileError> {
@@ -176,13 +214,34 @@ impl Policies {
         write(&self.state_dir, UNCONFIRMED, tried, by)
     }
 
-    /// The trial is over. Where its policy is what the policy's file says, the note stays: a start
-    /// must not take up what nobody has confirmed.
+    /// The trial is over, and the history has it. Where its policy is what the policy's file says,
+    /// the note stays: a start must not take up what nobody has confirmed.
     pub(super) fn end_trial(&self) {
         let tried = kept(&self.state_dir, UNCONFIRMED).map(|kept| kept.source.text);
         let on_disk = policy::read(&self.path).ok();
         if tried.is_none() || tried != on_disk || on_disk.as_ref() == Some(&self.running.text) {
             self.forget_trial();
+        } else {
+            self.trial_is_recorded();
+        }
+    }
+
+    /// What was being tried when the daemon died, if the history does not have yet that it is taken
+    /// back.
+    pub(super) fn unrecorded(&self) -> Option<ChangeStatus> {
+        let tried = kept(&self.state_dir, UNCONFIRMED)?;
+        (!tried.is_recorded()).then(|| tried.reverted())
+    }
+
+    /// The history has that what was tried is taken back; the note goes on.
+    pub(super) fn trial_is_recorded(&self) {
+        let tried = kept(&self.state_dir, UNCONFIRMED);
+        let Some(tried) = tried.filter(|tried| !tried.is_recorded()) else {
+            return;
+        };
+        let note = format!("{}{TAKEN_BACK}", tried.note);
+        if let Err(error) = write(&self.state_dir, UNCONFIRMED, &tried.source, &note) {
+            warn!("{error}; the history has the change again after the next start");
         }
     }
 
@@ -204,11 +263,16 @@ struct Kept {
 }
 
 impl Kept {
+    fn is_recorded(&self) -> bool {
+        self.note.ends_with(TAKEN_BACK)
+    }
+
     fn reverted(&self) -> ChangeStatus {
+        let by = self.note.strip_suffix(TAKEN_BACK).unwrap_or(&self.note);
         ChangeStatus {
             state: "reverted".to_owned(),
             file: self.source.file.display().to_string(),
-            by: self.note.clone(),
+            by: by.to_owned(),
             expires_in_s: None,
         }
     }

@@ -75,12 +75,7 @@ impl Daemon {
             } => self.apply_policy(policy, checked, confirm, force, who, operators),
             Asked::Confirm => self.confirm(who),
             Asked::Rollback { force } => self.rollback(force, who, operators),
-            Asked::Teardown => match self.teardown() {
-                Ok(()) => {
-                    Response::new(0, vec!["every rule of ours is removed".into()], Vec::new())
-                }
-                Err(error) => Response::refused(1, error.to_string()),
-            },
+            Asked::Teardown => self.teardown(who),
         }
     }
 

@@ -64,6 +64,10 @@ pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> 
     runtime.block_on(async {
         let (mut daemon, names) = start::listen(basis, policies, options)?;
         daemon.lost_lines = log.lost();
+        if let Some(written) = start::record_reverted(&daemon.memory, &daemon.policies) {
+            // Where the disk is slow it is written later, as everything is.
+            let _ = tokio::time::timeout(PATIENCE, written.told).await;
+        }
         daemon.policies.end_trial();
         daemon.problems.said(LOG_FILE, log.problem());
         let pid_file = lock::unwritten(&options.pid_paths());
@@ -262,6 +266,7 @@ async fn events(
             Happened::Packets | Happened::Nothing => {}
             Happened::Asked(call) => {
                 if take(daemon, call, &sources.looks) {
+                    daemon.end();
                     return Ok(ExitCode::SUCCESS);
                 }
             }

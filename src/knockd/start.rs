@@ -32,7 +32,7 @@ use super::force::put_in_force;
 use super::guard;
 use super::lock::LockError;
 use super::logging::Lost;
-use super::memory::Memory;
+use super::memory::{Memory, Written};
 use super::merge::{Held, Merged, Remembered, merge};
 use super::pace::Scheduling;
 use super::packets::Packets;
@@ -125,10 +125,22 @@ pub(super) fn load_policy(options: &Options) -> Result<(Policies, Policy), Start
         warn!("{}", warning.in_file(&policies.running().file));
     }
     if let Some(change) = &policies.reverted {
-        let ChangeStatus { file, by, .. } = change;
-        warn!("{file}, applied by {by}, was never confirmed: the policy from before is in force");
+        warn!("{}", never_confirmed(change));
     }
     Ok((policies, policy))
+}
+
+fn never_confirmed(ChangeStatus { file, by, .. }: &ChangeStatus) -> String {
+    format!("{file}, applied by {by}, was never confirmed: the policy from before is in force")
+}
+
+/// Takes down in the history that a crash or a reboot has taken a change back, if it does not have
+/// that yet. The note that says so is to be marked when this is on the disk.
+pub(super) fn record_reverted(memory: &Memory, policies: &Policies) -> Option<Written> {
+    let change = policies.unrecorded()?;
+    let record = Record::new(What::RolledBack, &change.by).by_hand();
+    memory.record(record.saying(never_confirmed(&change)));
+    Some(memory.written())
 }
 
 /// What is known before anything is decided.
@@ -231,7 +243,7 @@ fn read_whitelist(
         warn!("{complaint}");
     }
     for name in known {
-        drop(roster.resolved(&name.name, name.addresses.clone()));
+        drop(roster.resolved(&name.name, name.addresses()));
     }
     roster
 }
@@ -352,16 +364,8 @@ fn import_trust(held: &Observed, roster: &Roster, memory: &Memory) -> Vec<Trust>
 }
 
 fn known_to_resolver(known: KnownName) -> resolver::Known {
-    let KnownName {
-        name,
-        addresses,
-        age,
-    } = known;
-    resolver::Known {
-        name,
-        addresses,
-        age,
-    }
+    let KnownName { name, addresses } = known;
+    resolver::Known { name, addresses }
 }
 
 /// Starts listening. Must be called within a tokio runtime.

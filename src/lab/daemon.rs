@@ -240,12 +240,22 @@ impl Daemon {
 
     /// Runs `knockctl --direct` with these arguments and this daemon's paths.
     pub fn ctl_direct(&self, arguments: &[&str]) -> Result<Reply, LabError> {
+        self.ctl_direct_with(arguments, &[])
+    }
+
+    /// The same, with these in its environment.
+    pub fn ctl_direct_with(
+        &self,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<Reply, LabError> {
         let knockctl = self.programs.knockctl.as_ref();
         let mut command = knockctl.ok_or(LabError::NoKnockctl)?.on(&self.host)?;
         command.arg("--direct").arg("-c").arg(self.policy_path());
         command.arg("--state-dir").arg(self.state_dir());
         command.arg("--runtime-dir").arg(self.runtime_dir());
-        Ok(run_bounded(command.args(arguments), &self.dir, PATIENCE)?.into())
+        command.args(arguments).envs(variables.iter().copied());
+        Ok(run_bounded(&mut command, &self.dir, PATIENCE)?.into())
     }
 
     /// Asks the daemon without `knockctl`.

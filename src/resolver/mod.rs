@@ -39,6 +39,9 @@ pub enum Event {
         name: String,
         /// Sorted, unique, canonical; at least one.
         addresses: Vec<IpAddr>,
+        /// Those among them that are only the last good ones of a family that was not answered,
+        /// and how long ago they were good.
+        kept: Vec<(IpAddr, Duration)>,
         /// When it is asked for again.
         valid_for: Duration,
     },
@@ -89,10 +92,8 @@ pub enum ResolveError {
 pub struct Known {
     /// The name.
     pub name: String,
-    /// Its addresses.
-    pub addresses: Vec<IpAddr>,
-    /// How long ago they were good.
-    pub age: Duration,
+    /// Its addresses, and how long ago each was good.
+    pub addresses: Vec<(IpAddr, Duration)>,
 }
 
 /// Where to ask, and how often. The default is the machine's own configuration.

@@ -1,5 +1,5 @@
 use std::collections::hash_map::{Entry, RandomState};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::lookup::{Found, resolve};
 use super::{Config, Event, Known, MAX_NAMES, ResolveError, Timing, addresses};
+use crate::model::canonical;
 
 /// Look-ups at a time.
 const AT_ONCE: usize = 8;
@@ -91,12 +92,16 @@ impl Schedule {
             .into_iter()
             .take(MAX_NAMES)
             .filter_map(|known| {
-                let left = keep.checked_sub(known.age)?;
-                let good = addresses::useful(&known.name, known.addresses).ok()?;
+                let left = |age| keep.checked_sub(age);
+                let ends = known.addresses.into_iter();
+                let ends: BTreeMap<IpAddr, Instant> = ends
+                    .filter_map(|(address, age)| Some((canonical(address), now + left(age)?)))
+                    .collect();
+                let good = addresses::useful(&known.name, ends.keys().copied()).ok()?;
+                let last = good.into_iter();
                 let state = State {
-                    last: good
-                        .into_iter()
-                        .map(|address| (address, now + left))
+                    last: last
+                        .filter_map(|address| Some((address, *ends.get(&address)?)))
                         .collect(),
                     ..State::default()
                 };
@@ -209,8 +214,14 @@ impl Schedule {
                 let fresh = found.addresses.iter().filter(|address| !kept(address));
                 let fresh = fresh.map(|address| (*address, now + timing.keep));
                 state.last.extend(fresh);
+                let of_before = state.last.iter().filter(|(address, _)| kept(address));
+                let of_before = of_before.map(|(address, end)| {
+                    let left = end.saturating_duration_since(now);
+                    (*address, timing.keep.saturating_sub(left))
+                });
                 let event = Event::Resolved {
                     name: name.clone(),
+                    kept: of_before.collect(),
                     addresses: found.addresses,
                     valid_for: found.valid_for,
                 };

@@ -253,8 +253,7 @@ async fn what_an_earlier_run_knew_counts_for_as_long_as_it_may() {
     let (dir, server) = (tempfile::tempdir().unwrap(), NameServer::start().await);
     let known = |name: &str, age| Known {
         name: name.to_owned(),
-        addresses: addresses(&["192.0.2.1"]),
-        age,
+        addresses: vec![("192.0.2.1".parse().unwrap(), age)],
     };
     let soon = quick().keep.saturating_sub(Duration::from_millis(900));
     let stale = quick().keep + Duration::from_secs(1);
@@ -284,11 +283,47 @@ async fn a_family_that_is_not_answered_keeps_its_addresses() {
     assert_eq!(resolved(next(&mut events).await).0.len(), 2);
     server.set("gw.test", RecordType::A, reply(&["192.0.2.2"], 0));
     server.set("gw.test", RecordType::AAAA, Reply::Fail);
-    let (found, _) = resolved(next(&mut events).await);
+    let Event::Resolved {
+        addresses: found,
+        kept,
+        ..
+    } = next(&mut events).await
+    else {
+        panic!("it resolves");
+    };
     assert_eq!(found, addresses(&["192.0.2.2", "2001:db8::1"]));
+    let [(address, age)] = kept[..] else {
+        panic!("{kept:?}");
+    };
+    assert_eq!(address, found[1]);
+    assert!(age >= quick().shortest, "{age:?}");
     // An answer that there is none is an answer.
     server.set("gw.test", RecordType::AAAA, Reply::Empty);
     while resolved(next(&mut events).await).0 != addresses(&["192.0.2.2"]) {}
+}
+
+#[tokio::test]
+async fn each_address_of_an_earlier_run_counts_for_as_long_as_it_may() {
+    let (dir, server) = (tempfile::tempdir().unwrap(), NameServer::start().await);
+    let left = |left| quick().keep.saturating_sub(left);
+    let known = Known {
+        name: "gw.test".to_owned(),
+        addresses: vec![
+            ("192.0.2.1".parse().unwrap(), Duration::ZERO),
+            (
+                "2001:db8::1".parse().unwrap(),
+                left(Duration::from_millis(900)),
+            ),
+            ("2001:db8::2".parse().unwrap(), quick().keep * 2),
+        ],
+    };
+    server.set("gw.test", RecordType::A, reply(&["192.0.2.1"], 0));
+    server.set("gw.test", RecordType::AAAA, Reply::Fail);
+    let (resolver, mut events) = Resolver::start(config(&dir, Some(server.address)), vec![known]);
+    resolver.set_names(names(&["gw.test"]));
+    let (found, _) = resolved(next(&mut events).await);
+    assert_eq!(found, addresses(&["192.0.2.1", "2001:db8::1"]));
+    while resolved(next(&mut events).await).0 != addresses(&["192.0.2.1"]) {}
 }
 
 #[tokio::test]

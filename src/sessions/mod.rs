@@ -65,6 +65,27 @@ struct Found {
     id: [u8; 48],
     local: SocketAddr,
     peer: SocketAddr,
+    uid: u32,
+}
+
+/// An open TCP session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Open {
+    /// Canonical.
+    pub local: SocketAddr,
+    /// Canonical.
+    pub peer: SocketAddr,
+    /// As whom it was accepted: 0 is root, as whom sshd does that.
+    pub uid: u32,
+}
+
+/// All open TCP sessions.
+pub fn open() -> Result<Vec<Open>, SessionError> {
+    let found = socket_ids(Proto::Tcp, ESTABLISHED)?.into_iter();
+    let open = |Found {
+                    local, peer, uid, ..
+                }| Open { local, peer, uid };
+    Ok(found.map(open).collect())
 }
 
 /// Open TCP sessions with a local port in one of the ranges: local and peer address, both
@@ -140,7 +161,8 @@ fn request(family: u8, proto: Proto, states: u32) -> Vec<u8> {
 }
 
 /// A `struct inet_diag_msg`: family, state, timer and retransmissions in a byte each, then the
-/// identity, which begins with two ports and two addresses of 16 bytes each.
+/// identity, which begins with two ports and two addresses of 16 bytes each, and after three numbers
+/// the owner.
 fn socket(payload: &[u8]) -> Option<Found> {
     let family = *payload.first()?;
     let port = |at: usize| Some(u16::from_be_bytes(*payload.get(at..)?.first_chunk()?));
@@ -157,6 +179,7 @@ fn socket(payload: &[u8]) -> Option<Found> {
         id: *payload.get(4..)?.first_chunk()?,
         local: SocketAddr::new(address(8)?, port(4)?),
         peer: SocketAddr::new(address(24)?, port(6)?),
+        uid: u32::from_ne_bytes(*payload.get(64..)?.first_chunk()?),
     })
 }
 
@@ -185,6 +208,17 @@ mod tests {
         assert_eq!(peer, client.local_addr().unwrap());
         let found = established(&only(port)).unwrap();
         assert_eq!(found, [(listener.local_addr().unwrap(), peer)]);
+    }
+
+    #[test]
+    fn it_is_known_as_whom_a_session_was_accepted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (_server, peer) = listener.accept().unwrap();
+        let found = open().unwrap();
+        let found = found.iter().find(|it| it.peer == peer).unwrap();
+        assert_eq!(found.local, client.peer_addr().unwrap());
+        assert_eq!(found.uid, nix::unistd::geteuid().as_raw());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use rusqlite::{Connection, OpenFlags, Transaction, params};
 
-use super::{FILE_NAME, StoreError};
+use super::{FILE_NAME, Store, StoreError};
 use crate::engine::Record;
 use crate::model::{GateName, canonical_net};
 
@@ -135,6 +135,20 @@ pub(super) fn add(change: &Transaction<'_>, entries: &[Happened]) -> rusqlite::R
         ])?;
     }
     Ok(())
+}
+
+impl Store {
+    /// Takes down what happened, and nothing else: what the store says of members and clocks stays
+    /// as it was, and is no more about this boot than before.
+    pub fn record(&mut self, entries: &[Happened]) -> Result<(), StoreError> {
+        let failed = self.failed("write the history");
+        let mut record = || {
+            let change = self.database.transaction()?;
+            add(&change, entries)?;
+            change.commit()
+        };
+        record().map_err(failed)
+    }
 }
 
 /// A single address without its prefix length.

@@ -106,10 +106,15 @@ fn hint(error: &rusqlite::Error) -> &'static str {
 pub struct KnownName {
     /// As it was remembered.
     pub name: String,
-    /// In no particular order.
-    pub addresses: Vec<IpAddr>,
-    /// How long ago they were good.
-    pub age: Duration,
+    /// In no particular order, with how long ago each was good.
+    pub addresses: Vec<(IpAddr, Duration)>,
+}
+
+impl KnownName {
+    /// Its addresses alone.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.addresses.iter().map(|(address, _)| *address).collect()
+    }
 }
 
 /// Trust that lasts until reboot.
@@ -143,8 +148,9 @@ pub struct Batch {
     pub memos: Vec<Memo>,
     /// What has changed about trust until reboot.
     pub trust: Vec<TrustEdit>,
-    /// Names with exactly their addresses.
-    pub names: Vec<(String, Vec<IpAddr>)>,
+    /// Names with exactly their addresses, and how long ago each was good; those that are good now
+    /// with no time.
+    pub names: Vec<(String, Vec<(IpAddr, Duration)>)>,
     /// Settings by name.
     pub settings: Vec<(String, String)>,
     /// What happened.
@@ -229,7 +235,8 @@ impl Store {
         let failed = self.failed("remember a name");
         let mut remember = || {
             let change = self.database.transaction()?;
-            replace_name(&change, name, addresses, unix_seconds(now))?;
+            let good = addresses.iter().map(|address| (*address, Duration::ZERO));
+            replace_name(&change, name, &good.collect::<Vec<_>>(), unix_seconds(now))?;
             change.commit()
         };
         remember().map_err(failed)
@@ -322,10 +329,8 @@ impl Store {
             let known = names.entry(name).or_insert_with_key(|name| KnownName {
                 name: name.clone(),
                 addresses: Vec::new(),
-                age,
             });
-            known.addresses.push(canonical(address));
-            known.age = known.age.min(age);
+            known.addresses.push((canonical(address), age));
         }
         Ok(names.into_values().collect())
     }
@@ -402,18 +407,28 @@ impl Store {
     }
 }
 
+/// What is only kept stays as it is there: it must not count for longer with every writing.
 fn replace_name(
     change: &Connection,
     name: &str,
-    addresses: &[IpAddr],
+    addresses: &[(IpAddr, Duration)],
     now: i64,
 ) -> rusqlite::Result<()> {
+    let mut remembered = change
+        .prepare_cached("SELECT address, seen_at FROM names WHERE name = ?1")?
+        .query_map([name], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<BTreeMap<String, i64>>>()?;
     change.execute("DELETE FROM names WHERE name = ?1", [name])?;
     let mut insert = change.prepare_cached(
         "INSERT OR REPLACE INTO names (name, address, seen_at) VALUES (?1, ?2, ?3)",
     )?;
-    for address in addresses {
-        insert.execute(params![name, canonical(*address).to_string(), now])?;
+    for (address, age) in addresses {
+        let text = canonical(*address).to_string();
+        let seen_at = match remembered.remove(&text) {
+            Some(then) if !age.is_zero() => then,
+            _ => now.saturating_sub_unsigned(age.as_secs()),
+        };
+        insert.execute(params![name, text, seen_at])?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::model::Time;
 
 fn at(secs: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(secs)
@@ -39,10 +40,47 @@ fn the_last_good_addresses_survive_a_restart() {
         names,
         [KnownName {
             name: "gw.example.org".to_owned(),
-            addresses: good,
-            age: Duration::from_secs(60)
+            addresses: good
+                .into_iter()
+                .map(|address| (address, Duration::from_secs(60)))
+                .collect(),
         }]
     );
+}
+
+#[test]
+fn an_address_that_is_only_kept_is_not_good_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open_as(dir.path(), "boot").unwrap();
+    let [four, six, lost] =
+        ["192.0.2.1", "2001:db8::1", "2001:db8::2"].map(|text| text.parse::<IpAddr>().unwrap());
+    let (start, day) = (1_800_000_000, 86_400);
+    let days = |number| Duration::from_secs(number * day);
+    for today in 0..=7 {
+        let clocks = Clocks {
+            boot_id: "boot".to_owned(),
+            boot: Time::from_secs(today * day),
+            wall_ms: i64::try_from((start + today * day) * 1_000).unwrap(),
+        };
+        // That of IPv6 is not answered any more; one of them is not on the disk.
+        let mut good = vec![(four, Duration::ZERO), (six, days(today))];
+        if today == 5 {
+            good.push((lost, days(5)));
+        }
+        let batch = Batch {
+            names: vec![("gw.example.org".to_owned(), good)],
+            ..Batch::default()
+        };
+        store.write(&batch, &clocks).unwrap();
+        let names = store.names(at(start + today * day)).unwrap();
+        let mut expected = vec![(four, Duration::ZERO), (six, days(today))];
+        if today == 5 {
+            expected.push((lost, days(5)));
+        }
+        assert_eq!(names[0].addresses, expected, "{today}");
+    }
+    let names = store.names(at(start + 7 * day + 1)).unwrap();
+    assert_eq!(names[0].addresses, [(four, Duration::from_secs(1))]);
 }
 
 #[test]
@@ -57,9 +95,10 @@ fn the_last_good_addresses_count_for_seven_days() {
     assert_eq!(store.names(at(start + week)).unwrap().len(), 1);
     assert_eq!(store.names(at(start + week + 1)).unwrap().len(), 0);
     // The clock was set back, even before 1970.
-    assert_eq!(store.names(at(5)).unwrap()[0].age, Duration::ZERO);
+    let age = |now| store.names(now).unwrap()[0].addresses[0].1;
+    assert_eq!(age(at(5)), Duration::ZERO);
     let before = UNIX_EPOCH - Duration::from_secs(5);
-    assert_eq!(store.names(before).unwrap()[0].age, Duration::ZERO);
+    assert_eq!(age(before), Duration::ZERO);
 }
 
 #[test]

@@ -7,12 +7,14 @@ use std::path::PathBuf;
 use portcullis::lab::await_some;
 
 use crate::scenarios;
+use crate::sheets::Mounted;
 use crate::world::{AT_ONCE, Family, KNOCK, POLICY, TRUSTED, Tried, World, backend, long_policy};
 
 scenarios![
     a_policy_is_applied_and_kept_and_rolled_back,
     a_bad_policy_is_not_applied_and_changes_nothing,
-    what_cannot_be_kept_is_taken_back,
+    what_cannot_be_kept_is_not_even_tried,
+    a_trial_that_cannot_be_kept_any_more_goes_on_until_its_time_is_over,
     an_edit_that_was_never_in_force_is_not_lost,
     diff_says_what_would_change,
     garbage_at_start_is_overcome_by_the_last_good_policy,
@@ -146,7 +148,45 @@ fn a_bad_policy_is_not_applied_and_changes_nothing() -> Tried {
     Ok(())
 }
 
-fn what_cannot_be_kept_is_taken_back() -> Tried {
+fn what_cannot_be_kept_is_not_even_tried() -> Tried {
+    let world = World::with(&long_policy(), TRUSTED)?;
+    let file = candidate(&world, "other.yaml", &other_policy())?;
+    let path = world.daemon.policy_path();
+    let own = path.to_str().ok_or("not UTF-8")?.to_owned();
+    let before = on_disk(&world);
+    let dir = path.parent().ok_or("a file is in a directory")?;
+    let mounted = Mounted::new(dir)?;
+    // As the systemd unit has /etc.
+    mounted.is_read_only(true)?;
+    for way in [&["apply", &file][..], &["apply", &file, "--confirm", "60s"]] {
+        let reply = world.expect(1, way);
+        for words in ["nothing was changed", "is read-only", "/etc/knockd"] {
+            assert!(reply.stderr.contains(words), "{words} in {reply:?}");
+        }
+        assert!(change(&world, 0).is_null());
+        opens_with(&world, KNOCK, OTHER);
+    }
+    assert_eq!(on_disk(&world), before);
+    // What is there already needs no writing.
+    mounted.is_read_only(false)?;
+    world.daemon.write_policy(&other_policy())?;
+    mounted.is_read_only(true)?;
+    world.expect(0, &["apply", &own, "--confirm", "60s"]);
+    opens_with(&world, OTHER, KNOCK);
+    world.expect(0, &["confirm"]);
+    opens_with(&world, OTHER, KNOCK);
+    let reply = world.expect(1, &["rollback"]);
+    assert!(reply.stderr.contains("nothing was changed"), "{reply:?}");
+    world.expect(0, &["reload"]);
+    opens_with(&world, OTHER, KNOCK);
+    mounted.is_read_only(false)?;
+    let names = fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name()));
+    let names: Vec<_> = names.collect::<std::io::Result<_>>()?;
+    assert_eq!(names.len(), 2, "policy and whitelist: {names:?}");
+    Ok(())
+}
+
+fn a_trial_that_cannot_be_kept_any_more_goes_on_until_its_time_is_over() -> Tried {
     let world = World::with(&long_policy(), TRUSTED)?;
     let file = candidate(&world, "other.yaml", &other_policy())?;
     let path = world.daemon.policy_path();
@@ -156,8 +196,11 @@ fn what_cannot_be_kept_is_taken_back() -> Tried {
     let reply = world.expect(1, &["apply", &file]);
     assert!(reply.stderr.contains("is a directory"), "{reply:?}");
     opens_with(&world, KNOCK, OTHER);
-    // A trial needs no file until it is confirmed; then it goes on until its time is over.
+    fs::remove_dir(&path)?;
+    fs::rename(&aside, &path)?;
     world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    fs::rename(&path, &aside)?;
+    fs::create_dir(&path)?;
     let reply = world.expect(1, &["confirm"]);
     assert!(reply.stderr.contains("not confirmed"), "{reply:?}");
     assert_eq!(change(&world, 0)["state"], "unconfirmed");

@@ -16,7 +16,9 @@ use crate::world::{Family, Person, TRUSTED, Tried, World, backend, goes_on, long
 scenarios![
     an_operators_own_address_is_not_banned,
     without_a_session_of_ones_own_everybody_logged_in_is_guarded,
+    of_whom_only_the_address_is_known_every_connection_may_be_the_session,
     an_operators_trust_is_not_taken_away,
+    what_is_refused_is_in_the_history,
     a_policy_that_would_shut_an_operator_out_is_refused,
     a_gate_is_judged_by_the_addresses_of_the_name_that_it_gets,
     whoever_installs_can_come_back_for_a_while,
@@ -144,6 +146,27 @@ fn without_a_session_of_ones_own_everybody_logged_in_is_guarded() -> Tried {
     Ok(())
 }
 
+fn of_whom_only_the_address_is_known_every_connection_may_be_the_session() -> Tried {
+    let world = World::with(&long_policy(), TRUSTED)?;
+    // Nobody else's address here: the login manager's directory is everybody's.
+    world.clients.add_addresses("eth0", &["192.0.2.253/24"])?;
+    let operator = world.person(Family::V4, 253)?;
+    operator.opens();
+    let login = Login::at(&operator, 22);
+    world.expect(0, &["drop", &operator.address]);
+    world.expect(0, &["unban", &operator.address]);
+    let logins = std::path::Path::new("/run/systemd/sessions");
+    fs::create_dir_all(logins)?;
+    let text = format!("REMOTE_HOST={}\nSERVICE=sshd\n", operator.address);
+    fs::write(logins.join("253"), text)?;
+    let reply = world.expect(4, &["drop", &operator.address]);
+    let whose = "a connection from an address that is logged in over ssh";
+    names(&reply, &login, whose);
+    fs::remove_file(logins.join("253"))?;
+    world.expect(0, &["drop", &operator.address]);
+    Ok(())
+}
+
 fn an_operators_trust_is_not_taken_away() -> Tried {
     let world = World::with(&long_policy(), TRUSTED)?;
     for (person, other) in world.people(50)?.into_iter().zip(world.people(10)?) {
@@ -166,6 +189,46 @@ fn an_operators_trust_is_not_taken_away() -> Tried {
     let login = Login::at(&person, 22);
     login.ctl(&world, 0, &["untrust", "--force", &person.address]);
     person.is_refused();
+    Ok(())
+}
+
+fn what_is_refused_is_in_the_history() -> Tried {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let [trusted, other] = [50, 10].map(|number| world.person(Family::V4, number));
+    let (trusted, other) = (trusted?, other?);
+    other.opens();
+    let logins = [Login::at(&trusted, 22), Login::at(&other, 22)];
+    logins[1].ctl(&world, 4, &["drop", &other.address]);
+    logins[0].ctl(&world, 4, &["untrust", &trusted.address]);
+    // It waits for the disk.
+    world.expect(0, &["history"]);
+    world.daemon.kill_9();
+    let words = [("SSH_CONNECTION", logins[1].words.as_str())];
+    let reply = world
+        .daemon
+        .ctl_direct_with(&["drop", &other.address], &words)?;
+    assert_eq!(reply.code, Some(4), "{reply:?}");
+    world.daemon.start()?;
+    for (person, login, by) in [
+        (
+            &other,
+            &logins[1],
+            &["knockctl by root", "knockctl --direct by root"][..],
+        ),
+        (&trusted, &logins[0], &["knockctl by root"]),
+    ] {
+        let told = world.json(&["history", &person.address]);
+        let entries = told["entries"].as_array().ok_or("entries")?;
+        let refused = entries.iter().filter(|entry| entry["what"] == "refused");
+        let refused: Vec<_> = refused.collect();
+        assert_eq!(refused.len(), by.len(), "{told}");
+        for (entry, by) in refused.iter().zip(by) {
+            let text = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
+            assert_eq!(text("address"), person.address, "{entry}");
+            assert!(text("reason").starts_with(by), "{entry}");
+            assert!(text("note").contains(&login.shown), "{entry}");
+        }
+    }
     Ok(())
 }
 

@@ -21,6 +21,7 @@ scenarios![
     commands_that_fail_or_do_not_exist_are_told_of_and_harm_nobody,
     a_gigabyte_that_is_printed_costs_a_line,
     stop_commands_that_run_when_the_daemon_ends_are_not_left_behind,
+    stop_commands_that_end_during_a_teardown_have_run,
     a_start_command_that_waits_when_the_daemon_ends_is_not_run_and_not_stopped,
     start_commands_that_run_when_the_daemon_ends_go_on,
 ];
@@ -333,6 +334,24 @@ fn stop_commands_that_run_when_the_daemon_ends_are_not_left_behind() -> Tried {
     // It had not ended, so that it is owed still.
     doors.world.daemon.start()?;
     doors.await_lines(3, AT_ONCE)?;
+    Ok(())
+}
+
+fn stop_commands_that_end_during_a_teardown_have_run() -> Tried {
+    let mut doors = Doors::with(
+        "shell: true, start: \"echo start >> NOTES\", stop: \"echo stop >> NOTES; sleep 1; \
+         echo over >> NOTES\", for: 1s",
+    )?;
+    doors.knock()?;
+    doors.await_lines(2, LONG)?;
+    assert_eq!(doors.world.daemon.run_knockd(&["teardown"])?.code, Some(0));
+    assert_eq!(doors.noted(), "start\nstop\nover\n");
+    // Nothing is owed that would run again.
+    doors.world.daemon.await_end()?;
+    doors.world.daemon.start()?;
+    doors.knock()?;
+    let noted = doors.await_lines(6, LONG)?;
+    assert_eq!(noted, "start\nstop\nover\nstart\nstop\nover\n");
     Ok(())
 }
 

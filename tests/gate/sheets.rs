@@ -211,16 +211,16 @@ fn a_sequence_that_cannot_be_marked_opens_nothing() -> Tried {
 }
 
 /// A directory mounted over itself, which can be made read-only.
-struct Mounted<'d>(&'d Path);
+pub(crate) struct Mounted<'d>(&'d Path);
 
 impl<'d> Mounted<'d> {
-    fn new(dir: &'d Path) -> Result<Self, nix::Error> {
+    pub(crate) fn new(dir: &'d Path) -> Result<Self, nix::Error> {
         let none = None::<&str>;
         mount(Some(dir), dir, none, MsFlags::MS_BIND, none)?;
         Ok(Self(dir))
     }
 
-    fn is_read_only(&self, is_read_only: bool) -> Result<(), nix::Error> {
+    pub(crate) fn is_read_only(&self, is_read_only: bool) -> Result<(), nix::Error> {
         let none = None::<&str>;
         let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
         flags.set(MsFlags::MS_RDONLY, is_read_only);

@@ -460,7 +460,8 @@ fn a_trial_takes_nothing_from_the_history() -> Tried {
     assert!(entries() > 20, "{}", entries());
     world.expect(0, &["confirm"]);
     world.expect(0, &["drop", "198.51.100.101"]);
-    assert!(entries() <= 12, "{}", entries());
+    // Ten by hand and the start; the confirmation and the ban may come after the pruning.
+    assert!(entries() <= 13, "{}", entries());
     Ok(())
 }
 

@@ -1,13 +1,18 @@
 //! `knockctl history`.
 
+use std::fs;
+
 use serde_json::Value;
 
 use crate::scenarios;
-use crate::world::{ACCEPT_TIME, AT_ONCE, DECOY, Tried, World};
+use crate::world::{ACCEPT_TIME, AT_ONCE, DECOY, Family, POLICY, TRUSTED, Tried, World};
 
 scenarios![
     it_tells_what_happened_to_whom_and_because_of_what,
     it_outlives_the_daemon,
+    a_teardown_is_in_it_with_or_without_a_daemon,
+    a_teardown_ends_the_daemon_as_a_stop_does,
+    a_trial_that_a_crash_took_back_is_in_it_once,
     nonsense_is_refused,
 ];
 
@@ -94,6 +99,94 @@ fn it_outlives_the_daemon() -> Tried {
         "started", "banned", "stopped", "started", "banned", "started",
     ];
     assert_eq!(words(&all), expected, "{all:?}");
+    Ok(())
+}
+
+fn a_teardown_is_in_it_with_or_without_a_daemon() -> Tried {
+    let mut world = World::new()?;
+    assert_eq!(world.daemon.run_knockd(&["teardown"])?.code, Some(0));
+    world.daemon.await_end()?;
+    let log = world.daemon.log();
+    assert!(log.contains("by root"), "{log}");
+    world.daemon.start()?;
+    world.daemon.kill_9();
+    assert_eq!(world.daemon.run_knockd(&["teardown"])?.code, Some(0));
+    world.daemon.start()?;
+    let all = entries(&world, &[]);
+    let expected = [
+        "started", "removed", "stopped", "started", "removed", "started",
+    ];
+    assert_eq!(words(&all), expected, "{all:?}");
+    for (entry, by) in [
+        (1, "knockctl by root (pid "),
+        (4, "knockd teardown by root (pid "),
+    ] {
+        let who = all[entry]["reason"].as_str().ok_or("who")?;
+        assert!(who.starts_with(by), "{who}");
+    }
+    Ok(())
+}
+
+fn a_teardown_ends_the_daemon_as_a_stop_does() -> Tried {
+    let policy = format!("firewall: {{ on_stop: closed }}\n{POLICY}");
+    let mut world = World::with(&policy, TRUSTED)?;
+    let other = world.daemon.state_dir().join("other.yaml");
+    fs::write(&other, policy.replace("1228", "1229"))?;
+    world.expect(0, &["accept", "192.0.2.10", "--for", "1h"]);
+    let other = other.to_str().ok_or("not UTF-8")?;
+    world.expect(0, &["apply", other, "--confirm", "60s"]);
+    assert_eq!(world.daemon.run_knockd(&["teardown"])?.code, Some(0));
+    world.daemon.await_end()?;
+    // A change that nobody has confirmed is taken back, and nothing is left in the kernel.
+    world.person(Family::V4, 12)?.gets_in();
+    world.daemon.start()?;
+    assert!(world.members("ssh_filter").is_empty());
+    let all = entries(&world, &[]);
+    let expected = [
+        "started",
+        "accepted",
+        "applied",
+        "rolled back",
+        "removed",
+        "flushed",
+        "stopped",
+        "started",
+    ];
+    assert_eq!(words(&all), expected, "{all:?}");
+    Ok(())
+}
+
+fn a_trial_that_a_crash_took_back_is_in_it_once() -> Tried {
+    let mut world = World::new()?;
+    let path = world.daemon.policy_path();
+    let own = path.to_str().ok_or("not UTF-8")?.to_owned();
+    // Its own file: what is tried stays noted at every start, until somebody sees to it.
+    world.daemon.write_policy(&POLICY.replace("1228", "1229"))?;
+    world.expect(0, &["apply", &own, "--confirm", "60s"]);
+    for _ in 0..2 {
+        world.daemon.kill_9();
+        world.daemon.start()?;
+    }
+    let all = entries(&world, &[]);
+    let expected = ["started", "applied", "started", "rolled back", "started"];
+    assert_eq!(words(&all), expected, "{all:?}");
+    let (by, note) = (&all[3]["reason"], &all[3]["note"]);
+    assert_eq!(*by, all[1]["reason"]);
+    let note = note.as_str().ok_or("a note")?;
+    assert!(
+        note.contains("never confirmed") && note.contains(&own),
+        "{note}"
+    );
+    // One that a stop took back was taken back then.
+    world.expect(0, &["apply", &own, "--confirm", "60s"]);
+    world.daemon.terminate()?;
+    world.daemon.start()?;
+    let all = entries(&world, &[]);
+    let expected = ["applied", "rolled back", "stopped", "started"];
+    assert_eq!(words(&all)[5..], expected, "{all:?}");
+    let status = world.expect(5, &["-o", "json", "status"]).stdout;
+    let change = serde_json::from_str::<Value>(&status)?["change"].clone();
+    assert_eq!(change["by"], all[5]["reason"], "{change}");
     Ok(())
 }
 

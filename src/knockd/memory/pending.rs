@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::sync::oneshot;
@@ -29,7 +30,7 @@ pub(super) struct Queue {
     /// Stop commands by their number.
     owed: BTreeMap<u64, Memo>,
     trust: Vec<TrustEdit>,
-    names: BTreeMap<String, Vec<IpAddr>>,
+    names: BTreeMap<String, Vec<(IpAddr, Duration)>>,
     settings: BTreeMap<String, String>,
     happened: VecDeque<Happened>,
     /// Who waits until all of this is written.
@@ -104,8 +105,8 @@ impl Pending {
         self.queue.trust.push(edit);
     }
 
-    pub(super) fn name(&mut self, name: &str, addresses: &[IpAddr]) {
-        self.queue.names.insert(name.to_owned(), addresses.to_vec());
+    pub(super) fn name(&mut self, name: &str, addresses: Vec<(IpAddr, Duration)>) {
+        self.queue.names.insert(name.to_owned(), addresses);
     }
 
     pub(super) fn setting(&mut self, name: &str, value: String) {
@@ -292,10 +293,13 @@ mod tests {
     fn what_could_not_be_written_is_written_later_or_asked_for_anew() {
         let mut pending = Pending::default();
         pending.memo(kept(1, 1));
-        pending.name("a.example", &[]);
+        pending.name("a.example", Vec::new());
         pending.happened(happened(1));
         let (batch, _) = pending.take().into_batch();
-        pending.name("a.example", &["192.0.2.1".parse().unwrap()]);
+        pending.name(
+            "a.example",
+            vec![("192.0.2.1".parse().unwrap(), Duration::ZERO)],
+        );
         pending.happened(happened(2));
         pending.give_back(batch);
         assert!(pending.incomplete);
