@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::control::PolicyText;
 use crate::control::protocol::MAX_REQUEST;
+use crate::policy::{self, LoadError};
 
 /// Why a policy cannot be sent.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +27,8 @@ pub(super) enum FileProblem {
     )]
     TooLong(PathBuf),
     /// Not text.
-    #[error("cannot read the policy {}: it is not UTF-8", .0.display())]
-    NotText(PathBuf),
+    #[error(transparent)]
+    NotText(#[from] LoadError),
 }
 
 /// Reads the file, as much of it as the daemon takes.
@@ -48,9 +49,8 @@ pub(super) fn read(file: &Path) -> Result<PolicyText, FileProblem> {
     if bytes.len() > MAX_REQUEST {
         return Err(FileProblem::TooLong(file.to_owned()));
     }
-    let text = String::from_utf8(bytes).map_err(|_| FileProblem::NotText(file.to_owned()))?;
     Ok(PolicyText {
         file: absolute.to_string_lossy().into_owned(),
-        text,
+        text: policy::text_of(file, bytes)?,
     })
 }

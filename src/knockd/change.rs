@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
-use crate::control::protocol::{ChangeStatus, Data};
+use crate::control::protocol::Data;
 use crate::control::{PolicyText, Response};
 use crate::engine::{Event, Record, What, Who};
 use crate::files::FileError;
 use crate::firewall::FirewallError;
-use crate::model::{Lifetime, Time};
+use crate::model::Lifetime;
 use crate::policy::{self, Checked, LoadError, PolicyErrors};
 
 use super::daemon::{Daemon, now};
@@ -21,22 +21,12 @@ use super::policies::{Source, Unkeepable};
 use super::problems::{FIREWALL, KEPT, POLICY};
 use super::roster::{Roster, RosterError};
 use super::shelved;
-use super::switch::Before;
+use super::trial::Trial;
 use super::wants::gate_addresses;
 
 /// What lets an apply happen that would shut somebody out.
 const FORCE_OR_CONFIRM: &str =
     "--confirm 120s takes it back by itself, --force does it all the same";
-
-/// A policy that is in force for a while.
-#[derive(Debug)]
-pub(super) struct Trial {
-    source: Source,
-    by: String,
-    /// When it is taken back.
-    until: Time,
-    pub(super) before: Before,
-}
 
 /// What is known already of a policy that is to be put into force.
 type Found = Option<Result<Checked, PolicyErrors>>;
@@ -113,7 +103,7 @@ impl Daemon {
 
     /// Takes down in the history what became of a change. Where it was made, whoever asked is told
     /// when it is on the disk: whatever happens then, the next start knows of it.
-    fn recorded(&mut self, what: What, who: &Who, response: Response) -> Response {
+    pub(super) fn recorded(&mut self, what: What, who: &Who, response: Response) -> Response {
         self.record_answer(what, who, &response);
         if response.code == 0 {
             self.unwritten.push(self.memory.written());
@@ -192,6 +182,7 @@ impl Daemon {
     /// Puts a policy into force and into the policy's file, or does neither.
     fn keep_applied(&mut self, candidate: Candidate) -> Result<Response, ChangeError> {
         let source = candidate.source;
+        self.policies.can_write_file(&source.text)?;
         let before = self.switch(candidate.checked.policy, candidate.roster)?;
         match self.commit(source) {
             Ok(response) => Ok(response),
@@ -210,6 +201,8 @@ impl Daemon {
         time: Duration,
         who: &Who,
     ) -> Result<Response, ChangeError> {
+        // Whoever tries it and is content is to be able to keep it.
+        self.policies.can_write_file(&candidate.source.text)?;
         let source = Source {
             file: file.to_owned(),
             text: candidate.source.text,
@@ -242,43 +235,6 @@ impl Daemon {
         let time = Lifetime::For(time);
         let line = format!("it is taken back in {time} unless `knockctl confirm` comes first");
         Ok(Response::new(0, vec![line], Vec::new()))
-    }
-
-    /// Keeps what is being tried.
-    pub(super) fn confirm(&mut self, who: &Who) -> Response {
-        let Some(trial) = self.trial.take() else {
-            // Whoever is too late is not to go away believing that it is kept.
-            if let Some(reverted) = &self.policies.reverted {
-                let text = format!("{} was taken back: apply it again", reverted.file);
-                return self.recorded(What::Confirmed, who, Response::refused(1, text));
-            }
-            let line = "nothing waits to be confirmed".to_owned();
-            return Response::new(0, vec![line], Vec::new());
-        };
-        let response = self.keep_trial(trial, who);
-        self.recorded(What::Confirmed, who, response)
-    }
-
-    fn keep_trial(&mut self, trial: Trial, who: &Who) -> Response {
-        let source = Source {
-            file: self.policies.path().to_owned(),
-            text: trial.source.text.clone(),
-        };
-        match self.commit(source) {
-            Ok(mut response) => {
-                let line = format!("{} is confirmed", trial.source.file.display());
-                info!("{who}: {line}");
-                response.done.insert(0, line);
-                response
-            }
-            Err(error) => {
-                let left = Lifetime::For(trial.until.since(now()));
-                let text = format!("not confirmed, and taken back in {left}: {error}");
-                self.trial = Some(trial);
-                error!("{who}: {text}");
-                Response::refused(1, text)
-            }
-        }
     }
 
     /// Takes back what is being tried; otherwise goes back to the policy from before.
@@ -346,77 +302,6 @@ impl Daemon {
         Response::new(0, [vec![done], warnings].concat(), Vec::new())
     }
 
-    /// What a trial that goes on refuses everything else with.
-    fn pending(&self, who: &Who) -> Option<Response> {
-        let trial = self.trial.as_ref()?;
-        let text = format!(
-            "{}, applied by {}, waits to be confirmed for another {}: `knockctl confirm` or \
-             `knockctl rollback` first",
-            trial.source.file.display(),
-            trial.by,
-            Lifetime::For(trial.until.since(now()))
-        );
-        warn!("{who}: refused: {text}");
-        Some(Response::refused(4, text))
-    }
-
-    /// When the trial ends by itself.
-    pub(super) fn trial_ends(&self) -> Option<Time> {
-        self.trial.as_ref().map(|trial| trial.until)
-    }
-
-    /// Takes back what nobody has confirmed in time.
-    pub(super) fn end_of_trial(&mut self) {
-        let Some(trial) = self.trial.take_if(|trial| trial.until <= now()) else {
-            return;
-        };
-        let Trial { source, by, .. } = trial;
-        let file = source.file.display().to_string();
-        let why = format!("{file}, applied by {by}, was not confirmed in time and is taken back");
-        warn!("{why}");
-        self.memory
-            .record(Record::new(What::RolledBack, &by).saying(why).by_hand());
-        self.go_back(trial.before);
-        self.policies.end_trial();
-        self.policies.reverted = Some(ChangeStatus {
-            state: "reverted".to_owned(),
-            file,
-            by,
-            expires_in_s: None,
-        });
-    }
-
-    /// Takes back what nobody has confirmed before the daemon ends: while it is stopped, nobody
-    /// else would. The note stays, for the next start to say so.
-    pub(super) fn end_trial_with_daemon(&mut self) {
-        let Some(Trial {
-            source, by, before, ..
-        }) = self.trial.take()
-        else {
-            return;
-        };
-        let file = source.file.display();
-        let why = format!("{file}, applied by {by}, was not confirmed and is taken back");
-        warn!("{why}");
-        self.memory
-            .record(Record::new(What::RolledBack, &by).saying(why).by_hand());
-        self.policies.trial_is_recorded();
-        self.go_back(before);
-    }
-
-    /// What `status` says about a change that nobody has confirmed.
-    pub(super) fn change_status(&self) -> Option<ChangeStatus> {
-        let Some(trial) = &self.trial else {
-            return self.policies.reverted.clone();
-        };
-        Some(ChangeStatus {
-            state: "unconfirmed".to_owned(),
-            file: trial.source.file.display().to_string(),
-            by: trial.by.clone(),
-            expires_in_s: Some(trial.until.since(now()).as_secs()),
-        })
-    }
-
     /// A policy as it will be in the place of the running one, with its whitelist, unless it was
     /// checked before.
     fn candidate(
@@ -428,8 +313,6 @@ impl Daemon {
         let checked = checked.unwrap_or_else(|| check_as(&text, self.policies.path(), file));
         let checked = checked.map_err(LoadError::from)?;
         let roster = self.roster.reloaded(checked.policy.trusted.as_deref())?;
-        // Whoever tries it and is content is to be able to keep it.
-        self.policies.can_write_file(&text)?;
         let source = Source {
             file: self.policies.path().to_owned(),
             text,
@@ -453,7 +336,7 @@ impl Daemon {
     }
 
     /// Puts what is in force into the policy's file too.
-    fn commit(&mut self, source: Source) -> Result<Response, FileError> {
+    pub(super) fn commit(&mut self, source: Source) -> Result<Response, FileError> {
         let aside = self.policies.write_file(&source.text)?;
         let mut done = vec![format!("written to {}", self.policies.path().display())];
         if let Some(aside) = aside {

@@ -38,6 +38,7 @@ mod start;
 mod supervisor;
 mod switch;
 mod timed;
+mod trial;
 mod uncommitted;
 mod untracked;
 mod wants;

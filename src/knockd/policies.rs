@@ -173,11 +173,15 @@ impl Policies {
         self.keep()
     }
 
+    /// Whether the policy's file says that. Comments in it may be of an older encoding, which a text
+    /// never has.
+    fn file_says(&self, text: &str) -> bool {
+        policy::read(&self.path).is_ok_and(|found| found == text)
+    }
+
     /// Whether a text could be put into the policy's file.
     pub(super) fn can_write_file(&self, text: &str) -> Result<(), Unkeepable> {
-        if let Some(target) = files::target(&self.path)?
-            && files::read(&target, MOST_BYTES)?.bytes == text.as_bytes()
-        {
+        if self.file_says(text) {
             return Ok(());
         }
         Ok(files::can_replace(&self.path)?)
@@ -191,10 +195,10 @@ impl Policies {
             return Ok(None);
         };
         let found = files::read(&target, MOST_BYTES)?;
-        if found.bytes == text.as_bytes() {
+        if self.file_says(text) {
             return Ok(None);
         }
-        let known = self.running.file == self.path && found.bytes == self.running.text.as_bytes();
+        let known = self.running.file == self.path && self.file_says(&self.running.text);
         let aside = (!known).then(|| self.state_dir.join(REPLACED));
         if let Some(aside) = &aside {
             files::put(aside, &found.bytes, MODE)?;

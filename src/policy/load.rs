@@ -79,6 +79,12 @@ pub fn read(file: &Path) -> Result<String, LoadError> {
     if bytes.len() > MOST_BYTES {
         return Err(LoadError::TooBig(file.to_owned()));
     }
+    text_of(file, bytes)
+}
+
+/// The bytes of a policy file as its text. In the comments of a classic file an older encoding is
+/// taken, too, in which each of its bytes that is not ASCII becomes U+FFFD.
+pub fn text_of(file: &Path, bytes: Vec<u8>) -> Result<String, LoadError> {
     let text = String::from_utf8(bytes);
     text.or_else(|error| with_old_comments(error.as_bytes()).ok_or(error))
         .map_err(|error| {

@@ -14,6 +14,7 @@ scenarios![
     a_policy_is_applied_and_kept_and_rolled_back,
     a_bad_policy_is_not_applied_and_changes_nothing,
     what_cannot_be_kept_is_not_even_tried,
+    what_the_file_says_already_need_not_be_written,
     a_trial_that_cannot_be_kept_any_more_goes_on_until_its_time_is_over,
     an_edit_that_was_never_in_force_is_not_lost,
     diff_says_what_would_change,
@@ -145,6 +146,26 @@ fn a_bad_policy_is_not_applied_and_changes_nothing() -> Tried {
     assert!(change(&world, 0).is_null());
     assert!(!world.daemon.state_dir().join("policy.unconfirmed").exists());
     opens_with(&world, KNOCK, OTHER);
+    Ok(())
+}
+
+fn what_the_file_says_already_need_not_be_written() -> Tried {
+    let classic = "[door]\n    Sequence = 7000,8000\n    Start_Command = /bin/true %IP%\n";
+    let world = World::with(classic, TRUSTED)?;
+    let path = world.daemon.policy_path();
+    let own = path.to_str().ok_or("not UTF-8")?;
+    // As written before UTF-8 was common.
+    let bytes = [b"# acc\xe8s\n", classic.replace("8000", "9000").as_bytes()].concat();
+    fs::write(&path, &bytes)?;
+    let mounted = Mounted::new(path.parent().ok_or("a file is in a directory")?)?;
+    mounted.is_read_only(true)?;
+    world.expect(0, &["apply", own, "--confirm", "60s"]);
+    world.expect(0, &["confirm"]);
+    world.expect(0, &["reload"]);
+    world.expect(0, &["apply", own]);
+    assert!(change(&world, 0).is_null());
+    drop(mounted);
+    assert_eq!(fs::read(&path)?, bytes);
     Ok(())
 }
 
