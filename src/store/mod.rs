@@ -417,7 +417,9 @@ fn replace_name(
     let mut remembered = change
         .prepare_cached("SELECT address, seen_at FROM names WHERE name = ?1")?
         .query_map([name], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<rusqlite::Result<BTreeMap<String, i64>>>()?;
+        // What cannot be read is replaced as well.
+        .filter_map(Result::ok)
+        .collect::<BTreeMap<String, i64>>();
     change.execute("DELETE FROM names WHERE name = ?1", [name])?;
     let mut insert = change.prepare_cached(
         "INSERT OR REPLACE INTO names (name, address, seen_at) VALUES (?1, ?2, ?3)",
