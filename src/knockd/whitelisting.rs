@@ -34,7 +34,9 @@ impl Whitelisting for Daemon {
         if stands && self.roster.is_what_its_file_says() {
             self.problems.set(WHITELIST, None);
             shelved::forget(self.memory.dir());
-            return Ok(());
+            if !shelved::is_kept(self.memory.dir()) {
+                return Ok(());
+            }
         }
         settled
     }
