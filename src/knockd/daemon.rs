@@ -14,6 +14,7 @@ use crate::control::Response;
 use crate::engine::{Action, Command, Engine, Event, Flush, LogLevel, Outcome, Record, What, Who};
 use crate::firewall::choose;
 use crate::firewall::foreign::Foreign;
+use crate::firewall::memory::Memory as Nowhere;
 use crate::firewall::{Backend, Change, FirewallError};
 use crate::links::Links;
 use crate::matcher::{Matcher, Scope};
@@ -22,7 +23,6 @@ use crate::policy::{OnStop, Policy};
 use crate::resolver::Resolver;
 use crate::sys::clock;
 
-use super::change::Trial;
 use super::commands::{Commands, Ended};
 use super::cut::Cutter;
 use super::drift::Drift;
@@ -37,6 +37,7 @@ use super::rehearsal::Rehearsal;
 use super::roster::Roster;
 use super::sheets::Sheets;
 use super::timed::Clockwork;
+use super::trial::Trial;
 use super::uncommitted::Uncommitted;
 use super::untracked::Untracked;
 use super::wants::spec;
@@ -356,7 +357,7 @@ impl Daemon {
     /// back: half of them would be a gate that stands open, or one that lets nobody in.
     pub(super) fn teardown(&mut self, who: &Who) -> Response {
         // The next start is one with the policy from before.
-        self.end_trial_with_daemon();
+        let had_trial = self.end_trial_with_daemon();
         let removed = self.firewall.teardown().and_then(|()| choose::teardown());
         let response = match &removed {
             Ok(()) => {
@@ -367,16 +368,23 @@ impl Daemon {
             Err(error) => {
                 error!("{who}: teardown refused: {error}; the rules are put back");
                 self.perform(vec![Action::Install]);
-                Response::refused(1, error.to_string())
+                let mut why = vec![error.to_string()];
+                if had_trial {
+                    why.push("what waited to be confirmed is taken back".to_owned());
+                }
+                Response::new(1, Vec::new(), why)
             }
         };
         self.record_answer(What::Removed, who, &response);
-        if response.code == 0
-            && let Some(event) = self.withdrawal()
-        {
-            // The kernel holds nothing any more, and must not be given anything.
-            let said = self.engine.handle(event, now());
-            said.iter().for_each(log);
+        if response.code == 0 {
+            // The kernel is not to be given anything any more, whatever is decided until the end.
+            self.firewall = Box::new(Nowhere::new(now));
+            drop(put_in_force(&mut *self.firewall, &mut self.engine));
+            if let Some(event) = self.withdrawal() {
+                self.handle(event);
+            }
+            // The answer is due before the end, which is what waits for the disk.
+            self.unwritten.clear();
         }
         response
     }

@@ -1,17 +1,26 @@
 //! `knockd setup`, `teardown`, `check`, and what it says when it cannot start.
 
 use std::fs;
+use std::thread::sleep;
+use std::time::Duration;
 
 use portcullis::lab::{LabError, Reply, run_bounded};
 
+#[cfg(feature = "system-tests")]
+use crate::applying::{OTHER, candidate, change, opens_with, other_policy};
 use crate::scenarios;
 use crate::world::{AT_ONCE, Family, POLICY, TRUSTED, Tried, World, goes_on};
+#[cfg(feature = "system-tests")]
+use crate::world::{KNOCK, long_policy};
 
 scenarios![
     setup_installs_the_chains_and_ends,
     setup_does_nothing_while_a_daemon_runs,
     teardown_removes_everything,
     teardown_ends_a_running_daemon,
+    what_ends_during_a_teardown_brings_no_rule_back,
+    #[cfg(feature = "system-tests")]
+    a_teardown_that_fails_says_what_it_took_back,
     teardown_of_nothing_is_success,
     the_daemon_takes_over_what_setup_made,
     check_prints_the_ports_to_ask_for,
@@ -94,6 +103,45 @@ fn teardown_ends_a_running_daemon() -> Tried {
         person.gets_in();
     }
     world.expect(3, &["ping"]);
+    Ok(())
+}
+
+fn what_ends_during_a_teardown_brings_no_rule_back() -> Tried {
+    let door = "  door: { sequence: [7001, 7002], seq_timeout: 5s, action: run, start: /bin/true, \
+                stop: /bin/sleep 2.6, for: 1s }\n";
+    let mut world = World::with(&format!("{POLICY}{door}"), TRUSTED)?;
+    let [person, other] = world.people(10)?;
+    person.knocks(&["7001", "7002"]);
+    world.daemon.await_log("running command: /bin/sleep", 1)?;
+    // It ends while the daemon waits for the command, which has two seconds then.
+    world.expect(0, &["accept", &other.address, "--for", "1s"]);
+    sleep(Duration::from_millis(800));
+    runs(&world, &["teardown"], 0);
+    world.daemon.await_end()?;
+    let log = world.daemon.log();
+    assert!(log.contains("shutting down"), "{log}");
+    assert!(!log.contains("installing everything anew"), "{log}");
+    other.gets_in();
+    Ok(())
+}
+
+/// As where somebody else's rule uses a chain of ours.
+#[cfg(feature = "system-tests")]
+fn a_teardown_that_fails_says_what_it_took_back() -> Tried {
+    let _chosen = crate::world::OnBackend::new("iptables");
+    let world = World::with(&long_policy(), TRUSTED)?;
+    for arguments in ["-N own", "-A own -j ssh_filter"] {
+        let mut iptables = world.server.command("iptables")?;
+        assert!(iptables.args(arguments.split(' ')).status()?.success());
+    }
+    let other = candidate(&world, "other.yaml", &other_policy())?;
+    world.expect(0, &["apply", &other, "--confirm", "60s"]);
+    let reply = runs(&world, &["teardown"], 1);
+    assert!(reply.stderr.contains("is taken back"), "{reply:?}");
+    assert_eq!(change(&world, 0)["state"], "reverted");
+    let reply = world.expect(1, &["confirm"]);
+    assert!(reply.stderr.contains("was taken back"), "{reply:?}");
+    opens_with(&world, KNOCK, OTHER);
     Ok(())
 }
 

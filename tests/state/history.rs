@@ -109,6 +109,8 @@ fn a_teardown_is_in_it_with_or_without_a_daemon() -> Tried {
     let log = world.daemon.log();
     assert!(log.contains("by root"), "{log}");
     world.daemon.start()?;
+    // It waits for the disk.
+    world.expect(0, &["history"]);
     world.daemon.kill_9();
     assert_eq!(world.daemon.run_knockd(&["teardown"])?.code, Some(0));
     world.daemon.start()?;
@@ -135,7 +137,8 @@ fn a_teardown_ends_the_daemon_as_a_stop_does() -> Tried {
     world.expect(0, &["accept", "192.0.2.10", "--for", "1h"]);
     let other = other.to_str().ok_or("not UTF-8")?;
     world.expect(0, &["apply", other, "--confirm", "60s"]);
-    assert_eq!(world.daemon.run_knockd(&["teardown"])?.code, Some(0));
+    let reply = world.daemon.run_knockd(&["teardown"])?;
+    assert_eq!(reply.code, Some(0), "{reply:?}");
     world.daemon.await_end()?;
     // A change that nobody has confirmed is taken back, and nothing is left in the kernel.
     world.person(Family::V4, 12)?.gets_in();
