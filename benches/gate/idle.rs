@@ -150,8 +150,8 @@ impl Idle {
         lines.push(Line::new(
             format!("{name}: {what}"),
             format!("{:.1} MB", mega(total * 1024)),
-            "< 12 MB",
-            mega(total * 1024) < 12.0,
+            "< 16 MB",
+            mega(total * 1024) < 16.0,
         ));
         Ok(lines)
     }
