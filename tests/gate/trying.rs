@@ -13,6 +13,8 @@ scenarios![
     a_rollback_ends_a_trial_and_brings_back_what_a_gate_held,
     what_a_gate_with_once_held_comes_back_unless_it_is_used_up,
     a_trial_of_another_ipv6_prefix_takes_no_acceptance_with_it,
+    whoever_is_withdrawn_during_a_trial_stays_out_when_it_is_taken_back,
+    what_is_flushed_everywhere_is_so_at_a_gate_that_comes_back,
     a_daemon_killed_during_a_trial_starts_with_the_policy_from_before,
     a_daemon_that_is_stopped_during_a_trial_takes_it_back,
     what_a_trial_removed_comes_back_after_a_crash_too,
@@ -211,6 +213,87 @@ fn a_trial_of_another_ipv6_prefix_takes_no_acceptance_with_it() -> Tried {
     world.expect(0, &["rollback"]);
     operator.gets_in();
     colleague.gets_in();
+    Ok(())
+}
+
+fn whoever_is_withdrawn_during_a_trial_stays_out_when_it_is_taken_back() -> Tried {
+    let wide = long_policy().replace("ports: [22]", "ports: [22], ipv6_prefix: 64");
+    let [narrow, wide] = [long_policy(), wide].map(|policy| pinned(&policy));
+    let mut world = World::with(&wide, TRUSTED)?;
+    let [operator, colleague] =
+        [10, 11].map(|number| world.person(Family::V6, number).expect("a person"));
+    let accept = |world: &World, who: &Person| {
+        world.expect(0, &["accept", &who.address, "--for", "8h"]);
+    };
+    let file = candidate(&world, "narrow.yaml", &narrow)?;
+    let ways = [
+        &[&["flush", "all"][..]][..],
+        &[&["flush", "filter"]],
+        &[&["flush", &operator.address]],
+        &[&["drop", &operator.address], &["unban", &operator.address]],
+    ];
+    for way in ways {
+        accept(&world, &operator);
+        world.expect(0, &["apply", &file, "--confirm", "60s"]);
+        for command in way {
+            world.expect(0, command);
+        }
+        world.expect(0, &["rollback"]);
+        let held = world.members("ssh_filter");
+        assert!(held.is_empty(), "{way:?}: {held:?}");
+        operator.is_refused();
+    }
+    // The other way round, where somebody has the network accepted anew.
+    world.daemon.write_policy(&narrow)?;
+    world.expect(0, &["reload"]);
+    let file = candidate(&world, "wide.yaml", &wide)?;
+    for dies in [false, true] {
+        accept(&world, &operator);
+        world.expect(0, &["apply", &file, "--confirm", "60s"]);
+        world.expect(0, &["flush", &operator.address]);
+        accept(&world, &colleague);
+        if dies {
+            world.daemon.kill_9();
+            world.daemon.start()?;
+        } else {
+            world.expect(0, &["rollback"]);
+        }
+        let held = world.members("ssh_filter");
+        assert!(held.is_empty(), "killed: {dies}: {held:?}");
+        operator.is_refused();
+    }
+    Ok(())
+}
+
+fn what_is_flushed_everywhere_is_so_at_a_gate_that_comes_back() -> Tried {
+    let with_web = long_policy()
+        .replace("gates:\n", WEB)
+        .replace("action: accept", "action: accept, gate: ssh");
+    let mut world = World::with_services(&with_web, TRUSTED, &[22, 8443])?;
+    let (accepted, banned) = (world.person(Family::V4, 12)?, world.person(Family::V4, 13)?);
+    let file = candidate(&world, "less.yaml", &pinned(&long_policy()))?;
+    for dies in [false, true] {
+        let web = ["--gate", "web", "--for", "8h"];
+        world.expect(0, &[&["accept", &accepted.address], &web[..]].concat());
+        world.expect(0, &[&["drop", &banned.address], &web[..]].concat());
+        for flush in [&["flush", "all", "--gate", "ssh"][..], &["flush", "all"]] {
+            world.expect(0, &["apply", &file, "--confirm", "60s"]);
+            world.expect(0, flush);
+            if dies {
+                world.daemon.kill_9();
+                world.daemon.start()?;
+            } else {
+                world.expect(0, &["rollback"]);
+            }
+            // A flush that names its gates is about those.
+            let left = usize::from(flush.len() > 2);
+            for set in ["web_filter", "web_banned"] {
+                let held = world.members(set);
+                assert_eq!(held.len(), left, "killed: {dies}, {flush:?}: {held:?}");
+            }
+        }
+        accepted.is_refused_at(8443);
+    }
     Ok(())
 }
 
