@@ -12,7 +12,7 @@ mod model;
 #[allow(dead_code, reason = "what the real firewalls need besides")]
 mod operations;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -160,6 +160,7 @@ impl Site {
                 .filter(|noted| noted.boot_id == boot)
                 .map(|noted| noted.boot),
             slept: Duration::ZERO,
+            removed: HashSet::new(),
             read: self.time(),
         };
         let trust = self.store.trust().unwrap().into_iter();

@@ -143,27 +143,34 @@ fn what_a_gate_with_once_held_comes_back_unless_it_is_used_up() -> Tried {
     let with_web = long_policy()
         .replace("gates:\n", &once)
         .replace("action: accept", "action: accept, gate: ssh");
-    let world = World::with_services(&with_web, TRUSTED, &[22, 8443])?;
+    let mut world = World::with_services(&with_web, TRUSTED, &[22, 8443])?;
     let (waits, used) = (world.people(12)?, world.people(13)?);
-    for person in waits.iter().chain(&used) {
-        world.expect(
-            0,
-            &["accept", &person.address, "--gate", "web", "--for", "8h"],
-        );
-    }
-    for person in &used {
-        person.gets_in_at(8443);
-    }
     let file = candidate(&world, "less.yaml", &pinned(&long_policy()))?;
-    world.expect(0, &["apply", &file, "--confirm", "60s"]);
-    assert!(world.members("web_filter").is_empty());
-    world.expect(0, &["rollback"]);
-    for person in &waits {
-        person.gets_in_at(8443);
-        person.is_refused_at(8443);
-    }
-    for person in &used {
-        person.is_refused_at(8443);
+    for dies in [false, true] {
+        for person in waits.iter().chain(&used) {
+            world.expect(
+                0,
+                &["accept", &person.address, "--gate", "web", "--for", "8h"],
+            );
+        }
+        for person in &used {
+            person.gets_in_at(8443);
+        }
+        world.expect(0, &["apply", &file, "--confirm", "60s"]);
+        assert!(world.members("web_filter").is_empty());
+        if dies {
+            world.daemon.kill_9();
+            world.daemon.start()?;
+        } else {
+            world.expect(0, &["rollback"]);
+        }
+        for person in &waits {
+            person.gets_in_at(8443);
+            person.is_refused_at(8443);
+        }
+        for person in &used {
+            person.is_refused_at(8443);
+        }
     }
     Ok(())
 }
