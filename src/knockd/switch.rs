@@ -1,5 +1,6 @@
 //! From one policy to another: put into force whole, or not at all, and taken back whole.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tracing::{error, info};
@@ -31,7 +32,13 @@ pub(super) struct Before {
 }
 
 impl Before {
-    /// Whom a command trusts or not stays so, whether the rest is taken back or not.
+    /// The whitelist's file.
+    pub(super) fn whitelist(&self) -> Option<&Path> {
+        self.roster.file()
+    }
+
+    /// Whom a command trusts or not stays so, whether the rest is taken back or not; but in a file
+    /// that is only tried as long as that is.
     pub(super) fn settle(&mut self, hosts: &[Host]) {
         self.roster.settle(&self.applied, hosts);
     }

@@ -23,6 +23,7 @@ scenarios![
     a_whitelist_that_came_with_a_trial_is_not_taken_up_by_a_start,
     a_trial_that_fails_leaves_an_earlier_ones_whitelist_shelved,
     whom_a_command_trusts_or_not_is_no_part_of_an_edit_that_is_taken_back,
+    whom_a_whitelist_trusts_that_is_only_tried_is_said_to_be_trusted_for_that_long,
     a_trial_takes_nothing_from_the_history,
     #[cfg(feature = "system-tests")]
     a_trial_that_is_taken_back_takes_its_backend_with_it,
@@ -530,6 +531,34 @@ fn whom_a_command_trusts_or_not_is_no_part_of_an_edit_that_is_taken_back() -> Tr
         world.daemon.write_trusted(TRUSTED)?;
         world.expect(0, &["reload"]);
     }
+    Ok(())
+}
+
+fn whom_a_whitelist_trusts_that_is_only_tried_is_said_to_be_trusted_for_that_long() -> Tried {
+    let world = World::with(&long_policy(), TRUSTED)?;
+    let (old, new) = (world.people(50)?, world.people(15)?);
+    let other = world.daemon.policy_path().with_file_name("other.trusted");
+    fs::write(&other, "192.0.2.16\n")?;
+    let tried = long_policy().replace("knockd.trusted", "other.trusted");
+    let file = candidate(&world, "other.yaml", &tried)?;
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    // Of these, one is in neither file and one is in the other, so that nothing is changed here.
+    for command in [["trust", &new[0].address], ["untrust", &old[0].address]] {
+        let said = world.expect(0, &command).stdout;
+        let told = said.contains("other.trusted, which is only tried");
+        assert!(told && said.contains("knockd.trusted"), "{said}");
+    }
+    new[0].gets_in();
+    world.expect(0, &["rollback"]);
+    new[0].is_refused();
+    old[0].gets_in();
+    // Of a file that both policies have, what a command says holds in any case.
+    let file = candidate(&world, "other.yaml", &other_policy())?;
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    let said = world.expect(0, &["trust", &new[0].address]).stdout;
+    assert!(!said.contains("tried"), "{said}");
+    world.expect(0, &["rollback"]);
+    new[0].gets_in();
     Ok(())
 }
 
