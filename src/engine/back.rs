@@ -1,11 +1,44 @@
 //! Back to a policy after another one was tried.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
+use super::ledger::Ledger;
 use super::out::Out;
-use super::{Action, Engine, Kept};
-use crate::model::{Chain, Time, host_net};
+use super::{Action, EVERYBODY, Engine, Kept, Memo, TrustEdit};
+use crate::model::{Chain, GateName, KnockName, Time, host_net};
 use crate::policy::Policy;
+
+/// Something that was taken from somebody, whether or not there was anything: what was decided
+/// before a policy that is only tried may have had it in another shape, or at a gate that the trial
+/// has not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// Where; `None` is every gate, those that the policy in force does not have, too.
+    pub gate: Option<GateName>,
+    /// Of what.
+    pub of: Lost,
+}
+
+/// What was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lost {
+    /// Acceptances of whatever has an address in common with it.
+    Accepted(IpNet),
+    /// An acceptance that has ended, with those that it had taken the place of.
+    Within(IpNet),
+    /// All acceptances, and that the gate is open.
+    Filter,
+    /// All bans.
+    Banned,
+    /// That the gate is open.
+    Open,
+    /// What the knock had granted to the source.
+    Granted(IpAddr, KnockName),
+    /// Trust given at run time.
+    Trust(IpNet),
+}
 
 impl Engine {
     /// Goes back to a policy. Gates that the one in force does not have, and that lost what they
@@ -48,6 +81,38 @@ impl Engine {
         out.into_actions()
     }
 
+    /// Takes from what was decided before a trial what was lost under it, which is `now` in force:
+    /// whoever is taken out meanwhile is not to be let in again when it is taken back. Returns what
+    /// is to be forgotten. Of gates that both have in the same shape `now` knows by itself.
+    pub fn lose(&mut self, lost: &[Loss], now: &Engine) -> (Vec<Memo>, Vec<TrustEdit>) {
+        let (mut memos, mut edits) = (Vec::new(), Vec::new());
+        for (gate, ledger) in self.policy.gates.iter().zip(&mut self.ledgers) {
+            let tried = now.policy.gate(&gate.name);
+            if tried.is_some_and(|tried| tried.ipv6_prefix == gate.ipv6_prefix) {
+                continue;
+            }
+            let here = |loss: &&Loss| loss.gate.as_ref().is_none_or(|at| *at == gate.name);
+            for Loss { of, .. } in lost.iter().filter(here) {
+                let nets = ledger.acceptances_lost(of).into_iter();
+                // All else is where it was.
+                for net in nets.filter(|net| tried.is_none() || net.addr().is_ipv6()) {
+                    if ledger.withdraw(net).is_some() {
+                        memos.push(Memo::Forget(gate.name.clone(), Chain::Filter, net));
+                    }
+                }
+                if tried.is_some() {
+                    continue;
+                }
+                let (forgotten, untrusted) = ledger.lose_the_rest(of);
+                let forget = |(chain, net)| Memo::Forget(gate.name.clone(), chain, net);
+                memos.extend(forgotten.into_iter().map(forget));
+                let edit = |net| TrustEdit::Remove(Some(gate.name.clone()), net);
+                edits.extend(untrusted.map(edit));
+            }
+        }
+        (memos, edits)
+    }
+
     /// What `before` accepted at gates that now cover another part of an IPv6 address and cannot
     /// have it as it was. What was withdrawn since from the network that took its place, or is
     /// banned by now, is not among it; a network that gave way to its addresses says nothing more.
@@ -71,5 +136,69 @@ impl Engine {
             kept.extend(accepted.filter_map(|net| before.kept(index, Chain::Filter, net)));
         }
         kept
+    }
+}
+
+impl Ledger {
+    /// Whose acceptances are lost with it.
+    fn acceptances_lost(&self, of: &Lost) -> Vec<IpNet> {
+        let accepted = self.accepted();
+        let (inside, around) = match of {
+            Lost::Accepted(net) => (Some(*net), Some(*net)),
+            Lost::Within(net) => (Some(*net), None),
+            Lost::Granted(source, _) => (None, Some(host_net(*source))),
+            Lost::Filter => return accepted.iter().map(|(net, _)| net).collect(),
+            Lost::Banned | Lost::Open | Lost::Trust(_) => (None, None),
+        };
+        let inside = inside.into_iter().flat_map(|net| accepted.within(net));
+        let around = around.into_iter().flat_map(|net| accepted.covering(net));
+        let by_it = |reason: &str| match of {
+            Lost::Granted(_, knock) => reason == knock.as_str(),
+            _ => true,
+        };
+        let lost = inside.chain(around);
+        lost.filter(|(_, grant)| by_it(&grant.reason))
+            .map(|(net, _)| net)
+            .collect()
+    }
+
+    /// Loses what is no acceptance of somebody: who is no member any more, and whose trust is to
+    /// be forgotten.
+    fn lose_the_rest(&mut self, of: &Lost) -> (Vec<(Chain, IpNet)>, Option<IpNet>) {
+        let (mut gone, mut untrusted) = (Vec::new(), None);
+        let closes = match of {
+            Lost::Filter | Lost::Open => true,
+            Lost::Granted(_, knock) => {
+                let opened = self.opened();
+                opened.is_some_and(|grant| grant.reason == knock.as_str())
+            }
+            _ => false,
+        };
+        if closes && self.close().is_some() {
+            gone.push((Chain::Filter, EVERYBODY[0]));
+        }
+        match of {
+            Lost::Banned => {
+                let banned: Vec<IpNet> = self.banned().iter().map(|(net, _)| net).collect();
+                for net in banned {
+                    self.lift(net);
+                    self.past.forgive(net);
+                    gone.push((Chain::Banned, net));
+                }
+            }
+            Lost::Granted(source, knock) => {
+                let net = host_net(*source);
+                let held = self.runtime.get(net);
+                if held.is_some_and(|it| !it.stored && it.reason == knock.as_str()) {
+                    self.runtime.remove(net);
+                }
+            }
+            Lost::Trust(net) => {
+                let held = self.runtime.remove(*net);
+                untrusted = held.filter(|it| it.stored).map(|_| *net);
+            }
+            _ => {}
+        }
+        (gone, untrusted)
     }
 }

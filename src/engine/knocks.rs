@@ -9,7 +9,7 @@ use super::offences::Scope;
 use super::out::Out;
 use super::trust::Runtime;
 use super::words::Words;
-use super::{EVERYBODY, Engine, Record, SCAN_GUARD, What, shown};
+use super::{EVERYBODY, Engine, Lost, Record, SCAN_GUARD, What, shown};
 use crate::model::{
     Chain, Deadline, KnockName, Lifetime, Time, canonical, host_net, net_of_prefix,
 };
@@ -39,6 +39,7 @@ impl Engine {
             self.run_by_knock(&gates, source, knock, run, out);
             return;
         }
+        let everywhere = gates.len() == self.policy.gates.len();
         for gate in gates {
             let ban = self.ledgers[gate].banned().lookup(host_net(source));
             if let Some(ban) = ban.map(|(net, _)| net) {
@@ -55,6 +56,16 @@ impl Engine {
                     format!("{source}: {name}: nothing granted at {gate}: {ban} is banned")
                 });
                 continue;
+            }
+            if everywhere {
+                match knock.action {
+                    KnockAction::Flush => {
+                        let lost = Lost::Accepted(host_net(source));
+                        self.journal.lose(None, lost);
+                    }
+                    KnockAction::Close => self.journal.lose(None, Lost::Open),
+                    _ => {}
+                }
             }
             self.grant(gate, source, knock, out);
         }
@@ -145,7 +156,11 @@ impl Engine {
         for &(_, net) in &bans {
             self.steps.forget(scope.clone(), net);
         }
+        let everywhere = gates.len() == self.policy.gates.len();
         for (gate, net) in bans {
+            if everywhere {
+                self.journal.lose(None, Lost::Accepted(net));
+            }
             let lifetime = lifetime.unwrap_or(self.policy.gates[gate].ban_timeout);
             let past = &mut self.ledgers[gate].past;
             let lifetime = match rule.longest {
@@ -362,6 +377,7 @@ impl Engine {
     pub(super) fn withdraw(&mut self, gate: usize, source: IpAddr, out: &mut Out) -> Option<IpNet> {
         let rules = &self.policy.gates[gate];
         let net = net_of_prefix(source, rules.ipv6_prefix);
+        self.journal.lose(Some(&rules.name), Lost::Accepted(net));
         self.ledgers[gate].withdraw(net)?;
         out.remove(&rules.name, Chain::Filter, net);
         Some(net)
@@ -378,6 +394,7 @@ impl Engine {
         out: &mut Out,
     ) {
         let name = self.policy.gates[gate].name.clone();
+        self.journal.lose(Some(&name), Lost::Accepted(net));
         let ledger = &mut self.ledgers[gate];
         out.put(&name, Chain::Banned, net, &grant);
         if let Some(evicted) = ledger.ban(net, grant, by_knock) {

@@ -6,7 +6,7 @@
 use ipnet::IpNet;
 
 use super::ledger::Ledger;
-use super::{EVERYBODY, Engine, Owed, SCAN_GUARD};
+use super::{EVERYBODY, Engine, Loss, Lost, Owed, SCAN_GUARD};
 use crate::model::{Bucket, Chain, Deadline, GateName, Time};
 
 /// An acceptance or a ban, as it is to be remembered.
@@ -215,6 +215,8 @@ pub struct News {
     pub records: Vec<Record>,
     /// How many things that happened were left out, because they were too many at once.
     pub unrecorded: u64,
+    /// What was taken from whom, for what was decided before a policy that is only tried.
+    pub lost: Vec<Loss>,
 }
 
 /// All that is to be remembered.
@@ -234,6 +236,7 @@ pub(super) struct Journal {
     records: Vec<Record>,
     unrecorded: u64,
     gone: Vec<GateName>,
+    lost: Vec<Loss>,
     /// Refusals and sweeps cost their sender a packet, and change nothing.
     cheap: Bucket,
 }
@@ -244,6 +247,7 @@ impl Journal {
             records: Vec::new(),
             unrecorded: 0,
             gone: Vec::new(),
+            lost: Vec::new(),
             cheap: Bucket::new(1, 100),
         }
     }
@@ -256,8 +260,15 @@ impl Journal {
         self.gone.push(gate);
     }
 
+    /// Something is taken at this gate, or `None`: at every gate, also where there was nothing.
+    pub(super) fn lose(&mut self, gate: Option<&GateName>, of: Lost) {
+        let gate = gate.cloned();
+        self.lost.push(Loss { gate, of });
+    }
+
     /// All but how fast it may go on.
     fn forget(&mut self) {
+        self.lost.clear();
         self.records.clear();
         self.gone.clear();
         self.unrecorded = 0;
@@ -301,6 +312,7 @@ impl Engine {
             memos,
             records: std::mem::take(&mut self.journal.records),
             unrecorded: std::mem::take(&mut self.journal.unrecorded),
+            lost: std::mem::take(&mut self.journal.lost),
         }
     }
 

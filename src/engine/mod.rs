@@ -37,6 +37,7 @@ use crate::firewall::Member;
 use crate::model::{Bucket, Chain, Deadline, GateName, KnockName, NetMap, Time, host_net};
 use crate::policy::Policy;
 
+pub use back::{Loss, Lost};
 pub use event::{Action, Command, Event, Flush, Log, LogLevel, Outcome, TrustEdit, Who};
 use jobs::Jobs;
 pub use jobs::{Job, Owed};
@@ -186,6 +187,9 @@ impl Engine {
             }
         }
         for (gate, chain, net) in over {
+            if chain == Chain::Filter && net.prefix_len() != 0 {
+                self.journal.lose(Some(&gate), Lost::Within(net));
+            }
             self.record(Record::new(What::Expired, chain.suffix()).of(&gate, net));
             self.log(out, |_| match chain {
                 Chain::Banned => format!("{gate}: the ban of {} is over", shown(net)),
@@ -305,6 +309,7 @@ impl Engine {
             let used: Vec<IpNet> = ledger.accepted().iter().map(|(net, _)| net).collect();
             for net in used.into_iter().filter(|net| !held.contains(net)) {
                 ledger.withdraw(net);
+                self.journal.lose(Some(&gate.name), Lost::Within(net));
                 let record = Record::new(What::UsedUp, "once").of(&gate.name, net);
                 self.journal.push(record);
             }

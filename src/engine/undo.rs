@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::out::Out;
-use super::{Engine, Record, What};
+use super::{Engine, Lost, Record, What};
 use crate::model::{KnockName, canonical, host_net, net_of_prefix};
 use crate::policy::KnockAction;
 
@@ -25,7 +25,11 @@ impl Engine {
         let Ok(gates) = self.indexes(&knock.gates) else {
             return;
         };
+        let everywhere = gates.len() == self.policy.gates.len();
         for gate in gates {
+            let here = (!everywhere).then(|| &self.policy.gates[gate].name);
+            let lost = Lost::Granted(source, name.clone());
+            self.journal.lose(here, lost);
             if !self.take_back(gate, source, name, &action, out) {
                 continue;
             }

@@ -146,7 +146,8 @@ impl Daemon {
             self.apply(&changes)
         };
         let mut news = self.engine.take_news();
-        self.uncommitted.withhold(&mut news, &self.engine);
+        let edits = self.uncommitted.withhold(&mut news, &self.engine);
+        rest.extend(edits.into_iter().map(Action::Store));
         let to_wait = reply.is_some() && !news.memos.is_empty();
         self.memory.news(news);
         if to_wait {
@@ -206,7 +207,7 @@ impl Daemon {
         self.take_over_unread();
         // What is new is part of it; what happened is not.
         let mut news = self.engine.take_news();
-        self.uncommitted.withhold(&mut news, &self.engine);
+        drop(self.uncommitted.withhold(&mut news, &self.engine));
         self.memory.news(news);
         let mut everything = self.engine.everything();
         self.uncommitted.add(&mut everything, &self.engine);

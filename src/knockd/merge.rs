@@ -65,6 +65,9 @@ pub(super) struct Remembered {
     /// How long the machine has slept since it was booted. The kernel's timers stand still
     /// meanwhile, and may be late by as much.
     pub(super) slept: Duration,
+    /// Gates that a trial had removed which a crash has cut short: who is in there the kernel was
+    /// not asked.
+    pub(super) removed: HashSet<GateName>,
     /// When all that was read, before the kernel was: what that has told since is as old.
     pub(super) read: Time,
 }
@@ -80,7 +83,8 @@ pub(super) struct Merged {
 
 type Key = (GateName, Chain, IpNet);
 
-/// Puts both together. At gates with `once` the kernel alone knows who has not yet connected.
+/// Puts both together. At gates with `once` the kernel alone knows who has not yet connected, unless
+/// a trial has kept them out of it.
 pub(super) fn merge(
     held: Held,
     remembered: Remembered,
@@ -123,7 +127,10 @@ pub(super) fn merge(
         }
     }
     for ((gate, chain, net), kept) in stored {
-        let used_up = chain == Chain::Filter && once(&gate);
+        let was_out = remembered.this_boot
+            && remembered.removed.contains(&gate)
+            && !held.gates.contains(&gate);
+        let used_up = chain == Chain::Filter && once(&gate) && !was_out;
         let may_have_run_out = chain == Chain::Banned
             && kept.deadline != Deadline::Never
             && remembered

@@ -255,6 +255,27 @@ fn an_acceptance_for_one_connection_does_not_come_back_unless_the_kernel_has_it(
     assert_eq!(merged, Merged::default());
 }
 
+#[test]
+fn what_a_trial_removed_nobody_has_used_up() {
+    let removed = [gate()].into_iter().collect();
+    let remembered = |this_boot| Remembered {
+        members: vec![kept(Chain::Filter, "192.0.2.1/32", Some(60))],
+        this_boot,
+        read: NOW,
+        removed: HashSet::clone(&removed),
+        ..Remembered::default()
+    };
+    let restored = |held, this_boot| merge(held, remembered(this_boot), |_| true, NOW).restore;
+    assert_eq!(restored(Held::default(), true).len(), 1);
+    // After a reboot nobody is, wherever; and the kernel says so itself where it has the gate.
+    assert!(restored(Held::default(), false).is_empty());
+    let held = Held {
+        gates: removed.clone(),
+        members: Vec::new(),
+    };
+    assert!(restored(held, true).is_empty());
+}
+
 /// Between two messages of a change that takes somebody out of a banned network, on a kernel
 /// without transactions: the store does not know of it yet.
 #[test]
@@ -323,6 +344,7 @@ fn a_ban_that_may_have_run_out_in_the_kernel_before_its_time_comes_back() {
             this_boot: true,
             noted: Some(Time(now.0 - dead * 1_000_000_000)),
             slept: Duration::ZERO,
+            removed: HashSet::new(),
             read: now,
         };
         let (restore, _) = told(&merge(held, remembered, |_| false, now));

@@ -1,6 +1,7 @@
 //! The policy's file, and what the state directory keeps of it: the last good one, the one from
 //! before, and the one that is being tried.
 
+use std::collections::HashSet;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,8 @@ use tracing::warn;
 
 use crate::control::protocol::ChangeStatus;
 use crate::files::{self, FileError};
-use crate::policy::{self, Checked, LoadError, MOST_BYTES};
+use crate::model::GateName;
+use crate::policy::{self, Checked, LoadError, MOST_BYTES, Policy};
 
 /// What was in force last, for a start at which the policy's file is of no use.
 const GOOD: &str = "policy.good";
@@ -136,6 +138,17 @@ pub(super) fn at_start(path: &Path, state_dir: &Path) -> Result<Start, LoadError
             None => Err(LoadError::Missing(state_dir.join(GOOD))),
         },
     }
+}
+
+/// The gates of a policy that were not there when the daemon died, since it tried another one.
+pub(super) fn removed_by_trial(state_dir: &Path, policy: &Policy) -> HashSet<GateName> {
+    let tried = kept(state_dir, UNCONFIRMED).filter(|tried| !tried.is_recorded());
+    let Some(Ok(tried)) = tried.map(|tried| tried.source.check()) else {
+        return HashSet::new();
+    };
+    let names = policy.gates.iter().map(|gate| &gate.name);
+    let gone = names.filter(|name| tried.policy.gate(name).is_none());
+    gone.cloned().collect()
 }
 
 impl Policies {

@@ -164,3 +164,25 @@ fn what_was_tried_and_not_confirmed_is_not_taken_up() {
     policies.now_running(running).unwrap();
     assert_eq!(places.start().policies.running().text, TWO);
 }
+
+#[test]
+fn what_a_trial_has_removed_is_gone_until_the_history_has_that_it_is_back() {
+    let both = format!(
+        "{}  web: {{ ports: [443] }}\n",
+        ONE.replace("{ ssh: { ports: [22] } }", "\n  ssh: { ports: [22] }")
+    );
+    let places = Places::new(&both);
+    let Start { policies, checked } = places.start();
+    let removed = || removed_by_trial(&places.state(), &checked.policy);
+    assert!(removed().is_empty());
+    let tried = |text: &str| Source {
+        file: places.path(),
+        text: text.to_owned(),
+    };
+    policies.note_trial(&tried(ONE), "root").unwrap();
+    assert_eq!(removed(), [GateName::new("web").unwrap()].into());
+    policies.trial_is_recorded();
+    assert!(removed().is_empty());
+    policies.note_trial(&tried("gates: 5"), "root").unwrap();
+    assert!(removed().is_empty());
+}

@@ -12,7 +12,7 @@ mod model;
 #[allow(dead_code, reason = "what the real firewalls need besides")]
 mod operations;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +50,6 @@ type Kernel = Memory<Box<dyn Fn() -> Time>>;
 /// A policy that only waits to be confirmed.
 struct Trial {
     ends: u64,
-    before: Arc<Engine>,
     rules: Rules,
 }
 
@@ -161,6 +160,7 @@ impl Site {
                 .filter(|noted| noted.boot_id == boot)
                 .map(|noted| noted.boot),
             slept: Duration::ZERO,
+            removed: HashSet::new(),
             read: self.time(),
         };
         let trust = self.store.trust().unwrap().into_iter();
@@ -238,7 +238,8 @@ impl Site {
             self.kernel.apply(&changes).unwrap();
         }
         let mut news = self.engine.take_news();
-        self.uncommitted.withhold(&mut news, &self.engine);
+        let edits = self.uncommitted.withhold(&mut news, &self.engine);
+        batch.trust.extend(edits);
         batch.memos = news.memos;
         self.unwritten = Some(batch);
         reply
@@ -257,19 +258,18 @@ impl Site {
         self.handle(Event::Knocked { source, knock });
     }
 
-    /// As `Daemon::switch`; what was decided before is returned.
-    fn switch(&mut self, rules: Rules) -> Arc<Engine> {
+    /// As `Daemon::switch`.
+    fn switch(&mut self, rules: Rules) {
         self.settle();
-        let before = Arc::new(self.engine.clone());
-        self.uncommitted.begin(Arc::clone(&before));
+        self.uncommitted.begin(Arc::new(self.engine.clone()));
         self.put_into_force(rules, None);
-        before
     }
 
     /// As `Daemon::go_back`.
     fn go_back(&mut self, trial: &Trial) {
         self.settle();
-        self.put_into_force(trial.rules, Some(&trial.before));
+        let before = self.uncommitted.before();
+        self.put_into_force(trial.rules, before.as_deref());
         self.settled();
     }
 
@@ -483,10 +483,9 @@ impl Story {
             }
             Operation::Apply(rules, time) => {
                 let old = site.rules;
-                let before = site.switch(rules);
+                site.switch(rules);
                 site.trial = time.map(|secs| Trial {
                     ends: site.now + 1000 * secs,
-                    before,
                     rules: old,
                 });
                 if time.is_none() {

@@ -1,6 +1,6 @@
 //! What the store remembers, at start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -151,6 +151,7 @@ pub(super) fn recall(state_dir: &Path, readers: Readers) -> Recalled {
         this_boot: noted.is_some(),
         noted: noted.map(|noted| noted.boot),
         slept: Duration::from_nanos(clock::boottime().saturating_sub(clock::monotonic())),
+        removed: HashSet::new(),
         read: now(),
     };
     recalled

@@ -171,7 +171,7 @@ pub(super) fn install(
         backend,
         names: known,
         mut trust,
-        remembered,
+        mut remembered,
         owed,
         used,
         unread,
@@ -195,6 +195,7 @@ pub(super) fn install(
         how,
     } = look(&mut *firewall, &mut former, &roster, &memory)?;
     trust.extend(found_trust);
+    remembered.removed = policies::removed_by_trial(state_dir, &policy);
     let mut engine = Engine::new(policy);
     let new = new_gates(engine.policy(), &held.gates);
     let found = Known {

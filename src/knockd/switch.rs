@@ -1,5 +1,6 @@
 //! From one policy to another: put into force whole, or not at all, and taken back whole.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tracing::{error, info};
@@ -21,7 +22,8 @@ use super::wants::gate_addresses;
 /// What there was before a change.
 #[derive(Debug)]
 pub(super) struct Before {
-    engine: Arc<Engine>,
+    /// What was decided then is with what is not committed.
+    policy: Policy,
     roster: Roster,
     /// Which backend was in force: `auto` is that one again.
     backend: BackendKind,
@@ -30,7 +32,13 @@ pub(super) struct Before {
 }
 
 impl Before {
-    /// Whom a command trusts or not stays so, whether the rest is taken back or not.
+    /// The whitelist's file.
+    pub(super) fn whitelist(&self) -> Option<&Path> {
+        self.roster.file()
+    }
+
+    /// Whom a command trusts or not stays so, whether the rest is taken back or not; but in a file
+    /// that is only tried as long as that is.
     pub(super) fn settle(&mut self, hosts: &[Host]) {
         self.roster.settle(&self.applied, hosts);
     }
@@ -49,7 +57,7 @@ impl Daemon {
         let engine = Arc::new(self.engine.clone());
         self.uncommitted.begin(Arc::clone(&engine));
         let before = Before {
-            engine,
+            policy: engine.policy().clone(),
             backend: self.firewall.kind(),
             applied: roster.clone(),
             roster: std::mem::replace(&mut self.roster, roster),
@@ -57,7 +65,7 @@ impl Daemon {
         let kind = self.firewall.kind();
         if let Err(error) = self.put_into_force(policy, None, kind) {
             self.uncommitted.end();
-            self.engine = Arc::unwrap_or_clone(before.engine);
+            self.engine = Arc::unwrap_or_clone(engine);
             self.roster = before.roster;
             // What was half done is undone, and if the kernel does not take that, tried again.
             self.perform(vec![Action::Install]);
@@ -74,12 +82,13 @@ impl Daemon {
     /// not take it, it is tried again and again.
     pub(super) fn go_back(&mut self, before: Before) {
         let Before {
-            engine,
+            policy,
             roster,
             backend,
             applied,
         } = before;
-        let policy = engine.policy().clone();
+        let engine = self.uncommitted.before();
+        let engine = engine.as_deref();
         let same_file = applied.file() == roster.file();
         let edited = same_file && !applied.lists_the_same(&roster);
         self.roster = roster.taken_back(&applied, &self.roster);
@@ -87,12 +96,12 @@ impl Daemon {
         let problem = not_in_force(file);
         self.problems.set(WHITELIST, problem);
         let noticed = self.notice_used_up();
-        match noticed.and_then(|()| self.put_into_force(policy.clone(), Some(&engine), backend)) {
+        match noticed.and_then(|()| self.put_into_force(policy.clone(), engine, backend)) {
             Ok(()) => self.problems.set(FIREWALL, None),
             Err(error) => {
                 error!("{error}");
                 if *self.engine.policy() != policy {
-                    self.decide(policy, Some(&engine));
+                    self.decide(policy, engine);
                 }
                 self.perform(vec![Action::Install]);
             }

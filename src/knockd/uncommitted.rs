@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::{Engine, Everything, Memo, News};
+use crate::engine::{Engine, Everything, Memo, News, TrustEdit};
 use crate::model::{Chain, GateName};
 
 /// What was decided before such a change, while there is one.
@@ -22,12 +22,19 @@ impl Uncommitted {
         self.0 = None;
     }
 
+    /// What was decided before it, without what was lost since.
+    pub(super) fn before(&self) -> Option<Arc<Engine>> {
+        self.0.clone()
+    }
+
     /// What is not to be remembered yet: that gates are gone, or that their acceptances gave way to
     /// those of another part of an IPv6 address. Once they are for good, all that holds is
-    /// remembered, which leaves them out. Whoever is taken out `now` is taken out of before, too.
-    pub(super) fn withhold(&self, news: &mut News, now: &Engine) {
-        let Some(before) = &self.0 else { return };
-        let mut with_these = Vec::new();
+    /// remembered, which leaves them out. Whoever is taken out `now` is taken out of before, too;
+    /// what is to be forgotten of their trust is returned.
+    pub(super) fn withhold(&mut self, news: &mut News, now: &Engine) -> Vec<TrustEdit> {
+        let Some(before) = &mut self.0 else {
+            return Vec::new();
+        };
         news.memos.retain(|memo| match memo {
             Memo::ForgetGate(_) => false,
             Memo::Forget(gate, Chain::Filter, net) if net.addr().is_ipv6() => {
@@ -35,18 +42,18 @@ impl Uncommitted {
                 let Some((old, new)) = old.zip(new) else {
                     return true;
                 };
-                let (old, new) = (old.ipv6_prefix, new.ipv6_prefix);
-                if old != new && net.prefix_len() == new {
-                    let within = before.accepted_within(gate, *net).into_iter();
-                    with_these
-                        .extend(within.map(|it| Memo::Forget(gate.clone(), Chain::Filter, it)));
-                }
-                old == new || net.prefix_len() != old
+                old.ipv6_prefix == new.ipv6_prefix || net.prefix_len() != old.ipv6_prefix
             }
             _ => true,
         });
+        let lost = std::mem::take(&mut news.lost);
+        if lost.is_empty() {
+            return Vec::new();
+        }
+        let (memos, edits) = Arc::make_mut(before).lose(&lost, now);
         // What is accepted again after that is remembered.
-        news.memos.splice(0..0, with_these);
+        news.memos.splice(0..0, memos);
+        edits
     }
 
     /// Adds what the gates held that are gone from `now`, and what they accepted otherwise.
@@ -129,7 +136,7 @@ mod tests {
         drop(engine.handle(Event::Command { who, command }, NOW));
         let mut news = engine.take_news();
         assert_eq!(news.memos.len(), 2, "{news:?}");
-        uncommitted.withhold(&mut news, &engine);
+        drop(uncommitted.withhold(&mut news, &engine));
         assert!(matches!(news.memos[..], [Memo::Forget(..)]), "{news:?}");
         let mut everything = engine.everything();
         uncommitted.add(&mut everything, &engine);
@@ -163,7 +170,7 @@ mod tests {
         wide.gates[0].ipv6_prefix = 64;
         drop(engine.handle(Event::Policy(Box::new(wide)), NOW));
         let mut news = engine.take_news();
-        uncommitted.withhold(&mut news, &engine);
+        drop(uncommitted.withhold(&mut news, &engine));
         let forgets = |news: &News| -> Vec<String> {
             let gone = news.memos.iter().filter_map(|memo| match memo {
                 Memo::Forget(_, _, net) => Some(net.to_string()),
@@ -172,7 +179,7 @@ mod tests {
             gone.collect()
         };
         assert!(forgets(&news).is_empty(), "{news:?}");
-        let remembered = |engine: &Engine| {
+        let remembered = |uncommitted: &Uncommitted, engine: &Engine| {
             let mut everything = engine.everything();
             uncommitted.add(&mut everything, engine);
             let members = everything.members.iter().map(|it| it.net.to_string());
@@ -181,7 +188,7 @@ mod tests {
             kept
         };
         let both = ["2001:db8:1::1/128", "2001:db8::1/128"];
-        assert_eq!(remembered(&engine), both);
+        assert_eq!(remembered(&uncommitted, &engine), both);
         // Whoever is withdrawn is so whatever becomes of the change.
         let who = Who("somebody".into());
         let command = Command::Flush {
@@ -190,9 +197,52 @@ mod tests {
         };
         drop(engine.handle(Event::Command { who, command }, NOW));
         let mut news = engine.take_news();
-        uncommitted.withhold(&mut news, &engine);
+        drop(uncommitted.withhold(&mut news, &engine));
         assert_eq!(forgets(&news), ["2001:db8::1/128", "2001:db8::/64"]);
-        assert_eq!(remembered(&engine), both[..1]);
+        assert_eq!(remembered(&uncommitted, &engine), both[..1]);
+    }
+
+    #[test]
+    fn whoever_is_withdrawn_before_a_change_is_committed_is_forgotten() {
+        let who = || Who("somebody".into());
+        let accept = Command::Accept {
+            addresses: vec!["192.0.2.1".parse().unwrap()],
+            gates: Vec::new(),
+            lifetime: None,
+            force: false,
+        };
+        let flush = Command::Flush {
+            what: vec![Flush::All],
+            gates: Vec::new(),
+        };
+        let untrust = Command::Untrust {
+            nets: vec!["192.0.2.10/32".parse().unwrap()],
+            gates: Vec::new(),
+        };
+        let mut engine = engine();
+        let command = |command| Event::Command {
+            who: who(),
+            command,
+        };
+        drop(engine.handle(command(accept), NOW));
+        drop(engine.take_news());
+        let mut uncommitted = Uncommitted::default();
+        uncommitted.begin(Arc::new(engine.clone()));
+        drop(engine.handle(Event::Policy(Box::new(policy(&["ssh"]))), NOW));
+        let mut forgotten = 0;
+        let mut untrusted = Vec::new();
+        for command in [flush, untrust].map(command) {
+            drop(engine.handle(command, NOW));
+            let mut news = engine.take_news();
+            untrusted.extend(uncommitted.withhold(&mut news, &engine));
+            let of_web =
+                |memo: &&Memo| matches!(memo, Memo::Forget(gate, ..) if gate.as_str() == "web");
+            forgotten += news.memos.iter().filter(of_web).count();
+        }
+        assert_eq!((forgotten, untrusted.len()), (2, 1), "{untrusted:?}");
+        let mut everything = engine.everything();
+        uncommitted.add(&mut everything, &engine);
+        assert_eq!(at_web(&everything), (0, 0));
     }
 
     #[test]

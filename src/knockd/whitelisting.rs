@@ -41,6 +41,25 @@ impl Whitelisting for Daemon {
         settled
     }
 
+    fn only_tried(&self) -> Option<String> {
+        let before = self.trial.as_ref()?.before.whitelist();
+        let tried = self.roster.file();
+        if tried == before {
+            return None;
+        }
+        let this = match tried {
+            Some(file) => format!("this is of {}, which", file.display()),
+            None => "this is of a policy without a whitelist, which".to_owned(),
+        };
+        let then = match before {
+            Some(file) => format!("{} says again who is trusted", file.display()),
+            None => "nobody is trusted by a whitelist".to_owned(),
+        };
+        Some(format!(
+            "{this} is only tried: unless `knockctl confirm` comes first, {then} when that is over"
+        ))
+    }
+
     fn record(&mut self, record: Record) {
         self.memory.record(record);
     }
@@ -68,6 +87,12 @@ pub(super) trait Whitelisting {
     /// The file has these hosts, or has them no more, because somebody asked for it: no edit that
     /// was only tried is to change that. What was wrong with the file may not be any more.
     fn whitelist_was_written(&mut self, hosts: &[Host]) -> Result<(), FileError>;
+
+    /// What is said where the whitelist is another only as long as a policy is tried: the file keeps
+    /// what a command has written, but is not in force after that.
+    fn only_tried(&self) -> Option<String> {
+        None
+    }
 
     /// Remembers what happened.
     fn record(&mut self, record: Record);
@@ -215,7 +240,12 @@ pub(super) trait Whitelisting {
         });
     }
 
-    fn told(&self, who: &Who, done: Vec<String>, mut refused: Vec<String>) -> Response {
+    fn told(&self, who: &Who, mut done: Vec<String>, mut refused: Vec<String>) -> Response {
+        let only_tried = self.only_tried();
+        if only_tried.is_some() && done.is_empty() && refused.is_empty() {
+            done.push("nothing to do".to_owned());
+        }
+        done.extend(only_tried);
         for line in &done {
             tracing::info!("{who}: {line}");
         }

@@ -72,6 +72,13 @@ fn overlap(a: IpNet, b: IpNet) -> bool {
     a.contains(&b) || b.contains(&a)
 }
 
+/// What gates held that a trial has removed. What is taken everywhere is taken there, too.
+fn gone(trial: &mut Option<Trial>, now: Rules) -> impl Iterator<Item = &mut Gate> {
+    let held = trial.iter_mut().flat_map(|trial| trial.gates.iter_mut());
+    let gone = held.filter(move |(name, _)| !now.gates().contains(name));
+    gone.map(|(_, gate)| gate)
+}
+
 impl Gate {
     fn expire(&mut self, now: u64) {
         let holds = |end: &Until| end.is_none_or(|end| end > now);
@@ -215,7 +222,11 @@ impl Model {
             Operation::Drop(what, at, secs, force) => return self.drop(what, at, secs, force),
             Operation::Unban(what, at) => return self.unban(what, at),
             Operation::FlushAddress(who) => {
-                for gate in self.gates.values_mut() {
+                for gate in self
+                    .gates
+                    .values_mut()
+                    .chain(gone(&mut self.trial, self.rules))
+                {
                     gate.accepted.remove(&who);
                 }
             }
@@ -267,6 +278,7 @@ impl Model {
             let held = gate.banned.get(&who);
             let end = held.map_or(end, |held| later(*held, end));
             gate.ban(who, end);
+            self.withdraw_where_gone(who);
         }
     }
 
@@ -316,7 +328,18 @@ impl Model {
             }
             gate.ban(what, end);
         }
+        if at.is_none() {
+            self.withdraw_where_gone(what);
+        }
         Answer::Done
+    }
+
+    /// Whoever is banned everywhere is let in no more by gates that a trial has removed, though
+    /// those ban nobody.
+    fn withdraw_where_gone(&mut self, what: IpNet) {
+        for gate in gone(&mut self.trial, self.rules) {
+            gate.accepted.retain(|who, _| !overlap(*who, what));
+        }
     }
 
     /// A ban of a part of what is banned whole is not lifted.
@@ -339,7 +362,11 @@ impl Model {
     }
 
     fn flush(&mut self, accepted: bool, banned: bool) {
-        for gate in self.gates.values_mut() {
+        for gate in self
+            .gates
+            .values_mut()
+            .chain(gone(&mut self.trial, self.rules))
+        {
             if accepted {
                 gate.accepted.clear();
                 gate.open = None;
@@ -355,6 +382,9 @@ impl Model {
             return Answer::Refused(2);
         };
         let end = secs.map(|secs| self.end(Some(secs)));
+        if at.is_none() && end.is_none() {
+            gone(&mut self.trial, self.rules).for_each(|gate| gate.open = None);
+        }
         for gate in gates {
             self.gates.get_mut(gate).expect("a gate").open = end;
         }

@@ -13,6 +13,8 @@ scenarios![
     a_rollback_ends_a_trial_and_brings_back_what_a_gate_held,
     what_a_gate_with_once_held_comes_back_unless_it_is_used_up,
     a_trial_of_another_ipv6_prefix_takes_no_acceptance_with_it,
+    whoever_is_withdrawn_during_a_trial_stays_out_when_it_is_taken_back,
+    what_is_flushed_everywhere_is_so_at_a_gate_that_comes_back,
     a_daemon_killed_during_a_trial_starts_with_the_policy_from_before,
     a_daemon_that_is_stopped_during_a_trial_takes_it_back,
     what_a_trial_removed_comes_back_after_a_crash_too,
@@ -21,6 +23,7 @@ scenarios![
     a_whitelist_that_came_with_a_trial_is_not_taken_up_by_a_start,
     a_trial_that_fails_leaves_an_earlier_ones_whitelist_shelved,
     whom_a_command_trusts_or_not_is_no_part_of_an_edit_that_is_taken_back,
+    whom_a_whitelist_trusts_that_is_only_tried_is_said_to_be_trusted_for_that_long,
     a_trial_takes_nothing_from_the_history,
     #[cfg(feature = "system-tests")]
     a_trial_that_is_taken_back_takes_its_backend_with_it,
@@ -141,27 +144,34 @@ fn what_a_gate_with_once_held_comes_back_unless_it_is_used_up() -> Tried {
     let with_web = long_policy()
         .replace("gates:\n", &once)
         .replace("action: accept", "action: accept, gate: ssh");
-    let world = World::with_services(&with_web, TRUSTED, &[22, 8443])?;
+    let mut world = World::with_services(&with_web, TRUSTED, &[22, 8443])?;
     let (waits, used) = (world.people(12)?, world.people(13)?);
-    for person in waits.iter().chain(&used) {
-        world.expect(
-            0,
-            &["accept", &person.address, "--gate", "web", "--for", "8h"],
-        );
-    }
-    for person in &used {
-        person.gets_in_at(8443);
-    }
     let file = candidate(&world, "less.yaml", &pinned(&long_policy()))?;
-    world.expect(0, &["apply", &file, "--confirm", "60s"]);
-    assert!(world.members("web_filter").is_empty());
-    world.expect(0, &["rollback"]);
-    for person in &waits {
-        person.gets_in_at(8443);
-        person.is_refused_at(8443);
-    }
-    for person in &used {
-        person.is_refused_at(8443);
+    for dies in [false, true] {
+        for person in waits.iter().chain(&used) {
+            world.expect(
+                0,
+                &["accept", &person.address, "--gate", "web", "--for", "8h"],
+            );
+        }
+        for person in &used {
+            person.gets_in_at(8443);
+        }
+        world.expect(0, &["apply", &file, "--confirm", "60s"]);
+        assert!(world.members("web_filter").is_empty());
+        if dies {
+            world.daemon.kill_9();
+            world.daemon.start()?;
+        } else {
+            world.expect(0, &["rollback"]);
+        }
+        for person in &waits {
+            person.gets_in_at(8443);
+            person.is_refused_at(8443);
+        }
+        for person in &used {
+            person.is_refused_at(8443);
+        }
     }
     Ok(())
 }
@@ -211,6 +221,87 @@ fn a_trial_of_another_ipv6_prefix_takes_no_acceptance_with_it() -> Tried {
     world.expect(0, &["rollback"]);
     operator.gets_in();
     colleague.gets_in();
+    Ok(())
+}
+
+fn whoever_is_withdrawn_during_a_trial_stays_out_when_it_is_taken_back() -> Tried {
+    let wide = long_policy().replace("ports: [22]", "ports: [22], ipv6_prefix: 64");
+    let [narrow, wide] = [long_policy(), wide].map(|policy| pinned(&policy));
+    let mut world = World::with(&wide, TRUSTED)?;
+    let [operator, colleague] =
+        [10, 11].map(|number| world.person(Family::V6, number).expect("a person"));
+    let accept = |world: &World, who: &Person| {
+        world.expect(0, &["accept", &who.address, "--for", "8h"]);
+    };
+    let file = candidate(&world, "narrow.yaml", &narrow)?;
+    let ways = [
+        &[&["flush", "all"][..]][..],
+        &[&["flush", "filter"]],
+        &[&["flush", &operator.address]],
+        &[&["drop", &operator.address], &["unban", &operator.address]],
+    ];
+    for way in ways {
+        accept(&world, &operator);
+        world.expect(0, &["apply", &file, "--confirm", "60s"]);
+        for command in way {
+            world.expect(0, command);
+        }
+        world.expect(0, &["rollback"]);
+        let held = world.members("ssh_filter");
+        assert!(held.is_empty(), "{way:?}: {held:?}");
+        operator.is_refused();
+    }
+    // The other way round, where somebody has the network accepted anew.
+    world.daemon.write_policy(&narrow)?;
+    world.expect(0, &["reload"]);
+    let file = candidate(&world, "wide.yaml", &wide)?;
+    for dies in [false, true] {
+        accept(&world, &operator);
+        world.expect(0, &["apply", &file, "--confirm", "60s"]);
+        world.expect(0, &["flush", &operator.address]);
+        accept(&world, &colleague);
+        if dies {
+            world.daemon.kill_9();
+            world.daemon.start()?;
+        } else {
+            world.expect(0, &["rollback"]);
+        }
+        let held = world.members("ssh_filter");
+        assert!(held.is_empty(), "killed: {dies}: {held:?}");
+        operator.is_refused();
+    }
+    Ok(())
+}
+
+fn what_is_flushed_everywhere_is_so_at_a_gate_that_comes_back() -> Tried {
+    let with_web = long_policy()
+        .replace("gates:\n", WEB)
+        .replace("action: accept", "action: accept, gate: ssh");
+    let mut world = World::with_services(&with_web, TRUSTED, &[22, 8443])?;
+    let (accepted, banned) = (world.person(Family::V4, 12)?, world.person(Family::V4, 13)?);
+    let file = candidate(&world, "less.yaml", &pinned(&long_policy()))?;
+    for dies in [false, true] {
+        let web = ["--gate", "web", "--for", "8h"];
+        world.expect(0, &[&["accept", &accepted.address], &web[..]].concat());
+        world.expect(0, &[&["drop", &banned.address], &web[..]].concat());
+        for flush in [&["flush", "all", "--gate", "ssh"][..], &["flush", "all"]] {
+            world.expect(0, &["apply", &file, "--confirm", "60s"]);
+            world.expect(0, flush);
+            if dies {
+                world.daemon.kill_9();
+                world.daemon.start()?;
+            } else {
+                world.expect(0, &["rollback"]);
+            }
+            // A flush that names its gates is about those.
+            let left = usize::from(flush.len() > 2);
+            for set in ["web_filter", "web_banned"] {
+                let held = world.members(set);
+                assert_eq!(held.len(), left, "killed: {dies}, {flush:?}: {held:?}");
+            }
+        }
+        accepted.is_refused_at(8443);
+    }
     Ok(())
 }
 
@@ -440,6 +531,34 @@ fn whom_a_command_trusts_or_not_is_no_part_of_an_edit_that_is_taken_back() -> Tr
         world.daemon.write_trusted(TRUSTED)?;
         world.expect(0, &["reload"]);
     }
+    Ok(())
+}
+
+fn whom_a_whitelist_trusts_that_is_only_tried_is_said_to_be_trusted_for_that_long() -> Tried {
+    let world = World::with(&long_policy(), TRUSTED)?;
+    let (old, new) = (world.people(50)?, world.people(15)?);
+    let other = world.daemon.policy_path().with_file_name("other.trusted");
+    fs::write(&other, "192.0.2.16\n")?;
+    let tried = long_policy().replace("knockd.trusted", "other.trusted");
+    let file = candidate(&world, "other.yaml", &tried)?;
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    // Of these, one is in neither file and one is in the other, so that nothing is changed here.
+    for command in [["trust", &new[0].address], ["untrust", &old[0].address]] {
+        let said = world.expect(0, &command).stdout;
+        let told = said.contains("other.trusted, which is only tried");
+        assert!(told && said.contains("knockd.trusted"), "{said}");
+    }
+    new[0].gets_in();
+    world.expect(0, &["rollback"]);
+    new[0].is_refused();
+    old[0].gets_in();
+    // Of a file that both policies have, what a command says holds in any case.
+    let file = candidate(&world, "other.yaml", &other_policy())?;
+    world.expect(0, &["apply", &file, "--confirm", "60s"]);
+    let said = world.expect(0, &["trust", &new[0].address]).stdout;
+    assert!(!said.contains("tried"), "{said}");
+    world.expect(0, &["rollback"]);
+    new[0].gets_in();
     Ok(())
 }
 

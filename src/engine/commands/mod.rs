@@ -10,8 +10,8 @@ use super::event::{Command, Outcome, Who};
 use super::knocks::until;
 use super::out::Out;
 use super::trust::Runtime;
-use super::{Engine, Record, What, shown};
-use crate::model::{GateName, Lifetime, canonical, canonical_net};
+use super::{Engine, Flush, Lost, Record, What, shown};
+use crate::model::{GateName, Lifetime, canonical, canonical_net, host_net};
 
 /// Exit codes of the contract; 0 is done, or nothing to do.
 const FAILED: u8 = 1;
@@ -108,6 +108,11 @@ impl Engine {
             } => {
                 let nets: Vec<IpNet> = nets.into_iter().map(canonical_net).collect();
                 self.drop_command(who, &nets, gates, lifetime, force, report, out);
+                if every && report.refused.is_empty() {
+                    for net in nets {
+                        self.journal.lose(None, Lost::Accepted(net));
+                    }
+                }
             }
             Command::Trust { nets, .. } => self.trust_command(who, nets, at, report, out),
             Command::Untrust { nets, .. } => self.untrust_command(who, nets, at, report, out),
@@ -117,6 +122,7 @@ impl Engine {
             }
             Command::Flush { what, .. } => {
                 for what in what {
+                    self.lose_what_is_flushed(what, at);
                     self.flush_command(who, what, gates, report, out);
                 }
             }
@@ -124,6 +130,9 @@ impl Engine {
                 self.open_command(who, gates, lifetime, report, out);
             }
             Command::Close { .. } => {
+                if every {
+                    self.journal.lose(None, Lost::Open);
+                }
                 for &gate in gates {
                     if self.close_gate(gate, out) {
                         let name = &self.policy.gates[gate].name;
@@ -134,6 +143,26 @@ impl Engine {
                             .push(format!("{name}: no longer open to everybody"));
                     }
                 }
+            }
+        }
+    }
+
+    /// A flush is one of what was held before, too, if another policy is only tried.
+    fn lose_what_is_flushed(&mut self, what: Flush, at: Option<&[usize]>) {
+        let lost: &[Lost] = match what {
+            Flush::Address(address) => &[Lost::Accepted(host_net(canonical(address)))],
+            Flush::Filter => &[Lost::Filter],
+            Flush::Banned => &[Lost::Banned],
+            Flush::All => &[Lost::Filter, Lost::Banned],
+        };
+        for lost in lost {
+            let Some(gates) = at else {
+                self.journal.lose(None, lost.clone());
+                continue;
+            };
+            for &gate in gates {
+                let name = &self.policy.gates[gate].name;
+                self.journal.lose(Some(name), lost.clone());
             }
         }
     }
@@ -202,6 +231,9 @@ impl Engine {
         }
         let place = self.place(at);
         for net in nets {
+            if at.is_none() {
+                self.journal.lose(None, Lost::Trust(net));
+            }
             if self.untrust_at_runtime(at, net, out) {
                 let untrusted = Record::new(What::Untrusted, &who.0).to(net);
                 self.record(untrusted.saying(place.trim()).by_hand());

@@ -256,20 +256,193 @@ fn the_way_back_brings_back_acceptances_that_covered_another_part_of_an_address(
     }
 }
 
-#[test]
-fn the_way_back_brings_back_nobody_who_was_withdrawn_meanwhile() {
-    let narrow = appliance();
-    let mut wide = appliance();
-    wide.gates[0].ipv6_prefix = 64;
-    let mut bench = Bench::new(narrow.clone());
-    bench.accept("2001:db8::1", false);
-    bench.accept("192.0.2.77", false);
-    let before = bench.engine.clone();
-    bench.handle(Event::Policy(Box::new(wide)));
+/// Back from a trial of this policy, in which all that happened.
+fn taken_back(from: &Bench, tried: &Policy, happened: &[&dyn Fn(&mut Bench)]) -> Bench {
+    let mut bench = Bench {
+        engine: from.engine.clone(),
+        now: from.now,
+        actions: Vec::new(),
+    };
+    drop(bench.engine.take_news());
+    let mut before = bench.engine.clone();
+    bench.handle(Event::Policy(Box::new(tried.clone())));
+    for step in happened {
+        step(&mut bench);
+        // As the daemon does after every event.
+        let lost = bench.engine.take_news().lost;
+        drop(before.lose(&lost, &bench.engine));
+    }
+    let policy = before.policy().clone();
+    bench.actions = bench.engine.back_to(policy, &before, bench.now);
+    bench
+}
+
+/// A policy with knocks that flush and close as well, whose acceptances cover that much.
+fn of_prefix(prefix: u8) -> Policy {
+    let mut policy = appliance();
+    policy.gates[0].ipv6_prefix = prefix;
+    let own = [("shut", KnockAction::Flush), ("close", KnockAction::Close)];
+    let own = own.map(|(name, action)| knock(name, "4001 4002", action));
+    policy.knocks.extend(own);
+    policy
+}
+
+fn flush(bench: &mut Bench, what: Flush) {
     bench.command(Command::Flush {
-        what: vec![Flush::Filter],
+        what: vec![what],
         gates: vec![],
     });
-    bench.actions = bench.engine.back_to(narrow, &before, bench.now);
-    assert!(bench.members(Chain::Filter).is_empty());
+}
+
+fn undone(bench: &mut Bench, source: &str) {
+    let (source, knock) = (address(source), KnockName::new("opencloseSSH").unwrap());
+    bench.handle(Event::Undone { source, knock });
+}
+
+#[test]
+fn the_way_back_brings_back_nobody_who_was_withdrawn_meanwhile() {
+    let [narrow, wide] = [128, 64].map(of_prefix);
+    let (one, neighbour, other) = ("2001:db8::1", "2001:db8::2", "2001:db8:1::1");
+    let everybody: [&dyn Fn(&mut Bench); 2] = [&|bench| flush(bench, Flush::Filter), &|bench| {
+        flush(bench, Flush::All);
+    }];
+    let somebody: [&dyn Fn(&mut Bench); 5] = [
+        &|bench| flush(bench, Flush::Address(address(one))),
+        &|bench| bench.knocked(one, "shut"),
+        &|bench| undone(bench, one),
+        &|bench| {
+            bench.drop(one, false);
+            bench.command(Command::Unban {
+                nets: vec![net(one)],
+                gates: vec![],
+            });
+        },
+        &|bench| {
+            bench.knocked(one, "banned1");
+            flush(bench, Flush::Banned);
+        },
+    ];
+    for (from, tried) in [(&narrow, &wide), (&wide, &narrow)] {
+        let mut bench = Bench::new(from.clone());
+        for who in [one, other, "192.0.2.77"] {
+            bench.knocked(who, "opencloseSSH");
+        }
+        // A network that is accepted anew is so for whoever knocked; where the policy from before
+        // accepts networks, that is all of it.
+        let again = |bench: &mut Bench| bench.knocked(neighbour, "opencloseSSH");
+        let is_narrow = from.gates[0].ipv6_prefix == 128;
+        for step in everybody {
+            let back = taken_back(&bench, tried, &[step]);
+            assert!(back.members(Chain::Filter).is_empty());
+            let back = taken_back(&bench, tried, &[step, &again]);
+            assert_eq!(back.lets_in(one), !is_narrow);
+            assert!(!back.lets_in(other));
+        }
+        for (number, step) in somebody.into_iter().enumerate() {
+            for (steps, in_again) in [(&[step][..], false), (&[step, &again], !is_narrow)] {
+                let back = taken_back(&bench, tried, steps);
+                assert_eq!(back.lets_in(one), in_again, "{number}");
+                assert!(
+                    back.lets_in(other) && back.lets_in("192.0.2.77"),
+                    "{number}"
+                );
+            }
+        }
+        // What somebody was given by hand is not what a knock within a sweep has granted.
+        let mut bench = Bench::new(from.clone());
+        bench.accept(one, false);
+        let back = taken_back(&bench, tried, &[&|bench| undone(bench, one)]);
+        assert!(back.lets_in(one));
+    }
+}
+
+#[test]
+fn what_is_over_in_a_trial_takes_from_before_only_what_it_had_taken_the_place_of() {
+    let [narrow, wide] = [128, 64].map(of_prefix);
+    let (one, neighbour) = ("2001:db8::1", "2001:db8::2");
+    let shortly = |bench: &mut Bench| {
+        bench.command(Command::Accept {
+            addresses: vec![address(neighbour)],
+            gates: vec![],
+            lifetime: Some(Lifetime::For(Duration::from_secs(10))),
+            force: false,
+        });
+    };
+    let over = |bench: &mut Bench| bench.tick_after(10);
+    for (from, tried) in [(&narrow, &wide), (&wide, &narrow)] {
+        let mut bench = Bench::new(from.clone());
+        bench.accept(one, false);
+        let back = taken_back(&bench, tried, &[&shortly, &over, &shortly]);
+        assert_eq!(back.lets_in(one), from.gates[0].ipv6_prefix == 64);
+    }
+}
+
+#[test]
+fn what_is_taken_at_every_gate_is_taken_at_those_that_come_back_too() {
+    let mut two = of_prefix(128);
+    two.gates.push(gate("web"));
+    for knock in &mut two.knocks {
+        knock.gates.push(gate("web").name);
+    }
+    let mut bench = Bench::new(two);
+    bench.knocked(A, "opencloseSSH");
+    bench.knocked("192.0.2.77", "opencloseSSH");
+    bench.drop(B, false);
+    bench.command(Command::Open {
+        gates: vec![],
+        lifetime: None,
+    });
+    bench.command(Command::Trust {
+        nets: vec![net("192.0.2.10")],
+        gates: vec![gate("web").name],
+    });
+    let at_web = |happened: &dyn Fn(&mut Bench)| {
+        let back = taken_back(&bench, &of_prefix(128), &[happened]);
+        let ledger = &back.engine.ledgers[1];
+        let accepted: Vec<_> = ledger.accepted().iter().map(|it| shown(it.0)).collect();
+        let (open, banned) = (ledger.opened().is_some(), ledger.banned().len());
+        (accepted.join(" "), open, banned, ledger.runtime.len())
+    };
+    let (both, one) = (format!("192.0.2.77 {A}"), "192.0.2.77");
+    let is = |accepted: &str, open, banned, trusted| (accepted.to_owned(), open, banned, trusted);
+    assert_eq!(at_web(&|_| {}), is(&both, true, 1, 1));
+    let named = vec![gate("ssh").name];
+    let at_ssh = |bench: &mut Bench| {
+        let (what, gates) = (vec![Flush::All], named.clone());
+        bench.command(Command::Flush { what, gates });
+    };
+    assert_eq!(at_web(&at_ssh), is(&both, true, 1, 1));
+    assert_eq!(
+        at_web(&|bench| flush(bench, Flush::All)),
+        is("", false, 0, 1)
+    );
+    assert_eq!(
+        at_web(&|bench| flush(bench, Flush::Filter)),
+        is("", false, 1, 1)
+    );
+    assert_eq!(
+        at_web(&|bench| flush(bench, Flush::Banned)),
+        is(&both, true, 0, 1)
+    );
+    let out: [&dyn Fn(&mut Bench); 5] = [
+        &|bench| flush(bench, Flush::Address(address(A))),
+        &|bench| bench.knocked(A, "shut"),
+        &|bench| bench.knocked(A, "banned1"),
+        &|bench| drop(bench.drop(A, false)),
+        &|bench| undone(bench, A),
+    ];
+    for step in out {
+        assert_eq!(at_web(step), is(one, true, 1, 1));
+    }
+    let close = |bench: &mut Bench| drop(bench.command(Command::Close { gates: vec![] }));
+    assert_eq!(at_web(&close), is(&both, false, 1, 1));
+    assert_eq!(
+        at_web(&|bench| bench.knocked(A, "close")),
+        is(&both, false, 1, 1)
+    );
+    let untrust = |bench: &mut Bench| {
+        let (nets, gates) = (vec![net("192.0.2.10")], vec![]);
+        bench.command(Command::Untrust { nets, gates });
+    };
+    assert_eq!(at_web(&untrust), is(&both, true, 1, 0));
 }

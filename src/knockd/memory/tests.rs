@@ -30,7 +30,7 @@ fn ban(last: u8) -> News {
     News {
         memos: vec![Memo::Keep(kept(last))],
         records: vec![Record::new(What::Banned, "decoy")],
-        unrecorded: 0,
+        ..News::default()
     }
 }
 
