@@ -32,7 +32,7 @@ const BETWEEN: Duration = Duration::from_millis(2);
 /// The slow case: nothing happens for so long, and then somebody knocks as slowly as a person.
 const REST: Duration = Duration::from_secs(3);
 const SLOWLY: Duration = Duration::from_millis(200);
-const RESTED_SAMPLES: u16 = 30;
+const RESTED_SAMPLES: u16 = 15;
 /// The answer to a SYN is there when it has been sent; that long is far more than needed.
 pub(crate) const NO_ANSWER: Duration = Duration::from_millis(1);
 /// How much longer another backend may take than the first.
