@@ -252,7 +252,7 @@ fn summary_lines(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     }
     writeln!(
         out,
-        "decided    {} acceptances, {} bans, {} sweeps noticed, {} bans refused as too many at once",
+        "decided    accepted: {}, banned: {}, sweeps noticed: {}, bans refused as too many at once: {}",
         counts.accepted, counts.banned, counts.sweeps, summary.refused_bans
     )?;
     for holding in &summary.holds {

@@ -172,11 +172,19 @@ fn under_attack(out: &mut impl Write, status: &Status) -> io::Result<()> {
         "attempts {} of {}, {} gave way to newer ones",
         attempts.used, attempts.capacity, attempts.evicted
     )?;
-    writeln!(
-        out,
-        "left out {} bans by knock, {} more gave way to newer ones, {} log lines, {} more were lost",
-        packets.refused_bans, packets.evicted_bans, packets.unlogged, packets.lost_lines
-    )?;
+    let left_out: Vec<String> = [
+        ("bans by knock", packets.refused_bans),
+        ("bans that gave way to newer ones", packets.evicted_bans),
+        ("log lines", packets.unlogged),
+        ("log lines that could not be written", packets.lost_lines),
+    ]
+    .into_iter()
+    .filter(|(_, count)| *count > 0)
+    .map(|(what, count)| format!("{what}: {count}"))
+    .collect();
+    if !left_out.is_empty() {
+        writeln!(out, "left out {}", left_out.join(", "))?;
+    }
     writeln!(out, "schedule {}", clean(&status.scheduling))?;
     let untracked = match &status.untracked.why_none {
         Some(why) => format!("none: {}", clean(why)),

@@ -215,7 +215,12 @@ pub(super) fn install(
     engine.forget_news();
     memory.everything(engine.everything());
     let members = desired.members.len();
-    let how = format!("{how}; {members} members hold");
+    let hold = if members == 1 {
+        "member holds"
+    } else {
+        "members hold"
+    };
+    let how = format!("{how}; {members} {hold}");
     memory.record(Record::new(What::Started, by).saying(format!("{}: {how}", firewall.kind())));
     info!("{} ({backend_reason}): {how}", firewall.kind());
     Ok(Basis {

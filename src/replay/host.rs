@@ -87,7 +87,7 @@ pub(super) fn trusted(policy: &Policy, warnings: &mut Vec<String>) -> Vec<(IpNet
     let names = parsed.counts().names;
     if names > 0 {
         warnings.push(format!(
-            "{}: {names} host names are not looked up: whoever they stand for is not trusted here",
+            "{}: host names are not looked up ({names}): whoever they stand for is not trusted here",
             file.display()
         ));
     }

@@ -140,7 +140,7 @@ fn knocks_decoys_and_sweeps_are_decided_in_the_time_of_the_capture() {
     assert_eq!(summary.addresses.len(), 2);
     assert_eq!(summary.holds[0].banned, 1);
     assert_eq!(summary.ending, Ending::Whole);
-    assert!(summary.warnings[0].contains("1 host names are not looked up"));
+    assert!(summary.warnings[0].contains("host names are not looked up (1)"));
 }
 
 #[test]
