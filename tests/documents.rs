@@ -1,6 +1,7 @@
-//! Links in the documents lead somewhere. The manual pages in docs/man and the shells' completions in docs/completions are those of the
-//! programs. They are kept in the repository, so that neither the programs nor those who install
-//! them carry what makes them. After a change of the command line: `make manuals`.
+//! Links in the documents lead somewhere. The manual pages in docs/man and the shells' completions in
+//! docs/completions are those of the programs. They are kept in the repository, so that neither the
+//! programs nor those who install them carry what makes them. After a change of the command line:
+//! `make manuals`.
 #![cfg(target_os = "linux")]
 
 use std::collections::HashSet;
@@ -16,8 +17,22 @@ struct Program {
     command: Command,
     section: &'static str,
     see_also: &'static str,
+    exits: &'static [(&'static str, &'static str)],
     files: &'static [(&'static str, &'static str)],
 }
+
+/// The exit codes of what changes something or asks about it.
+const EXITS: &[(&str, &str)] = &[
+    ("0", "Done, or nothing to do."),
+    ("1", "It failed."),
+    ("2", "Wrong usage, or bad input."),
+    ("3", "No daemon is running."),
+    (
+        "4",
+        "Refused by a safety rule: somebody would be shut out, say.",
+    ),
+    ("5", "The state is degraded: see status."),
+];
 
 fn programs() -> [Program; 3] {
     [
@@ -25,6 +40,8 @@ fn programs() -> [Program; 3] {
             command: portcullis::knockd::command(),
             section: "8",
             see_also: "knockctl(8), knock(1), nft(8), iptables(8)",
+            // It asks nobody but itself.
+            exits: &EXITS[..3],
             files: &[
                 ("/etc/knockd/knockd.yaml", "The policy."),
                 (
@@ -40,6 +57,7 @@ fn programs() -> [Program; 3] {
             command: portcullis::knockctl::command(),
             section: "8",
             see_also: "knockd(8), knock(1)",
+            exits: EXITS,
             files: &[
                 ("/run/knockd/control.sock", "The control socket."),
                 (
@@ -52,6 +70,8 @@ fn programs() -> [Program; 3] {
             command: portcullis::knock::command(),
             section: "1",
             see_also: "ssh(1), ssh_config(5), knockd(8)",
+            // Among its notes.
+            exits: &[],
             files: &[("~/.config/knock.yaml", "Profiles.")],
         },
     ]
@@ -125,6 +145,12 @@ fn page(program: &Program) -> String {
     }
     if let Some(after) = command.get_after_long_help().or(command.get_after_help()) {
         page.push(format!(".SH NOTES\n{}", verbatim(&after.to_string())));
+    }
+    if !program.exits.is_empty() {
+        page.push(".SH EXIT STATUS\n".to_owned());
+    }
+    for (code, what) in program.exits {
+        page.push(format!(".TP\n.B {code}\n{what}\n"));
     }
     page.push(".SH FILES\n".to_owned());
     for (path, what) in program.files {
