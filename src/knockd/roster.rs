@@ -15,6 +15,8 @@ pub(super) struct Roster {
     file: Option<PathBuf>,
     entries: Vec<Entry>,
     addresses: HashMap<String, Vec<IpAddr>>,
+    /// What is doubtful about the file as it was read, and counts all the same.
+    doubts: Vec<String>,
 }
 
 /// What has changed about whom the whitelist trusts.
@@ -69,7 +71,8 @@ impl Roster {
         lines.collect()
     }
 
-    /// Reads the file at start: what is bad is skipped and returned as complaints.
+    /// Reads the file at start: what is bad is skipped and returned as complaints, beside what is
+    /// doubtful.
     /// A file that cannot be read, or says nothing at all, is returned as a problem.
     pub(super) fn at_start(file: Option<&Path>) -> (Self, Vec<String>, Option<String>) {
         let mut roster = Self {
@@ -84,8 +87,9 @@ impl Roster {
                 let problem = parsed.blank.then(|| blank(file));
                 let complaints = complaints(&parsed);
                 let named = |line| format!("{}: {line}; skipped", file.display());
+                let mut complaints: Vec<String> = complaints.into_iter().map(named).collect();
+                complaints.extend(parsed.doubts(file));
                 roster.entries = parsed.entries;
-                let complaints: Vec<String> = complaints.into_iter().map(named).collect();
                 let problem = problem.or_else(|| skipped(file, &parsed.bad, parsed.more_bad));
                 (roster, complaints, problem)
             }
@@ -111,8 +115,14 @@ impl Roster {
         if parsed.blank {
             return Err(RosterError::Empty(file.to_owned()));
         }
+        roster.doubts = parsed.doubts(file);
         roster.entries = parsed.entries;
         Ok(roster)
+    }
+
+    /// What is doubtful about the file that a reload has read, a line each; told once.
+    pub(super) fn take_doubts(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.doubts)
     }
 
     /// The list from before one that was `applied` and is `now` taken back: as it was, with what
