@@ -1,6 +1,9 @@
 //! The whitelist file, and the commands that edit it.
 
 use std::fs;
+use std::time::SystemTime;
+
+use portcullis::store::{Store, boot_id};
 
 use crate::scenarios;
 use crate::world::{DECOY, Family, POLICY, TRUSTED, Tried, World, at_once_after_decoys};
@@ -20,6 +23,7 @@ scenarios![
     a_line_removed_while_the_daemon_was_dead_is_gone,
     everybody_is_trusted_only_by_force,
     a_network_that_is_written_as_an_address_in_it_is_told,
+    a_name_that_never_resolved_is_a_problem_until_it_is_off_the_list,
 ];
 
 fn whoever_is_on_it_gets_in() -> Tried {
@@ -253,6 +257,32 @@ fn a_network_that_is_written_as_an_address_in_it_is_told() -> Tried {
     world.daemon.await_log(&told, 3)?;
     v4.gets_in();
     // Whoever is on the list is as they were; nothing is out of order.
+    world.expect(0, &["status"]);
+    Ok(())
+}
+
+fn a_name_that_never_resolved_is_a_problem_until_it_is_off_the_list() -> Tried {
+    let trusted = format!("{TRUSTED}gateway.example.org\n");
+    let mut world = World::before(POLICY, &trusted, &[22])?;
+    // No name service answers, so the last good address counts.
+    let mut store = Store::open_as(&world.daemon.state_dir(), &boot_id()?)?;
+    let gateway = world.person(Family::V4, 12)?;
+    let address = gateway.address.parse()?;
+    store.remember_name("gateway.example.org", &[address], SystemTime::now())?;
+    drop(store);
+    world.daemon.start()?;
+    world
+        .daemon
+        .await_log("cannot resolve gateway.example.org", 1)?;
+    world.expect(0, &["status"]);
+    gateway.gets_in();
+
+    world.expect(0, &["trust", "nohost.invalid"]);
+    world.daemon.await_log("cannot resolve nohost.invalid", 1)?;
+    let reply = world.expect(5, &["status"]);
+    let told = "not resolved: nohost.invalid: whoever it stands for is not trusted";
+    assert!(reply.stdout.contains(told), "{reply:?}");
+    world.expect(0, &["untrust", "nohost.invalid"]);
     world.expect(0, &["status"]);
     Ok(())
 }
