@@ -383,6 +383,7 @@ impl Request {
             if self.verb == Verb::Trust {
                 self.check_size(text, net)?;
                 check_source(text, net)?;
+                Refusal::of_host_bits(text)?;
             }
             return Ok(Entry::Net(net));
         }

@@ -1,4 +1,6 @@
-use crate::model::{DurationError, NameError, SshConnectionError};
+use ipnet::IpNet;
+
+use crate::model::{DurationError, NameError, SshConnectionError, canonical_net};
 
 use super::Verb;
 
@@ -90,6 +92,17 @@ pub enum Refusal {
         /// What was asked for.
         verb: Verb,
     },
+    /// A network that is written as one of the addresses in it: a slip would trust many more.
+    #[error(
+        "`{text}` is an address in the network {net}: `trust {net}` if that is meant, or the \
+         address without a length"
+    )]
+    HostBits {
+        /// As typed.
+        text: String,
+        /// The network.
+        net: IpNet,
+    },
     /// `flush` takes words too.
     #[error(
         "`{0}` cannot be flushed: expected an address, `filter`, `banned` or `all` (the trusted \
@@ -160,6 +173,17 @@ impl Refusal {
     #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
     pub(super) fn garbage(error: serde_json::Error) -> Self {
         Refusal::Garbage(printable_start(&error.to_string(), 300))
+    }
+
+    /// Refuses a network that is written as one of the addresses in it.
+    pub(super) fn of_host_bits(text: &str) -> Result<(), Self> {
+        match text.parse::<IpNet>() {
+            Ok(written) if written != written.trunc() => Err(Refusal::HostBits {
+                text: printable(text),
+                net: canonical_net(written),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The exit code: 4 for what `--force` allows, 2 for bad input.

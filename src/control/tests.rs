@@ -98,6 +98,28 @@ fn everybody_needs_force() {
 }
 
 #[test]
+fn trust_takes_no_network_that_is_written_as_an_address_in_it() {
+    for (text, net) in [
+        ("203.0.113.5/16", "203.0.0.0/16"),
+        ("2001:db8::1/32", "2001:db8::/32"),
+        ("::ffff:203.0.113.5/112", "203.0.0.0/16"),
+    ] {
+        for runtime in [false, true] {
+            let mut asked = request(Verb::Trust, &[text]);
+            asked.runtime = runtime;
+            let refusal = asked.asked().unwrap_err();
+            assert_eq!(refusal.code(), 2, "{refusal}");
+            let told = refusal.to_string();
+            assert!(told.contains(&format!("`trust {net}`")), "{told}");
+        }
+        // What the file has may go by the same words.
+        assert!(request(Verb::Untrust, &[text]).asked().is_ok());
+        assert!(request(Verb::Trust, &[net]).asked().is_ok());
+    }
+    assert!(request(Verb::Trust, &["203.0.113.5/32"]).asked().is_ok());
+}
+
+#[test]
 fn options_without_effect_are_refused() {
     let base = |verb, args: &[&str]| request(verb, args);
     let cases = [
@@ -270,7 +292,7 @@ fn trust_takes_addresses_networks_and_names() {
             Verb::Trust,
             &[
                 "192.0.2.1",
-                "192.0.2.9/24",
+                "192.0.2.0/24",
                 "GW.Example.org",
                 "localhost",
                 "3com.example.",

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::control::protocol::Data;
 use crate::control::{PolicyText, Response};
@@ -36,6 +36,19 @@ struct Candidate {
     source: Source,
     checked: Checked,
     roster: Roster,
+}
+
+impl Candidate {
+    /// What is doubtful about the policy and its whitelist, a line each. What it is about the
+    /// whitelist stands in the log, too: whoever edited it may be somebody else.
+    fn warnings(&mut self, file: &Path, who: &Who) -> Vec<String> {
+        let mut warnings = said(&self.checked, file);
+        for doubt in self.roster.take_doubts() {
+            warn!("{who}: {doubt}");
+            warnings.push(format!("warning: {doubt}"));
+        }
+        warnings
+    }
 }
 
 /// Why a policy is not put into force.
@@ -149,7 +162,7 @@ impl Daemon {
             return pending;
         }
         let file = PathBuf::from(new.file);
-        let candidate = match self.candidate(new.text, &file, checked) {
+        let mut candidate = match self.candidate(new.text, &file, checked) {
             Ok(candidate) => candidate,
             Err(error) => return error.refused("apply", who),
         };
@@ -159,7 +172,7 @@ impl Daemon {
         {
             return guard::refusal(who, &objection, FORCE_OR_CONFIRM);
         }
-        let warnings = said(&candidate.checked, &file);
+        let warnings = candidate.warnings(&file, who);
         let told = match confirm {
             Some(time) => self.try_out(candidate, &file, time, who),
             None => self.keep_applied(candidate),
@@ -285,14 +298,14 @@ impl Daemon {
         }
         let file = self.policies.path().to_owned();
         let read = policy::read(&file).map_err(ChangeError::from);
-        let candidate = match read.and_then(|text| self.candidate(text, &file, None)) {
+        let mut candidate = match read.and_then(|text| self.candidate(text, &file, None)) {
             Ok(candidate) => candidate,
             Err(error) => return error.refused("reload", who),
         };
         if !force && let Some(objection) = self.objection(&candidate, operators) {
             return guard::refusal(who, &objection, guard::FORCE);
         }
-        let warnings = said(&candidate.checked, &file);
+        let warnings = candidate.warnings(&file, who);
         if let Err(error) = self.switch(candidate.checked.policy, candidate.roster) {
             return ChangeError::from(error).refused("reload", who);
         }

@@ -185,6 +185,9 @@ fn summary(file: &Path) -> Option<WhitelistSummary> {
     for line in &parsed.bad {
         eprintln!("knockd: {}: {line}", file.display());
     }
+    for doubt in parsed.doubts(file) {
+        eprintln!("knockd: warning: {doubt}");
+    }
     let counts = parsed.counts();
     Some(WhitelistSummary {
         file: file.to_owned(),

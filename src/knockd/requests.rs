@@ -125,7 +125,9 @@ impl Daemon {
         self.problems.set("state", self.memory.problem());
         self.problems
             .set_all(DAMAGED, recall::damaged(self.memory.dir()));
-        let problems: Vec<String> = self.problems.lines().map(ToOwned::to_owned).collect();
+        let mut problems: Vec<String> = self.problems.lines().map(ToOwned::to_owned).collect();
+        // The log has said it of each when it was tried.
+        problems.extend(self.roster.not_resolved(&self.unresolved));
         let degraded = !problems.is_empty();
         let now = now();
         let gates = self.engine.gates(now).into_iter().map(|view| GateStatus {

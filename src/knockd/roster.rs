@@ -1,6 +1,6 @@
 //! The whitelist as it stands: what the file says, with the addresses that its names have now.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -9,12 +9,17 @@ use ipnet::IpNet;
 use crate::model::host_net;
 use crate::whitelist::{self, BadLine, Entry, Host, Parsed, WhitelistError};
 
+/// Names beyond this many are only counted where they do not resolve.
+const MOST_SHOWN: usize = 5;
+
 /// The whitelist file's entries, and the addresses of names.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Roster {
     file: Option<PathBuf>,
     entries: Vec<Entry>,
     addresses: HashMap<String, Vec<IpAddr>>,
+    /// What is doubtful about the file as it was read, and counts all the same.
+    doubts: Vec<String>,
 }
 
 /// What has changed about whom the whitelist trusts.
@@ -69,7 +74,8 @@ impl Roster {
         lines.collect()
     }
 
-    /// Reads the file at start: what is bad is skipped and returned as complaints.
+    /// Reads the file at start: what is bad is skipped and returned as complaints, beside what is
+    /// doubtful.
     /// A file that cannot be read, or says nothing at all, is returned as a problem.
     pub(super) fn at_start(file: Option<&Path>) -> (Self, Vec<String>, Option<String>) {
         let mut roster = Self {
@@ -84,8 +90,9 @@ impl Roster {
                 let problem = parsed.blank.then(|| blank(file));
                 let complaints = complaints(&parsed);
                 let named = |line| format!("{}: {line}; skipped", file.display());
+                let mut complaints: Vec<String> = complaints.into_iter().map(named).collect();
+                complaints.extend(parsed.doubts(file));
                 roster.entries = parsed.entries;
-                let complaints: Vec<String> = complaints.into_iter().map(named).collect();
                 let problem = problem.or_else(|| skipped(file, &parsed.bad, parsed.more_bad));
                 (roster, complaints, problem)
             }
@@ -111,8 +118,14 @@ impl Roster {
         if parsed.blank {
             return Err(RosterError::Empty(file.to_owned()));
         }
+        roster.doubts = parsed.doubts(file);
         roster.entries = parsed.entries;
         Ok(roster)
+    }
+
+    /// What is doubtful about the file that a reload has read, a line each; told once.
+    pub(super) fn take_doubts(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.doubts)
     }
 
     /// The list from before one that was `applied` and is `now` taken back: as it was, with what
@@ -222,6 +235,37 @@ impl Roster {
             Host::Name(name) => Some(name.as_str()),
             Host::Net(_) => None,
         })
+    }
+
+    /// Which of the names that did not resolve stand for nobody, as a problem: whoever they mean is
+    /// shut out. One whose last good addresses are kept still serves.
+    pub(super) fn not_resolved(&self, failed: &HashSet<String>) -> Option<String> {
+        if failed.is_empty() {
+            return None;
+        }
+        let listed = self.names().map(str::to_lowercase);
+        let nobody = |name: &String| failed.contains(name) && self.addresses(name).is_empty();
+        let names: BTreeSet<String> = listed.filter(nobody).collect();
+        let number = names.len();
+        let shown: Vec<&str> = names.iter().take(MOST_SHOWN).map(String::as_str).collect();
+        let shown = shown.join(", ");
+        let what = match number {
+            0 => return None,
+            1 => {
+                return Some(format!(
+                    "not resolved: {shown}: whoever it stands for is not trusted until it is; the \
+                     log says why; correct it in the whitelist if it is wrong"
+                ));
+            }
+            _ if number > MOST_SHOWN => {
+                format!("{number} names: {shown} and {} more", number - MOST_SHOWN)
+            }
+            _ => format!("{number} names: {shown}"),
+        };
+        Some(format!(
+            "not resolved: {what}: whoever they stand for is not trusted until they are; the log \
+             says why; correct them in the whitelist if they are wrong"
+        ))
     }
 
     /// Sets the addresses of a name; what that changes, if they are others than before.

@@ -157,3 +157,37 @@ fn names_stand_for_their_addresses_and_keep_them_over_a_reload() {
     assert_eq!(nets(&roster), ["2001:db8::1/128"]);
     assert!(roster.trusted()[0].1.contains("the gateway"));
 }
+
+#[test]
+fn a_name_that_did_not_resolve_is_a_problem_as_long_as_it_is_listed_and_stands_for_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("list");
+    std::fs::write(&path, "GW.example\ngw.example again\nb.example\n").unwrap();
+    let (mut roster, ..) = Roster::at_start(Some(&path));
+    let failed = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    // One is still asked for, and a gate's is not about trust.
+    assert_eq!(roster.not_resolved(&failed(&[])), None);
+    assert_eq!(roster.not_resolved(&failed(&["gate.example"])), None);
+    let told = roster.not_resolved(&failed(&["gw.example"])).unwrap();
+    assert!(told.starts_with("not resolved: gw.example: "), "{told}");
+    let both = failed(&["gw.example", "b.example"]);
+    let told = roster.not_resolved(&both).unwrap();
+    let expected = "not resolved: 2 names: b.example, gw.example: ";
+    assert!(told.starts_with(expected), "{told}");
+    // Its last good addresses serve.
+    roster.resolved("gw.example", vec!["192.0.2.1".parse().unwrap()]);
+    let told = roster.not_resolved(&both).unwrap();
+    assert!(told.starts_with("not resolved: b.example: "), "{told}");
+    roster.remove(&["b.example".parse().unwrap()]);
+    assert_eq!(roster.not_resolved(&both), None);
+    // They do not count for ever.
+    roster.resolved("gw.example", Vec::new());
+    assert!(roster.not_resolved(&both).is_some());
+
+    let many: Vec<String> = (0..9).map(|n| format!("h{n}.example")).collect();
+    std::fs::write(&path, many.join("\n")).unwrap();
+    let (roster, ..) = Roster::at_start(Some(&path));
+    let told = roster.not_resolved(&many.into_iter().collect()).unwrap();
+    assert!(told.contains("9 names: h0.example, "), "{told}");
+    assert!(told.contains("h4.example and 4 more: "), "{told}");
+}

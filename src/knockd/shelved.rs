@@ -78,8 +78,8 @@ pub(super) fn forget(state_dir: &Path) {
     }
 }
 
-/// Reads the whitelist for a start: who is trusted, a complaint for each line that is skipped, and
-/// what is wrong with the file as a whole.
+/// Reads the whitelist for a start: who is trusted, a complaint for each line that is skipped or
+/// doubtful, and what is wrong with the file as a whole.
 pub(super) fn at_start(
     file: Option<&Path>,
     state_dir: &Path,

@@ -84,6 +84,7 @@ pub(super) fn trusted(policy: &Policy, warnings: &mut Vec<String>) -> Vec<(IpNet
     if parsed.more_bad > 0 {
         warnings.push(format!("and {} more bad lines", parsed.more_bad));
     }
+    warnings.extend(parsed.doubts(file));
     let names = parsed.counts().names;
     if names > 0 {
         warnings.push(format!(

@@ -37,7 +37,8 @@ impl FromStr for Host {
 
     fn from_str(text: &str) -> Result<Self, HostError> {
         if let Some((address, length)) = text.split_once('/') {
-            return network(text, address, length).ok_or(HostError::Network);
+            let net = network(text, address, length).ok_or(HostError::Network)?;
+            return Ok(Host::Net(canonical_net(net)));
         }
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Host::Net(host_net(address)));
@@ -57,16 +58,22 @@ impl FromStr for Host {
     }
 }
 
-/// A network by prefix length or, as the original's files have it, by IPv4 netmask.
-fn network(text: &str, address: &str, length: &str) -> Option<Host> {
-    let net = if let Ok(net) = text.parse() {
-        net
-    } else {
-        let mask: Ipv4Addr = length.parse().ok()?;
-        let net = Ipv4Net::with_netmask(address.parse().ok()?, mask).ok()?;
-        IpNet::V4(net)
-    };
-    Some(Host::Net(canonical_net(net)))
+/// A network by prefix length or, as the original's files have it, by IPv4 netmask; as written.
+fn network(text: &str, address: &str, length: &str) -> Option<IpNet> {
+    if let Ok(net) = text.parse() {
+        return Some(net);
+    }
+    let mask: Ipv4Addr = length.parse().ok()?;
+    let net = Ipv4Net::with_netmask(address.parse().ok()?, mask).ok()?;
+    Some(IpNet::V4(net))
+}
+
+/// The network that a text is taken as which names an address inside it, such as `192.0.2.17/8`:
+/// more often a slip than somebody's wish.
+pub(super) fn taken_as(text: &str) -> Option<IpNet> {
+    let (address, length) = text.split_once('/')?;
+    let net = network(text, address, length)?;
+    (net != net.trunc()).then(|| canonical_net(net))
 }
 
 impl Host {

@@ -11,7 +11,9 @@ mod parse;
 pub use error::WhitelistError;
 pub use file::{MOST_BYTES, load};
 pub use host::{Host, HostError};
-pub use parse::{BadLine, Counts, Entry, MOST_BAD_LINES, MOST_ENTRIES, Parsed, Why, parse};
+pub use parse::{
+    BadLine, Counts, Entry, MOST_BAD_LINES, MOST_ENTRIES, Parsed, Why, Widened, parse,
+};
 
 #[cfg(test)]
 mod tests;

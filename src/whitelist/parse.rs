@@ -1,10 +1,12 @@
 use std::path::Path;
 
-use super::host::{Host, HostError};
+use ipnet::IpNet;
+
+use super::host::{Host, HostError, taken_as};
 
 /// A million machines; more would only cost memory.
 pub const MOST_ENTRIES: usize = 1_000_000;
-/// Bad lines beyond this many are only counted.
+/// Bad lines beyond this many are only counted, and so are widened ones.
 pub const MOST_BAD_LINES: usize = 1_000;
 
 /// The word that a comment must begin with for a network of length 0 to count.
@@ -19,6 +21,10 @@ pub struct Parsed {
     pub bad: Vec<BadLine>,
     /// How many more bad lines there are.
     pub more_bad: usize,
+    /// Networks that are not written as such, at most `MOST_BAD_LINES`; they are among the entries.
+    pub widened: Vec<Widened>,
+    /// How many more of those there are.
+    pub more_widened: usize,
     /// There is nothing in the file but white space, not even a comment: rather an accident than
     /// somebody's wish.
     pub blank: bool,
@@ -92,6 +98,27 @@ impl std::fmt::Display for BadLine {
     }
 }
 
+/// A network that is written as one of the addresses in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Widened {
+    /// From 1.
+    pub line: usize,
+    /// As written; printable.
+    pub text: String,
+    /// What it is taken as.
+    pub net: IpNet,
+}
+
+impl std::fmt::Display for Widened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Widened { line, text, net } = self;
+        write!(
+            f,
+            "{line}: found `{text}`, expected `{net}` (it is taken as that network)"
+        )
+    }
+}
+
 /// How many entries there are of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -104,6 +131,27 @@ pub struct Counts {
 }
 
 impl Parsed {
+    /// What is doubtful and counts all the same, a line each, with the file's name in front as
+    /// compilers write it.
+    pub fn doubts(&self, file: &Path) -> Vec<String> {
+        let file = file.display();
+        let widened = self.widened.iter();
+        let mut doubts: Vec<String> = widened.map(|line| format!("{file}:{line}")).collect();
+        if self.more_widened > 0 {
+            let more = self.more_widened;
+            doubts.push(format!("{file}: and {more} more lines of this kind"));
+        }
+        doubts
+    }
+
+    fn widened(&mut self, line: usize, text: String, net: IpNet) {
+        if self.widened.len() < MOST_BAD_LINES {
+            self.widened.push(Widened { line, text, net });
+        } else {
+            self.more_widened += 1;
+        }
+    }
+
     /// How many entries there are of each kind.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
@@ -132,10 +180,19 @@ pub fn parse(text: &[u8]) -> Parsed {
         let outcome = match read_line(line) {
             Line::Nothing => continue,
             Line::Entry { .. } if parsed.entries.len() >= MOST_ENTRIES => Err(Why::TooMany),
-            Line::Entry { host, comment } if host.is_everything() && !forced(&comment) => {
+            Line::Entry { host, comment, .. } if host.is_everything() && !forced(&comment) => {
                 Err(Why::Everything)
             }
-            Line::Entry { host, comment } => Ok((host, comment)),
+            Line::Entry {
+                host,
+                comment,
+                widened,
+            } => {
+                if let Some((text, net)) = widened {
+                    parsed.widened(number, text, net);
+                }
+                Ok((host, comment))
+            }
             Line::Bad(why) => Err(why),
         };
         match outcome {
@@ -168,7 +225,12 @@ pub(super) enum Line {
     /// Blank, or a comment.
     Nothing,
     /// Somebody, even everybody.
-    Entry { host: Host, comment: String },
+    Entry {
+        host: Host,
+        comment: String,
+        /// A network that is not written as such, and what it is taken as.
+        widened: Option<(String, IpNet)>,
+    },
     /// Not understood.
     Bad(Why),
 }
@@ -202,6 +264,7 @@ pub(super) fn read_line(line: &[u8]) -> Line {
             Line::Entry {
                 host,
                 comment: printable(rest, 200),
+                widened: taken_as(field).map(|net| (printable(field.as_bytes(), 60), net)),
             }
         }
         Err(error) => Line::Bad(Why::Host(error)),

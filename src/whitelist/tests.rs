@@ -51,6 +51,29 @@ fn the_first_field_is_an_address_a_network_or_a_name() {
 }
 
 #[test]
+fn a_network_that_is_written_as_an_address_in_it_is_told_and_counts() {
+    let text = "192.0.2.17/8 typo\n192.0.2.17\n10.0.0.0/8\n2001:db8::1/32\n\
+                198.51.100.9/255.255.255.0\n192.0.2.17/32\n0.0.0.1/0\n";
+    let parsed = parse(text.as_bytes());
+    let told = parsed.doubts(std::path::Path::new("list"));
+    let expected = [
+        (1, "192.0.2.17/8", "192.0.0.0/8"),
+        (4, "2001:db8::1/32", "2001:db8::/32"),
+        (5, "198.51.100.9/255.255.255.0", "198.51.100.0/24"),
+    ];
+    let expected = expected.map(|(line, found, net)| {
+        format!("list:{line}: found `{found}`, expected `{net}` (it is taken as that network)")
+    });
+    assert_eq!(told, expected);
+    assert_eq!((parsed.entries.len(), parsed.bad.len()), (6, 1));
+
+    let many = parse("192.0.2.17/8\n".repeat(MOST_BAD_LINES + 4).as_bytes());
+    let told = many.doubts(std::path::Path::new("list"));
+    assert_eq!(told.len(), MOST_BAD_LINES + 1);
+    assert!(told[MOST_BAD_LINES].contains("4 more"), "{told:?}");
+}
+
+#[test]
 fn the_rest_is_comment_with_or_without_a_hash() {
     for (line, comment) in [
         ("192.0.2.17", ""),

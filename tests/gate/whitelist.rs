@@ -1,6 +1,9 @@
 //! The whitelist file, and the commands that edit it.
 
 use std::fs;
+use std::time::SystemTime;
+
+use portcullis::store::{Store, boot_id};
 
 use crate::scenarios;
 use crate::world::{DECOY, Family, POLICY, TRUSTED, Tried, World, at_once_after_decoys};
@@ -19,6 +22,8 @@ scenarios![
     an_empty_file_at_start_is_said_and_one_of_comments_is_not,
     a_line_removed_while_the_daemon_was_dead_is_gone,
     everybody_is_trusted_only_by_force,
+    a_network_that_is_written_as_an_address_in_it_is_told,
+    a_name_that_never_resolved_is_a_problem_until_it_is_off_the_list,
 ];
 
 fn whoever_is_on_it_gets_in() -> Tried {
@@ -218,5 +223,66 @@ fn everybody_is_trusted_only_by_force() -> Tried {
     world.expect(0, &["trust", "0.0.0.0/0", "--force"]);
     stranger.gets_in();
     stranger6.is_refused();
+    Ok(())
+}
+
+fn a_network_that_is_written_as_an_address_in_it_is_told() -> Tried {
+    let mut world = World::new()?;
+    let [v4, _] = world.people(10)?;
+    let reply = world.expect(2, &["trust", "192.0.2.17/28"]);
+    assert!(reply.stderr.contains("`trust 192.0.2.16/28`"), "{reply:?}");
+    assert_eq!(fs::read_to_string(world.daemon.trusted_path())?, TRUSTED);
+
+    world
+        .daemon
+        .write_trusted(&format!("{TRUSTED}192.0.2.9/28 typo\n"))?;
+    let line = TRUSTED.lines().count() + 1;
+    let told = format!(
+        "knockd.trusted:{line}: found `192.0.2.9/28`, expected `192.0.2.0/28` (it is taken as \
+         that network)"
+    );
+    let check = world.daemon.run_knockd(&["check"])?;
+    assert_eq!(check.code, Some(0), "{check:?}");
+    assert!(check.stderr.contains(&told), "{check:?}");
+    let policy = world.daemon.policy_path();
+    for change in [vec!["reload"], vec!["apply", policy.to_str().unwrap()]] {
+        let reply = world.expect(0, &change);
+        let warned = |line: &str| line.starts_with("warning: ") && line.ends_with(&told);
+        assert!(reply.stdout.lines().any(warned), "{reply:?}");
+    }
+    v4.gets_in();
+    world.daemon.await_log(&told, 2)?;
+    world.daemon.kill_9();
+    world.daemon.start()?;
+    world.daemon.await_log(&told, 3)?;
+    v4.gets_in();
+    // Whoever is on the list is as they were; nothing is out of order.
+    world.expect(0, &["status"]);
+    Ok(())
+}
+
+fn a_name_that_never_resolved_is_a_problem_until_it_is_off_the_list() -> Tried {
+    let trusted = format!("{TRUSTED}gateway.example.org\n");
+    let mut world = World::before(POLICY, &trusted, &[22])?;
+    // No name service answers, so the last good address counts.
+    let mut store = Store::open_as(&world.daemon.state_dir(), &boot_id()?)?;
+    let gateway = world.person(Family::V4, 12)?;
+    let address = gateway.address.parse()?;
+    store.remember_name("gateway.example.org", &[address], SystemTime::now())?;
+    drop(store);
+    world.daemon.start()?;
+    world
+        .daemon
+        .await_log("cannot resolve gateway.example.org", 1)?;
+    world.expect(0, &["status"]);
+    gateway.gets_in();
+
+    world.expect(0, &["trust", "nohost.invalid"]);
+    world.daemon.await_log("cannot resolve nohost.invalid", 1)?;
+    let reply = world.expect(5, &["status"]);
+    let told = "not resolved: nohost.invalid: whoever it stands for is not trusted";
+    assert!(reply.stdout.contains(told), "{reply:?}");
+    world.expect(0, &["untrust", "nohost.invalid"]);
+    world.expect(0, &["status"]);
     Ok(())
 }
