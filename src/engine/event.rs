@@ -118,7 +118,7 @@ pub enum Command {
         gates: Vec<GateName>,
         /// Instead of the gate's `ban_timeout`.
         lifetime: Option<Lifetime>,
-        /// Even if trusted or protected; withdraws trust until restart.
+        /// Even if trusted or protected; withdraws trust until restart or `trust`.
         force: bool,
     },
     /// Trust at run time; the whitelist file is not the engine's business.

@@ -359,6 +359,10 @@ impl Whitelisting for Direct {
         &mut self.roster
     }
 
+    fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     fn handle(&mut self, event: Event) -> Option<Outcome> {
         let at = now();
         let before = self.members(at);

@@ -131,9 +131,11 @@ impl Engine {
                 self.record(banned.until(grant.deadline).by_hand());
                 self.ban(gate, net, grant, false, out);
                 let time = until(lifetime);
-                report
-                    .done
-                    .push(format!("{}: {} banned {time}", rules.name, shown(net)));
+                let mut line = format!("{}: {} banned {time}", rules.name, shown(net));
+                if let Some((_, until)) = self.withheld(gate, net) {
+                    line = format!("{line}; trust in it is withdrawn {until}");
+                }
+                report.done.push(line);
             }
         }
     }
@@ -179,6 +181,9 @@ impl Engine {
                     let mut line = format!("{name}: the ban of {} is lifted", shown(net));
                     if let Some((wider, _)) = self.ledgers[gate].banned().lookup(net) {
                         line = format!("{line}; it is still banned as part of {wider}");
+                    }
+                    if let Some((_, until)) = self.withheld(gate, net) {
+                        line = format!("{line}; trust in it stays withdrawn {until}");
                     }
                     report.done.push(line);
                 }
@@ -241,9 +246,14 @@ impl Engine {
                     out.remove(&name, Chain::Banned, net);
                 }
                 if !nets.is_empty() {
-                    let line = count(nets.len(), "ban lifted", "bans lifted");
+                    let mut line = count(nets.len(), "ban lifted", "bans lifted");
                     let flushed = Record::new(What::Flushed, &who.0).at(&name).saying(&line);
                     self.record(flushed.by_hand());
+                    if nets.iter().any(|net| self.withheld(gate, *net).is_some()) {
+                        line.push_str(
+                            "; trust that forced bans withdrew stays so until restart or `trust`",
+                        );
+                    }
                     report.done.push(format!("{name}: {line}"));
                 }
             }

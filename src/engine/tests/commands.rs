@@ -91,6 +91,44 @@ fn force_also_withdraws_trust_until_restart() {
 }
 
 #[test]
+fn what_a_forced_ban_withdraws_is_said_and_so_is_what_brings_it_back() {
+    let mut bench = Bench::appliance();
+    bench.whitelist(&[A]);
+    let ends = format!("until restart or `trust {A}`");
+    let unban = |who: &str| Command::Unban {
+        nets: vec![net(who)],
+        gates: vec![],
+    };
+    let said = bench.drop(A, true).done.remove(0);
+    assert!(
+        said.ends_with(&format!("; trust in it is withdrawn {ends}")),
+        "{said}"
+    );
+    let said = bench.command(unban(A)).done.remove(0);
+    assert!(
+        said.ends_with(&format!("is lifted; trust in it stays withdrawn {ends}")),
+        "{said}"
+    );
+    let ssh = GateName::new("ssh").unwrap();
+    let standing = bench.engine.standing(&ssh, address(A), Time(0)).unwrap();
+    assert_eq!(standing.withheld.map(|(_, until)| until), Some(ends));
+    bench.handle(Event::Relisted(vec![net(A)]));
+    let standing = bench.engine.standing(&ssh, address(A), Time(0)).unwrap();
+    assert_eq!(standing.withheld, None);
+    bench.drop(A, true);
+    let what = vec![Flush::Banned];
+    let gates = vec![];
+    let said = bench.command(Command::Flush { what, gates }).done.remove(0);
+    assert!(said.contains("stays so until restart or `trust`"), "{said}");
+    for said in [bench.drop(B, true), bench.command(unban(B))] {
+        assert!(!said.done[0].contains("trust"), "{said:?}");
+    }
+    bench.whitelist(&[A, "198.51.100.9"]);
+    let said = bench.drop("198.51.100.0/24", true).done.remove(0);
+    assert!(said.ends_with("until restart or `trust` of each"), "{said}");
+}
+
+#[test]
 fn a_forced_ban_inside_a_trusted_network_leaves_the_rest_trusted() {
     let mut bench = Bench::appliance();
     bench.whitelist(&["198.51.100.0/24"]);
