@@ -241,6 +241,9 @@ pub struct Outcome {
     pub code: u8,
     /// What changed, a line each; none if there was nothing to do.
     pub done: Vec<String>,
+    /// Addresses that were named, and of which there was nothing to end, each with a line that says
+    /// so.
+    pub unchanged: Vec<(IpNet, String)>,
     /// What did not, and why, a line each.
     pub refused: Vec<String>,
 }

@@ -31,7 +31,7 @@ use super::guard::{self, Operators};
 use super::lock::{Lock, LockError};
 use super::merge::{Merged, Remembered, merge};
 use super::recall::{Recalled, recall};
-use super::requests::{answer, nets};
+use super::requests::{nets, told};
 use super::roster::Roster;
 use super::shelved;
 use super::start::{self, StartError};
@@ -328,11 +328,7 @@ impl Direct {
             return Response::refused(1, why.clone());
         }
         match outcome {
-            Some(Outcome {
-                code,
-                done,
-                refused,
-            }) => answer(code, done, refused),
+            Some(outcome) => told(outcome),
             None => Response::refused(1, "no answer, which is a fault in knockctl"),
         }
     }

@@ -191,6 +191,7 @@ pub(super) trait Whitelisting {
     /// reboot with them.
     fn untrust(&mut self, entries: &[Entry], who: &Who) -> Response {
         let (mut done, mut refused) = (Vec::new(), Vec::new());
+        let mut unlisted = Vec::new();
         let hosts = hosts(entries);
         let edits = match self
             .roster()
@@ -225,7 +226,7 @@ pub(super) trait Whitelisting {
                     "{entry} has no line of its own: it is trusted as part of {} (line {})",
                     covered.by, covered.line
                 )),
-                _ => {}
+                _ => unlisted.push(entry),
             }
         }
         let change = self.roster().remove(&hosts);
@@ -243,8 +244,15 @@ pub(super) trait Whitelisting {
             who: who.clone(),
             command,
         }) {
+            let nothing = |entry: &Entry| match entry {
+                Entry::Net(net) => outcome.unchanged.iter().any(|(it, _)| it == net),
+                Entry::Name(_) => true,
+            };
+            unlisted.retain(|entry| nothing(entry));
             done.extend(outcome.done);
             refused.extend(outcome.refused);
+            let untrusted = |entry: &Entry| format!("{entry} is not trusted");
+            done.extend(unlisted.into_iter().map(untrusted));
         }
         self.told(who, done, refused)
     }
@@ -275,11 +283,7 @@ pub(super) trait Whitelisting {
     }
 
     fn told(&self, who: &Who, mut done: Vec<String>, mut refused: Vec<String>) -> Response {
-        let only_tried = self.only_tried();
-        if only_tried.is_some() && done.is_empty() && refused.is_empty() {
-            done.push("nothing to do".to_owned());
-        }
-        done.extend(only_tried);
+        done.extend(self.only_tried());
         for line in &done {
             tracing::info!("{who}: {line}");
         }

@@ -145,6 +145,7 @@ impl Engine {
         who: &Who,
         nets: &[IpNet],
         gates: &[usize],
+        place: &str,
         report: &mut Report,
         out: &mut Out,
     ) {
@@ -170,6 +171,11 @@ impl Engine {
         if !report.refused.is_empty() {
             return;
         }
+        for &net in nets {
+            if let Some(line) = self.not_banned(net, gates, place) {
+                report.unchanged.push((net, line));
+            }
+        }
         for &gate in gates {
             let name = self.policy.gates[gate].name.clone();
             for &net in nets {
@@ -191,14 +197,33 @@ impl Engine {
         }
     }
 
+    /// What is said where there is no ban of `net` to lift at any of the gates.
+    fn not_banned(&self, net: IpNet, gates: &[usize], place: &str) -> Option<String> {
+        let mut bans = gates.iter().map(|&gate| self.ledgers[gate].banned());
+        if bans.clone().any(|banned| banned.get(net).is_some()) {
+            return None;
+        }
+        let mut line = format!("{} is not banned{place}", shown(net));
+        if let Some((part, _)) = bans.find_map(|banned| banned.within(net).next()) {
+            line = format!("{line} as a whole, but {} in it is", shown(part));
+        }
+        let withheld = gates.iter().find_map(|&gate| self.withheld(gate, net));
+        if let Some((_, until)) = withheld {
+            line = format!("{line}; trust in it stays withdrawn {until}");
+        }
+        Some(line)
+    }
+
     pub(super) fn flush_command(
         &mut self,
         who: &Who,
         what: Flush,
         gates: &[usize],
+        place: &str,
         report: &mut Report,
         out: &mut Out,
     ) {
+        let done = report.done.len();
         for &gate in gates {
             let name = self.policy.gates[gate].name.clone();
             if let Flush::Address(address) = what {
@@ -257,6 +282,10 @@ impl Engine {
                     report.done.push(format!("{name}: {line}"));
                 }
             }
+        }
+        if let (Flush::Address(address), true) = (what, report.done.len() == done) {
+            let line = format!("{} is not accepted{place}", canonical(address));
+            report.unchanged.push((host_net(canonical(address)), line));
         }
     }
 }

@@ -175,24 +175,52 @@ fn asking_for_what_already_holds_is_success() {
         assert_eq!(bench.accept(A, false).code, 0);
         assert_eq!(bench.drop(B, false).code, 0);
     }
-    for command in [
-        Command::Unban {
-            nets: vec![net("10.0.0.1")],
-            gates: vec![],
-        },
-        Command::Untrust {
-            nets: vec![net("10.0.0.1")],
-            gates: vec![],
-        },
-        Command::Flush {
-            what: vec![Flush::Address(address("10.0.0.1"))],
-            gates: vec![],
-        },
-        Command::Close { gates: vec![] },
+    let unban = |who: &str, gates| Command::Unban {
+        nets: vec![net(who)],
+        gates,
+    };
+    let untrust = |who: &str| Command::Untrust {
+        nets: vec![net(who)],
+        gates: vec![],
+    };
+    let flush = |what| Command::Flush {
+        what: vec![what],
+        gates: vec![],
+    };
+    let ssh = vec![GateName::new("ssh").unwrap()];
+    bench.whitelist(&["10.0.0.2"]);
+    for (command, said) in [
+        (unban("10.0.0.1", vec![]), &["10.0.0.1 is not banned"][..]),
+        (unban("10.0.0.1", ssh), &["10.0.0.1 is not banned at ssh"]),
+        (untrust("10.0.0.1"), &["10.0.0.1 is not trusted"]),
+        (
+            untrust("10.0.0.2"),
+            &[
+                "10.0.0.2 is not trusted at run time, but by the whitelist: untrust it without \
+               --runtime",
+            ],
+        ),
+        (
+            flush(Flush::Address(address("10.0.0.1"))),
+            &["10.0.0.1 is not accepted"],
+        ),
+        (Command::Close { gates: vec![] }, &[]),
     ] {
         let outcome = bench.command(command);
         assert_eq!((outcome.code, outcome.done), (0, vec![]));
+        let lines: Vec<String> = outcome.unchanged.into_iter().map(|it| it.1).collect();
+        assert_eq!(lines, said);
     }
+    bench.drop("203.0.113.64/31", false);
+    let said = bench.command(unban("203.0.113.64/30", vec![])).unchanged;
+    let whole = "203.0.113.64/30 is not banned as a whole, but 203.0.113.64/31 in it is";
+    assert_eq!(said[0].1, whole);
+    let nets = vec![net(B), net("10.0.0.1")];
+    let outcome = bench.command(Command::Unban {
+        nets,
+        gates: vec![],
+    });
+    assert_eq!((outcome.done.len(), outcome.unchanged.len()), (1, 1));
 }
 
 #[test]
