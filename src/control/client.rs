@@ -23,13 +23,20 @@ pub enum ClientError {
     /// The request itself is wrong; nobody was asked.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// Nobody listens.
+    /// There is nothing to ask.
     #[error(
         "knockd is not running (no control socket at {}): start it with `systemctl start knockd` \
          or `knockd -d`; `knockctl --direct` does without it",
         .0.display()
     )]
     NotRunning(PathBuf),
+    /// Nobody listens: it was killed, and could not take its socket with it.
+    #[error(
+        "nobody answers at {}: knockd is not running; start it with `systemctl start knockd` or \
+         `knockd -d`; `knockctl --direct` does without it",
+        .0.display()
+    )]
+    Gone(PathBuf),
     /// Not for this user.
     #[error(
         "no permission to use the control socket at {}: root may, and members of the group \
@@ -77,7 +84,7 @@ impl ClientError {
     pub fn code(&self) -> u8 {
         match self {
             ClientError::Refused(refusal) => refusal.code(),
-            ClientError::NotRunning(_) => 3,
+            ClientError::NotRunning(_) | ClientError::Gone(_) => 3,
             _ => 1,
         }
     }
@@ -106,9 +113,8 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Response, ClientError> {
 
 fn connect(path: &Path) -> Result<UnixStream, ClientError> {
     let failed = |source: io::Error| match source.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-            ClientError::NotRunning(path.to_owned())
-        }
+        ErrorKind::NotFound => ClientError::NotRunning(path.to_owned()),
+        ErrorKind::ConnectionRefused => ClientError::Gone(path.to_owned()),
         ErrorKind::PermissionDenied => ClientError::Denied(path.to_owned()),
         ErrorKind::WouldBlock => ClientError::Silent(path.to_owned()),
         _ => ClientError::Io {

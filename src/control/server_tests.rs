@@ -353,6 +353,13 @@ async fn a_daemon_that_is_busy_or_stopping_is_said_so() {
     assert_eq!(gone.code(), 3);
     let told = gone.to_string();
     assert!(told.starts_with("knockd is not running (no control socket at"));
+    // What a daemon that was killed leaves behind.
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    let gone = asked(&socket, ping()).await.unwrap_err();
+    assert_eq!(gone.code(), 3);
+    let told = gone.to_string();
+    assert!(told.starts_with("nobody answers at"), "{told}");
+    assert!(told.contains("knockd is not running"), "{told}");
 }
 
 #[tokio::test]

@@ -118,7 +118,7 @@ pub enum Command {
         gates: Vec<GateName>,
         /// Instead of the gate's `ban_timeout`.
         lifetime: Option<Lifetime>,
-        /// Even if trusted or protected; withdraws trust until restart.
+        /// Even if trusted or protected; withdraws trust until restart or `trust`.
         force: bool,
     },
     /// Trust at run time; the whitelist file is not the engine's business.
@@ -241,6 +241,9 @@ pub struct Outcome {
     pub code: u8,
     /// What changed, a line each; none if there was nothing to do.
     pub done: Vec<String>,
+    /// Addresses that were named, and of which there was nothing to end, each with a line that says
+    /// so.
+    pub unchanged: Vec<(IpNet, String)>,
     /// What did not, and why, a line each.
     pub refused: Vec<String>,
 }

@@ -34,7 +34,7 @@ pub(super) struct Ledger {
     open: Option<Grant>,
     /// Trust given at run time at this gate alone.
     pub(super) runtime: NetMap<super::trust::Runtime>,
-    /// Where trust was withdrawn by a forced ban, until restart.
+    /// Where trust was withdrawn by a forced ban, until restart or `trust`.
     pub(super) withdrawn: NetMap<()>,
     /// What decoys have brought about here before.
     pub(super) past: PastBans,

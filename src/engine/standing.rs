@@ -2,8 +2,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{EVERYBODY, Engine};
-use crate::model::{Chain, GateName, KnockName, Lifetime, Time, canonical, host_net};
+use super::{EVERYBODY, Engine, shown};
+use crate::model::{
+    Chain, GateName, KnockName, Lifetime, Time, canonical, canonical_net, host_net,
+};
 use crate::policy::KnockAction;
 
 /// Something decided that covers an address.
@@ -26,6 +28,8 @@ pub struct Standing {
     pub decided: Vec<Decided>,
     /// Whether it is this host itself, which is never gated on the host.
     pub is_own: bool,
+    /// Why it would be trusted, if a forced ban had not withdrawn that, and until when it has.
+    pub withheld: Option<(String, String)>,
     /// Why a decoy cannot ban it, if that is so.
     pub protection: Option<String>,
     /// The knocks that would let it in now.
@@ -51,9 +55,39 @@ impl Engine {
         Some(Standing {
             decided,
             is_own: self.own.contains(&address),
+            withheld: self
+                .withheld(index, host)
+                .map(|(reason, until)| (reason.to_owned(), until)),
             protection: self.protection(index, host),
             knocks: knocks.map(|knock| knock.name.clone()).collect(),
         })
+    }
+
+    /// Why something of `net` would be trusted at the gate, if a forced ban had not withdrawn that,
+    /// and until when it has.
+    pub(super) fn withheld(&self, gate: usize, net: IpNet) -> Option<(&str, String)> {
+        let withdrawn = &self.ledgers[gate].withdrawn;
+        let entries = self.trusted_entries(gate, net);
+        let in_common = entries.map(|(entry, why)| {
+            let common = if entry.contains(&net) { net } else { entry };
+            (common, why)
+        });
+        let mut withheld = in_common.filter(|(part, _)| withdrawn.overlapping(*part).is_some());
+        let (first, reason) = withheld.next()?;
+        let all = withheld.all(|(part, _)| part == first);
+        let until = if all {
+            format!("until restart or `trust {}`", shown(first))
+        } else {
+            "until restart or `trust` of each".to_owned()
+        };
+        Some((reason, until))
+    }
+
+    /// Whether something of `net` would be trusted at some gate, if a forced ban had not withdrawn
+    /// that.
+    pub fn is_withheld(&self, net: IpNet) -> bool {
+        let net = canonical_net(net);
+        (0..self.ledgers.len()).any(|gate| self.withheld(gate, net).is_some())
     }
 
     fn decided(&self, gate: usize, host: IpNet, now: Time) -> Vec<Decided> {

@@ -1,5 +1,5 @@
 //! Who is trusted: the whitelist and, above it, trust given at run time at every gate or at one.
-//! A forced ban withdraws trust in a network until restart; what is left of an entry is a member.
+//! A forced ban withdraws trust in a network until restart or `trust`; what is left of an entry is a member.
 
 use ipnet::IpNet;
 
@@ -23,7 +23,11 @@ const MANY: usize = 1000;
 impl Engine {
     /// The trusted entries of a gate that have an address in common with `net`, with their
     /// reasons.
-    fn trusted_entries(&self, gate: usize, net: IpNet) -> impl Iterator<Item = (IpNet, &str)> {
+    pub(super) fn trusted_entries(
+        &self,
+        gate: usize,
+        net: IpNet,
+    ) -> impl Iterator<Item = (IpNet, &str)> {
         let ledger = &self.ledgers[gate];
         let listed = overlapping(&self.whitelist, net).map(|(net, reason)| (net, reason.as_str()));
         let layers = [&self.runtime, &ledger.runtime];
@@ -347,7 +351,7 @@ impl Engine {
         }
     }
 
-    /// Withdraws trust within `net` at the gate until restart, for a forced ban.
+    /// Withdraws trust within `net` at the gate until restart or `trust`, for a forced ban.
     pub(super) fn withdraw_trust(&mut self, gate: usize, net: IpNet, out: &mut Out) {
         if self.trusted(gate, net).is_none() {
             return;
@@ -358,9 +362,9 @@ impl Engine {
         let name = &self.policy.gates[gate].name;
         let untrusted = Record::new(What::Untrusted, "banned by force").of(name, net);
         self.journal
-            .push(untrusted.saying("until restart").by_hand());
+            .push(untrusted.saying("until restart or `trust`").by_hand());
         out.warn(format!(
-            "{name}: trust in {} is withdrawn until restart",
+            "{name}: trust in {} is withdrawn until restart or `trust`",
             shown(net)
         ));
     }

@@ -19,7 +19,7 @@ use crate::firewall::{Backend, Change, FirewallError, Member, Observed};
 use crate::links::Links;
 use crate::model::{Chain, GateName, Time};
 use crate::operators;
-use crate::policy;
+use crate::policy::{self, Policy};
 use crate::store::{Readers, Store, StoreError};
 use crate::whitelist::Host;
 
@@ -31,7 +31,7 @@ use super::guard::{self, Operators};
 use super::lock::{Lock, LockError};
 use super::merge::{Merged, Remembered, merge};
 use super::recall::{Recalled, recall};
-use super::requests::{answer, nets};
+use super::requests::{nets, told};
 use super::roster::Roster;
 use super::shelved;
 use super::start::{self, StartError};
@@ -63,6 +63,9 @@ enum DirectError {
     /// Privileges, the policy, the lock, interfaces, the firewall.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// It is hardly the one that was meant.
+    #[error("the policy {} has no gates; name yours with -c", .0.display())]
+    NoGates(PathBuf),
     /// There is nothing to be a member of.
     #[error(
         "the kernel has no rules of knockd's for {}: run `knockd setup`, or start knockd",
@@ -77,6 +80,7 @@ impl DirectError {
             DirectError::Running(_) => 4,
             DirectError::NeedsDaemon(_) => 3,
             DirectError::Start(error) => error.code(),
+            DirectError::NoGates(_) => 2,
             DirectError::NotInstalled(_) => 1,
         }
     }
@@ -103,6 +107,14 @@ pub fn ask(request: &Request, places: &Places) -> Response {
         Ok(response) => response,
         Err(error) => Response::refused(error.code(), error.to_string()),
     }
+}
+
+/// A whitelist can be edited without gates.
+fn is_about_the_file(asked: &Asked) -> bool {
+    matches!(
+        asked,
+        Asked::Trust { runtime: false, .. } | Asked::Untrust { runtime: false, .. }
+    )
 }
 
 /// What is decided, and what is to be told of it.
@@ -146,7 +158,13 @@ impl Direct {
             | Asked::Why { gates, .. } => gates,
             _ => return Err(DirectError::NeedsDaemon(verb)),
         };
-        let mut direct = Self::open(places, named, lock)?;
+        let path = places.policy.clone().unwrap_or_else(policy::usual_path);
+        // Only what is written there: whoever asks has it before them.
+        let policy = policy::load(&path).map_err(StartError::from)?.policy;
+        if policy.gates.is_empty() && !is_about_the_file(&asked) {
+            return Err(DirectError::NoGates(path));
+        }
+        let mut direct = Self::open(policy, places, named, lock)?;
         let who = who("knockctl --direct");
         let operators = Operators::look(operators::own());
         let refused = guard::guard(&direct.engine, &direct.roster, &asked, &who, &operators);
@@ -163,10 +181,12 @@ impl Direct {
 
     /// Puts together what is decided. Fails where the kernel does not have the gates that are
     /// named, or one of the policy's if none is.
-    fn open(places: &Places, named: &[GateName], lock: Lock) -> Result<Self, DirectError> {
-        let path = places.policy.clone().unwrap_or_else(policy::usual_path);
-        // Only what is written there: whoever asks has it before them.
-        let policy = policy::load(&path).map_err(StartError::from)?.policy;
+    fn open(
+        policy: Policy,
+        places: &Places,
+        named: &[GateName],
+        lock: Lock,
+    ) -> Result<Self, DirectError> {
         let links = Links::open().map_err(StartError::from)?;
         let Recalled {
             store,
@@ -308,11 +328,7 @@ impl Direct {
             return Response::refused(1, why.clone());
         }
         match outcome {
-            Some(Outcome {
-                code,
-                done,
-                refused,
-            }) => answer(code, done, refused),
+            Some(outcome) => told(outcome),
             None => Response::refused(1, "no answer, which is a fault in knockctl"),
         }
     }
@@ -357,6 +373,10 @@ impl Whitelisting for Direct {
 
     fn roster(&mut self) -> &mut Roster {
         &mut self.roster
+    }
+
+    fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     fn handle(&mut self, event: Event) -> Option<Outcome> {

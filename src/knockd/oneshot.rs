@@ -112,7 +112,7 @@ pub(super) fn teardown(options: &Options) -> Result<ExitCode, StartError> {
                     return Ok(ExitCode::from(response.code));
                 }
                 // Between the death of a worker and the start of the next one nobody answers.
-                Err(ClientError::NotRunning(_)) => {}
+                Err(ClientError::NotRunning(_) | ClientError::Gone(_)) => {}
                 Err(error) => {
                     eprintln!("knockd: {error}");
                     return Ok(ExitCode::FAILURE);

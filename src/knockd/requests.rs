@@ -87,15 +87,10 @@ impl Daemon {
             who: who.clone(),
             command,
         });
-        let Some(Outcome {
-            code,
-            done,
-            refused,
-        }) = outcome
-        else {
-            return Response::refused(1, "the daemon gave no answer; its log may say why");
-        };
-        answer(code, done, refused)
+        match outcome {
+            Some(outcome) => told(outcome),
+            None => Response::refused(1, "the daemon gave no answer; its log may say why"),
+        }
     }
 
     /// Takes over members that somebody else has put into the kernel, so that what empties a
@@ -230,6 +225,13 @@ fn port_status((port, arrived): (KnockPort, u64)) -> PortStatus {
         port: port.to_string(),
         arrived,
     }
+}
+
+/// The answer to a command that the engine has carried out.
+pub(super) fn told(outcome: Outcome) -> Response {
+    let mut done = outcome.done;
+    done.extend(outcome.unchanged.into_iter().map(|(_, line)| line));
+    answer(outcome.code, done, outcome.refused)
 }
 
 /// The answer to a command; where nothing changed it says so.

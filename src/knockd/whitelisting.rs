@@ -1,9 +1,12 @@
 //! `trust` and `untrust`: the whitelist file first, then what follows from it, for the daemon and
 //! for `knockctl --direct`.
 
+use ipnet::IpNet;
+
 use crate::control::{Entry, Response};
-use crate::engine::{Command, Event, Outcome, Record, What, Who};
+use crate::engine::{Command, Engine, Event, Outcome, Record, What, Who};
 use crate::files::FileError;
+use crate::model::host_net;
 use crate::whitelist::edit::{self, Covered, Edit};
 use crate::whitelist::{Host, WhitelistError};
 
@@ -18,6 +21,10 @@ impl Whitelisting for Daemon {
 
     fn roster(&mut self) -> &mut Roster {
         &mut self.roster
+    }
+
+    fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     fn handle(&mut self, event: Event) -> Option<Outcome> {
@@ -81,6 +88,9 @@ pub(super) trait Whitelisting {
     /// The whitelist.
     fn roster(&mut self) -> &mut Roster;
 
+    /// What is decided.
+    fn engine(&self) -> &Engine;
+
     /// Lets the engine decide, and carries out what it decides.
     fn handle(&mut self, event: Event) -> Option<Outcome>;
 
@@ -137,10 +147,15 @@ pub(super) trait Whitelisting {
         let mut done = Vec::new();
         for (entry, edit) in entries.iter().zip(edits) {
             let in_force = self.roster().lists(&host(entry));
-            if !matches!(edit, Edit::AlreadyThere { .. }) || !in_force {
+            let again = in_force && self.is_withheld(entry);
+            if !matches!(edit, Edit::AlreadyThere { .. }) || !in_force || again {
                 self.recall(What::Trusted, entry, who);
             }
             done.push(match edit {
+                Edit::AlreadyThere { line } if again => {
+                    let file = file.display();
+                    format!("{entry} trusted again, as line {line} of {file} says")
+                }
                 Edit::AlreadyThere { line } if in_force => {
                     format!("{entry} is in {} already, on line {line}", file.display())
                 }
@@ -165,7 +180,9 @@ pub(super) trait Whitelisting {
             add: change.add,
             remove: change.remove,
         });
-        self.handle(Event::Relisted(nets(entries)));
+        let asked = entries.iter().flat_map(|entry| self.stands_for(entry));
+        let asked = asked.collect();
+        self.handle(Event::Relisted(asked));
         self.follow_names();
         self.told(who, done, unsettled(settled).into_iter().collect())
     }
@@ -174,6 +191,7 @@ pub(super) trait Whitelisting {
     /// reboot with them.
     fn untrust(&mut self, entries: &[Entry], who: &Who) -> Response {
         let (mut done, mut refused) = (Vec::new(), Vec::new());
+        let mut unlisted = Vec::new();
         let hosts = hosts(entries);
         let edits = match self
             .roster()
@@ -208,7 +226,7 @@ pub(super) trait Whitelisting {
                     "{entry} has no line of its own: it is trusted as part of {} (line {})",
                     covered.by, covered.line
                 )),
-                _ => {}
+                _ => unlisted.push(entry),
             }
         }
         let change = self.roster().remove(&hosts);
@@ -226,10 +244,34 @@ pub(super) trait Whitelisting {
             who: who.clone(),
             command,
         }) {
+            let nothing = |entry: &Entry| match entry {
+                Entry::Net(net) => outcome.unchanged.iter().any(|(it, _)| it == net),
+                Entry::Name(_) => true,
+            };
+            unlisted.retain(|entry| nothing(entry));
             done.extend(outcome.done);
             refused.extend(outcome.refused);
+            let untrusted = |entry: &Entry| format!("{entry} is not trusted");
+            done.extend(unlisted.into_iter().map(untrusted));
         }
         self.told(who, done, refused)
+    }
+
+    /// The networks that the entry trusts now.
+    fn stands_for(&mut self, entry: &Entry) -> Vec<IpNet> {
+        match entry {
+            Entry::Net(net) => vec![*net],
+            Entry::Name(name) => {
+                let addresses = self.roster().addresses(name);
+                addresses.iter().copied().map(host_net).collect()
+            }
+        }
+    }
+
+    /// Whether a forced ban has withdrawn trust in something of the entry.
+    fn is_withheld(&mut self, entry: &Entry) -> bool {
+        let nets = self.stands_for(entry);
+        nets.into_iter().any(|net| self.engine().is_withheld(net))
     }
 
     fn recall(&mut self, what: What, entry: &Entry, who: &Who) {
@@ -241,11 +283,7 @@ pub(super) trait Whitelisting {
     }
 
     fn told(&self, who: &Who, mut done: Vec<String>, mut refused: Vec<String>) -> Response {
-        let only_tried = self.only_tried();
-        if only_tried.is_some() && done.is_empty() && refused.is_empty() {
-            done.push("nothing to do".to_owned());
-        }
-        done.extend(only_tried);
+        done.extend(self.only_tried());
         for line in &done {
             tracing::info!("{who}: {line}");
         }

@@ -80,6 +80,11 @@ fn entry(of: &mut Sources<'_>, address: IpAddr, gate: &Gate) -> Result<WhyEntry,
     let deciding = deciding(of, gate, &hits, &standing)?;
     let is_decided = deciding.is_some();
     decide(&mut entry, gate, deciding);
+    if let (false, Some((reason, until))) = (is_decided, standing.withheld.as_ref()) {
+        entry.reason = format!(
+            "not accepted, and trust in it ({reason}) was withdrawn by a forced ban, {until}"
+        );
+    }
     let progress = of.matcher.map(|m| m.progress(address, of.now));
     entry.sweeps = of.matcher.is_some_and(|m| m.is_sweeping(address, of.now));
     entry.attempts = at_gate(of.engine, gate, progress.unwrap_or_default());

@@ -188,11 +188,30 @@ fn dropping_a_trusted_address_exits_4_unless_forced() -> Tried {
         let reply = world.expect(4, &["drop", &person.address]);
         assert!(reply.stderr.contains(&person.address), "{reply:?}");
         person.gets_in();
-        world.expect(0, &["drop", &person.address, "--force"]);
+        let address = person.address.as_str();
+        for _ in 0..2 {
+            let ends = format!("withdrawn until restart or `trust {address}`");
+            let reply = world.expect(0, &["drop", address, "--force"]);
+            assert!(reply.stdout.contains(&ends), "{reply:?}");
+            person.is_refused();
+            world.await_member("ssh_banned", address);
+            let reply = world.expect(0, &["unban", address]);
+            assert!(reply.stdout.contains(&ends), "{reply:?}");
+            world.expect(0, &["reload"]);
+            person.is_refused();
+            let why = world.expect(0, &["why", address]).stdout;
+            assert!(why.contains("withdrawn by a forced ban"), "{why}");
+            let reply = world.expect(0, &["trust", address]);
+            assert!(reply.stdout.contains("trusted again"), "{reply:?}");
+            person.gets_in();
+            let reply = world.expect(0, &["trust", address]);
+            assert!(reply.stdout.contains("already"), "{reply:?}");
+        }
+        world.expect(0, &["drop", address, "--force"]);
         person.is_refused();
-        world.await_member("ssh_banned", &person.address);
+        world.await_member("ssh_banned", address);
     }
-    // Trust is withdrawn until restart: the file says otherwise and wins, and ends the ban.
+    // Trust is withdrawn until restart, too: the file says otherwise and wins, and ends the ban.
     world.daemon.terminate()?;
     world.daemon.start()?;
     for person in world.people(50)? {

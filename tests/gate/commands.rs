@@ -219,6 +219,34 @@ fn asking_for_what_already_holds_is_success() -> Tried {
     ] {
         world.expect(0, arguments);
     }
+    let said = |arguments: &[&str]| world.expect(0, arguments).stdout;
+    for (arguments, expected) in [
+        (
+            &["unban", "192.0.2.98", "192.0.2.99"][..],
+            "192.0.2.98 is not banned\n192.0.2.99 is not banned\n",
+        ),
+        (&["flush", "192.0.2.99"], "192.0.2.99 is not accepted\n"),
+        (
+            &["untrust", "9.9.9.9", "host.example"],
+            "9.9.9.9 is not trusted\nhost.example is not trusted\n",
+        ),
+        (
+            &["untrust", "9.9.9.9", "--runtime"],
+            "9.9.9.9 is not trusted\n",
+        ),
+        (&["flush", "filter"], "nothing to do\n"),
+    ] {
+        assert_eq!(said(arguments), expected);
+    }
+    world.expect(0, &["trust", "9.9.9.9"]);
+    let both = said(&["untrust", "9.9.9.9", "9.9.9.8"]);
+    assert_eq!(
+        both,
+        "9.9.9.9 taken off the whitelist\n9.9.9.8 is not trusted\n"
+    );
+    world.expect(0, &["trust", "9.9.9.9", "--runtime"]);
+    let held = said(&["untrust", "9.9.9.9"]);
+    assert_eq!(held, "9.9.9.9 no longer trusted\n");
     Ok(())
 }
 

@@ -28,6 +28,7 @@ scenarios![
     after_setup_it_works,
     what_needs_a_daemon_says_so,
     a_bad_policy_or_request_changes_nothing,
+    a_policy_without_gates_is_not_taken_for_an_empty_one,
     why_and_list_show_what_the_kernel_holds,
 ];
 
@@ -509,6 +510,29 @@ fn a_bad_policy_or_request_changes_nothing() -> Tried {
     assert!(reply.stderr.contains("knockd.yaml:1:"), "{reply:?}");
     let person = world.person(Family::V4, 10)?;
     person.is_refused_within(AT_ONCE);
+    Ok(())
+}
+
+fn a_policy_without_gates_is_not_taken_for_an_empty_one() -> Tried {
+    let world = dead()?;
+    let address = &world.person(Family::V4, 10)?.address;
+    let classic = "[openSSH]\n    sequence = 7000,8000\n    command = /bin/true\n";
+    world.daemon.write_policy(classic)?;
+    let path = world.daemon.policy_path();
+    let told = format!(
+        "the policy {} has no gates; name yours with -c",
+        path.display()
+    );
+    for arguments in [
+        &["list"][..],
+        &["why", address],
+        &["accept", address],
+        &["list", "--gate", "ssh"],
+    ] {
+        let reply = world.direct(2, arguments);
+        assert_eq!(reply.stdout, "");
+        assert!(reply.stderr.contains(&told), "{reply:?}");
+    }
     Ok(())
 }
 

@@ -131,9 +131,11 @@ impl Engine {
                 self.record(banned.until(grant.deadline).by_hand());
                 self.ban(gate, net, grant, false, out);
                 let time = until(lifetime);
-                report
-                    .done
-                    .push(format!("{}: {} banned {time}", rules.name, shown(net)));
+                let mut line = format!("{}: {} banned {time}", rules.name, shown(net));
+                if let Some((_, until)) = self.withheld(gate, net) {
+                    line = format!("{line}; trust in it is withdrawn {until}");
+                }
+                report.done.push(line);
             }
         }
     }
@@ -143,6 +145,7 @@ impl Engine {
         who: &Who,
         nets: &[IpNet],
         gates: &[usize],
+        place: &str,
         report: &mut Report,
         out: &mut Out,
     ) {
@@ -168,6 +171,11 @@ impl Engine {
         if !report.refused.is_empty() {
             return;
         }
+        for &net in nets {
+            if let Some(line) = self.not_banned(net, gates, place) {
+                report.unchanged.push((net, line));
+            }
+        }
         for &gate in gates {
             let name = self.policy.gates[gate].name.clone();
             for &net in nets {
@@ -180,10 +188,30 @@ impl Engine {
                     if let Some((wider, _)) = self.ledgers[gate].banned().lookup(net) {
                         line = format!("{line}; it is still banned as part of {wider}");
                     }
+                    if let Some((_, until)) = self.withheld(gate, net) {
+                        line = format!("{line}; trust in it stays withdrawn {until}");
+                    }
                     report.done.push(line);
                 }
             }
         }
+    }
+
+    /// What is said where there is no ban of `net` to lift at any of the gates.
+    fn not_banned(&self, net: IpNet, gates: &[usize], place: &str) -> Option<String> {
+        let mut bans = gates.iter().map(|&gate| self.ledgers[gate].banned());
+        if bans.clone().any(|banned| banned.get(net).is_some()) {
+            return None;
+        }
+        let mut line = format!("{} is not banned{place}", shown(net));
+        if let Some((part, _)) = bans.find_map(|banned| banned.within(net).next()) {
+            line = format!("{line} as a whole, but {} in it is", shown(part));
+        }
+        let withheld = gates.iter().find_map(|&gate| self.withheld(gate, net));
+        if let Some((_, until)) = withheld {
+            line = format!("{line}; trust in it stays withdrawn {until}");
+        }
+        Some(line)
     }
 
     pub(super) fn flush_command(
@@ -191,9 +219,11 @@ impl Engine {
         who: &Who,
         what: Flush,
         gates: &[usize],
+        place: &str,
         report: &mut Report,
         out: &mut Out,
     ) {
+        let done = report.done.len();
         for &gate in gates {
             let name = self.policy.gates[gate].name.clone();
             if let Flush::Address(address) = what {
@@ -241,12 +271,21 @@ impl Engine {
                     out.remove(&name, Chain::Banned, net);
                 }
                 if !nets.is_empty() {
-                    let line = count(nets.len(), "ban lifted", "bans lifted");
+                    let mut line = count(nets.len(), "ban lifted", "bans lifted");
                     let flushed = Record::new(What::Flushed, &who.0).at(&name).saying(&line);
                     self.record(flushed.by_hand());
+                    if nets.iter().any(|net| self.withheld(gate, *net).is_some()) {
+                        line.push_str(
+                            "; trust that forced bans withdrew stays so until restart or `trust`",
+                        );
+                    }
                     report.done.push(format!("{name}: {line}"));
                 }
             }
+        }
+        if let (Flush::Address(address), true) = (what, report.done.len() == done) {
+            let line = format!("{} is not accepted{place}", canonical(address));
+            report.unchanged.push((host_net(canonical(address)), line));
         }
     }
 }

@@ -23,6 +23,7 @@ const UNSAFE: u8 = 4;
 #[derive(Debug, Default)]
 struct Report {
     done: Vec<String>,
+    unchanged: Vec<(IpNet, String)>,
     refused: Vec<String>,
     code: u8,
 }
@@ -57,12 +58,14 @@ impl Engine {
         }
         let Report {
             done,
+            unchanged,
             refused,
             code,
         } = report;
         out.reply(Outcome {
             code,
             done,
+            unchanged,
             refused,
         });
     }
@@ -90,6 +93,7 @@ impl Engine {
         out: &mut Out,
     ) {
         let at = (!every).then_some(gates);
+        let place = self.place(at);
         match command {
             Command::Accept {
                 addresses,
@@ -118,12 +122,12 @@ impl Engine {
             Command::Untrust { nets, .. } => self.untrust_command(who, nets, at, report, out),
             Command::Unban { nets, .. } => {
                 let nets: Vec<IpNet> = nets.into_iter().map(canonical_net).collect();
-                self.unban_command(who, &nets, gates, report, out);
+                self.unban_command(who, &nets, gates, &place, report, out);
             }
             Command::Flush { what, .. } => {
                 for what in what {
                     self.lose_what_is_flushed(what, at);
-                    self.flush_command(who, what, gates, report, out);
+                    self.flush_command(who, what, gates, &place, report, out);
                 }
             }
             Command::Open { lifetime, .. } => {
@@ -240,6 +244,14 @@ impl Engine {
                 report
                     .done
                     .push(format!("{} no longer trusted{place}", shown(net)));
+            } else {
+                let mut line = format!("{} is not trusted{place}", shown(net));
+                if self.whitelist.lookup(net).is_some() {
+                    line.push_str(
+                        " at run time, but by the whitelist: untrust it without --runtime",
+                    );
+                }
+                report.unchanged.push((net, line));
             }
         }
     }

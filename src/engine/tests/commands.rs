@@ -91,6 +91,44 @@ fn force_also_withdraws_trust_until_restart() {
 }
 
 #[test]
+fn what_a_forced_ban_withdraws_is_said_and_so_is_what_brings_it_back() {
+    let mut bench = Bench::appliance();
+    bench.whitelist(&[A]);
+    let ends = format!("until restart or `trust {A}`");
+    let unban = |who: &str| Command::Unban {
+        nets: vec![net(who)],
+        gates: vec![],
+    };
+    let said = bench.drop(A, true).done.remove(0);
+    assert!(
+        said.ends_with(&format!("; trust in it is withdrawn {ends}")),
+        "{said}"
+    );
+    let said = bench.command(unban(A)).done.remove(0);
+    assert!(
+        said.ends_with(&format!("is lifted; trust in it stays withdrawn {ends}")),
+        "{said}"
+    );
+    let ssh = GateName::new("ssh").unwrap();
+    let standing = bench.engine.standing(&ssh, address(A), Time(0)).unwrap();
+    assert_eq!(standing.withheld.map(|(_, until)| until), Some(ends));
+    bench.handle(Event::Relisted(vec![net(A)]));
+    let standing = bench.engine.standing(&ssh, address(A), Time(0)).unwrap();
+    assert_eq!(standing.withheld, None);
+    bench.drop(A, true);
+    let what = vec![Flush::Banned];
+    let gates = vec![];
+    let said = bench.command(Command::Flush { what, gates }).done.remove(0);
+    assert!(said.contains("stays so until restart or `trust`"), "{said}");
+    for said in [bench.drop(B, true), bench.command(unban(B))] {
+        assert!(!said.done[0].contains("trust"), "{said:?}");
+    }
+    bench.whitelist(&[A, "198.51.100.9"]);
+    let said = bench.drop("198.51.100.0/24", true).done.remove(0);
+    assert!(said.ends_with("until restart or `trust` of each"), "{said}");
+}
+
+#[test]
 fn a_forced_ban_inside_a_trusted_network_leaves_the_rest_trusted() {
     let mut bench = Bench::appliance();
     bench.whitelist(&["198.51.100.0/24"]);
@@ -137,24 +175,52 @@ fn asking_for_what_already_holds_is_success() {
         assert_eq!(bench.accept(A, false).code, 0);
         assert_eq!(bench.drop(B, false).code, 0);
     }
-    for command in [
-        Command::Unban {
-            nets: vec![net("10.0.0.1")],
-            gates: vec![],
-        },
-        Command::Untrust {
-            nets: vec![net("10.0.0.1")],
-            gates: vec![],
-        },
-        Command::Flush {
-            what: vec![Flush::Address(address("10.0.0.1"))],
-            gates: vec![],
-        },
-        Command::Close { gates: vec![] },
+    let unban = |who: &str, gates| Command::Unban {
+        nets: vec![net(who)],
+        gates,
+    };
+    let untrust = |who: &str| Command::Untrust {
+        nets: vec![net(who)],
+        gates: vec![],
+    };
+    let flush = |what| Command::Flush {
+        what: vec![what],
+        gates: vec![],
+    };
+    let ssh = vec![GateName::new("ssh").unwrap()];
+    bench.whitelist(&["10.0.0.2"]);
+    for (command, said) in [
+        (unban("10.0.0.1", vec![]), &["10.0.0.1 is not banned"][..]),
+        (unban("10.0.0.1", ssh), &["10.0.0.1 is not banned at ssh"]),
+        (untrust("10.0.0.1"), &["10.0.0.1 is not trusted"]),
+        (
+            untrust("10.0.0.2"),
+            &[
+                "10.0.0.2 is not trusted at run time, but by the whitelist: untrust it without \
+               --runtime",
+            ],
+        ),
+        (
+            flush(Flush::Address(address("10.0.0.1"))),
+            &["10.0.0.1 is not accepted"],
+        ),
+        (Command::Close { gates: vec![] }, &[]),
     ] {
         let outcome = bench.command(command);
         assert_eq!((outcome.code, outcome.done), (0, vec![]));
+        let lines: Vec<String> = outcome.unchanged.into_iter().map(|it| it.1).collect();
+        assert_eq!(lines, said);
     }
+    bench.drop("203.0.113.64/31", false);
+    let said = bench.command(unban("203.0.113.64/30", vec![])).unchanged;
+    let whole = "203.0.113.64/30 is not banned as a whole, but 203.0.113.64/31 in it is";
+    assert_eq!(said[0].1, whole);
+    let nets = vec![net(B), net("10.0.0.1")];
+    let outcome = bench.command(Command::Unban {
+        nets,
+        gates: vec![],
+    });
+    assert_eq!((outcome.done.len(), outcome.unchanged.len()), (1, 1));
 }
 
 #[test]
