@@ -319,3 +319,77 @@ fn host(entry: &Entry) -> Host {
         Entry::Name(name) => Host::Name(name.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Action;
+    use crate::fixtures::{address, appliance};
+    use crate::model::Time;
+
+    struct Desk(Roster, Engine);
+
+    impl Whitelisting for Desk {
+        const LOOKED_UP: &'static str = "never";
+
+        fn roster(&mut self) -> &mut Roster {
+            &mut self.0
+        }
+
+        fn engine(&self) -> &Engine {
+            &self.1
+        }
+
+        fn handle(&mut self, event: Event) -> Option<Outcome> {
+            let actions = self.1.handle(event, Time(0)).into_iter();
+            let mut replies = actions.filter_map(|action| match action {
+                Action::Reply(outcome) => Some(outcome),
+                _ => None,
+            });
+            replies.next()
+        }
+
+        fn whitelist_was_written(&mut self, _: &[Host]) -> Result<(), FileError> {
+            Ok(())
+        }
+
+        fn record(&mut self, _: Record) {}
+
+        fn follow_names(&mut self) {}
+
+        fn not_in_force(&self) -> Option<String> {
+            None
+        }
+    }
+
+    #[test]
+    fn trust_of_a_name_gives_back_what_a_forced_ban_withdrew_from_its_addresses() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("knockd.trusted");
+        std::fs::write(&path, "host.example\n").unwrap();
+        let mut roster = Roster::at_start(Some(&path)).0;
+        let who = Who("root".to_owned());
+        let net = host_net(address("192.0.2.1"));
+        drop(roster.resolved("host.example", vec![net.addr()]));
+        let listed = roster.trusted();
+        let mut desk = Desk(roster, Engine::new(appliance()));
+        desk.handle(Event::Whitelist(listed));
+        let command = Command::Drop {
+            nets: vec![net],
+            gates: Vec::new(),
+            lifetime: None,
+            force: true,
+        };
+        desk.handle(Event::Command {
+            who: who.clone(),
+            command,
+        });
+        assert!(desk.engine().is_withheld(net));
+        let name = [Entry::Name("host.example".parse().unwrap())];
+        let told = desk.trust(&name, None, false, &who).done;
+        assert!(told[0].contains("trusted again"), "{told:?}");
+        assert!(!desk.engine().is_withheld(net));
+        let told = desk.trust(&name, None, false, &who).done;
+        assert!(told[0].contains("already"), "{told:?}");
+    }
+}
