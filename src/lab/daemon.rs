@@ -45,7 +45,7 @@ pub struct Reply {
 
 /// How long the daemon may take to answer, and `knockctl` to end. Far more than they need: the
 /// machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const NOTHING: [String; 0] = [];
 
