@@ -130,7 +130,7 @@ pub(crate) fn look_up_among_many(world: &mut World) -> Tried {
     }
     let each = started.elapsed() / 20;
     println!("{}: a look-up among 50,000: {each:?}", world.column.name());
-    let limit = std::time::Duration::from_millis(10);
+    let limit = std::time::Duration::from_millis(50);
     assert!(world.column.name() == "memory" || each < limit, "{each:?}");
     Ok(())
 }
