@@ -81,6 +81,11 @@ impl Engine {
         out.into_actions()
     }
 
+    /// Whether these are all gates: then what is taken there is taken everywhere.
+    pub(super) fn are_all(&self, gates: &[usize]) -> bool {
+        gates.len() == self.policy.gates.len()
+    }
+
     /// Takes from what was decided before a trial what was lost under it, which is `now` in force:
     /// whoever is taken out meanwhile is not to be let in again when it is taken back. Returns what
     /// is to be forgotten. Of gates that both have in the same shape `now` knows by itself.

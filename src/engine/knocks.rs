@@ -39,7 +39,7 @@ impl Engine {
             self.run_by_knock(&gates, source, knock, run, out);
             return;
         }
-        let everywhere = gates.len() == self.policy.gates.len();
+        let everywhere = self.are_all(&gates);
         for gate in gates {
             let ban = self.ledgers[gate].banned().lookup(host_net(source));
             if let Some(ban) = ban.map(|(net, _)| net) {
@@ -156,7 +156,7 @@ impl Engine {
         for &(_, net) in &bans {
             self.steps.forget(scope.clone(), net);
         }
-        let everywhere = gates.len() == self.policy.gates.len();
+        let everywhere = self.are_all(&gates);
         for (gate, net) in bans {
             if everywhere {
                 self.journal.lose(None, Lost::Accepted(net));

@@ -1,5 +1,6 @@
 //! Who is trusted: the whitelist and, above it, trust given at run time at every gate or at one.
-//! A forced ban withdraws trust in a network until restart or `trust`; what is left of an entry is a member.
+//! A forced ban withdraws trust in a network until restart or `trust`; what is left of an entry is a
+//! member.
 
 use ipnet::IpNet;
 

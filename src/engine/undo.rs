@@ -25,7 +25,7 @@ impl Engine {
         let Ok(gates) = self.indexes(&knock.gates) else {
             return;
         };
-        let everywhere = gates.len() == self.policy.gates.len();
+        let everywhere = self.are_all(&gates);
         for gate in gates {
             let here = (!everywhere).then(|| &self.policy.gates[gate].name);
             let lost = Lost::Granted(source, name.clone());
