@@ -156,7 +156,7 @@ impl Engine {
         for &(_, net) in &bans {
             self.steps.forget(scope.clone(), net);
         }
-        let everywhere = self.are_all(&gates);
+        let everywhere = self.are_all(gates);
         for (gate, net) in bans {
             if everywhere {
                 self.journal.lose(None, Lost::Accepted(net));
