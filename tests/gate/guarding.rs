@@ -4,14 +4,14 @@
 
 use std::fs;
 use std::process::{Child, Stdio};
-use std::time::SystemTime;
 
 use portcullis::lab::{Reply, Session};
-use portcullis::store::{Store, boot_id};
 
 use crate::applying::pinned;
 use crate::scenarios;
-use crate::world::{Family, Person, TRUSTED, Tried, World, backend, goes_on, long_policy, port_at};
+use crate::world::{
+    Family, Person, TRUSTED, Tried, World, backend, goes_on, long_policy, port_at, remember_name,
+};
 
 scenarios![
     an_operators_own_address_is_not_banned,
@@ -289,9 +289,7 @@ fn a_gate_is_judged_by_the_addresses_of_the_name_that_it_gets() -> Tried {
     let mut world = World::before(&at("a"), TRUSTED, &[22])?;
     world.server.add_addresses("eth0", &["192.0.2.2/24"])?;
     // No name service answers, so the last good addresses count.
-    let mut store = Store::open_as(&world.daemon.state_dir(), &boot_id()?)?;
-    store.remember_name("a.example.org", &["192.0.2.1".parse()?], SystemTime::now())?;
-    drop(store);
+    remember_name(&world.daemon, "a.example.org", "192.0.2.1")?;
     world.daemon.start()?;
     let person = world.person(Family::V4, 10)?;
     person.is_refused();

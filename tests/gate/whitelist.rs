@@ -1,12 +1,11 @@
 //! The whitelist file, and the commands that edit it.
 
 use std::fs;
-use std::time::SystemTime;
-
-use portcullis::store::{Store, boot_id};
 
 use crate::scenarios;
-use crate::world::{DECOY, Family, POLICY, TRUSTED, Tried, World, at_once_after_decoys};
+use crate::world::{
+    DECOY, Family, POLICY, TRUSTED, Tried, World, at_once_after_decoys, remember_name,
+};
 
 scenarios![
     whoever_is_on_it_gets_in,
@@ -265,11 +264,8 @@ fn a_name_that_never_resolved_is_a_problem_until_it_is_off_the_list() -> Tried {
     let trusted = format!("{TRUSTED}gateway.example.org\n");
     let mut world = World::before(POLICY, &trusted, &[22])?;
     // No name service answers, so the last good address counts.
-    let mut store = Store::open_as(&world.daemon.state_dir(), &boot_id()?)?;
     let gateway = world.person(Family::V4, 12)?;
-    let address = gateway.address.parse()?;
-    store.remember_name("gateway.example.org", &[address], SystemTime::now())?;
-    drop(store);
+    remember_name(&world.daemon, "gateway.example.org", &gateway.address)?;
     world.daemon.start()?;
     world
         .daemon

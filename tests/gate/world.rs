@@ -3,12 +3,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use portcullis::lab::{
     BANNER, Client, Daemon, Host, Lab, LabError, Outcome, Program, Programs, Reply, Service,
     Session,
 };
+use portcullis::store::{Store, boot_id};
 use serde_json::Value;
 
 pub(crate) type Tried = Result<(), Box<dyn Error>>;
@@ -171,6 +172,13 @@ impl Drop for World {
     fn drop(&mut self) {
         LOG.set(self.daemon.log_tail(40));
     }
+}
+
+/// Gives a name a last good address, as an earlier run would have stored it.
+pub(crate) fn remember_name(daemon: &Daemon, name: &str, address: &str) -> Tried {
+    let mut store = Store::open_as(&daemon.state_dir(), &boot_id()?)?;
+    store.remember_name(name, &[address.parse()?], SystemTime::now())?;
+    Ok(())
 }
 
 impl World {

@@ -4,16 +4,17 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use portcullis::lab::{Program, Programs, write_program};
 use portcullis::model::{Chain, Lifetime};
-use portcullis::store::{Store, boot_id};
 
 use crate::held::{held, tolerance};
 use crate::scenarios;
-use crate::world::{AT_ONCE, Family, TRUSTED, Tried, World, backend, long_policy, programs};
+use crate::world::{
+    AT_ONCE, Family, TRUSTED, Tried, World, backend, long_policy, programs, remember_name,
+};
 
 scenarios![
     a_wall_clock_that_jumps_a_day_across_a_restart_changes_nothing,
@@ -113,11 +114,8 @@ fn a_wall_clock_that_jumps_under_a_running_daemon_changes_nothing() -> Tried {
     let trusted = format!("{TRUSTED}gateway.example.org\n");
     let mut world = World::before_with(&long_policy(), &trusted, &[22], &programs)?;
     // No name service answers, so the last good address counts, for days.
-    let mut store = Store::open_as(&world.daemon.state_dir(), &boot_id()?)?;
     let gateway = world.person(Family::V4, 12)?;
-    let address = gateway.address.parse()?;
-    store.remember_name("gateway.example.org", &[address], SystemTime::now())?;
-    drop(store);
+    remember_name(&world.daemon, "gateway.example.org", &gateway.address)?;
     world.daemon.start()?;
     let began = Instant::now();
     world.expect(0, &["accept", "192.0.2.10", "--for", "600s"]);

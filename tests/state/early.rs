@@ -1,14 +1,12 @@
 //! `knockd setup` before there is a network, and the daemon afterwards.
 
-use std::time::SystemTime;
-
 use portcullis::lab::{Daemon, Lab};
-use portcullis::store::{Store, boot_id};
 
 use crate::boot::{Boot, with_the_disk_of};
 use crate::scenarios;
 use crate::world::{
     DECOY, Family, POLICY, TRUSTED, Tried, World, backend, connect, long_policy, programs,
+    remember_name,
 };
 
 scenarios![
@@ -81,10 +79,7 @@ fn nothing_is_waited_for() -> Tried {
     let trusted = "gateway.example.org\nunknown.example.org\n";
     let mut daemon = Daemon::prepare(&lab, &alone, &programs(), &policy, trusted)?;
     // The name service is not there; its last good answer is.
-    let mut store = Store::open_as(&daemon.state_dir(), &boot_id()?)?;
-    let address = "192.0.2.77".parse()?;
-    store.remember_name("gateway.example.org", &[address], SystemTime::now())?;
-    drop(store);
+    remember_name(&daemon, "gateway.example.org", "192.0.2.77")?;
     let started = std::time::Instant::now();
     let reply = daemon.run_knockd(&["setup"])?;
     assert_eq!(reply.code, Some(0), "{reply:?}");
