@@ -221,17 +221,22 @@ impl Matcher {
             reserved,
         } = place;
         let print = self.table.fingerprint(knock);
-        if print.is_some_and(|print| self.table.has_seen(key, print, at)) {
+        // Of a source that is new there is nothing to ask, and in a flood nearly all are.
+        let is_new = self.table.is_new(key);
+        if !is_new && print.is_some_and(|print| self.table.has_seen(key, print, at)) {
             return None;
         }
         let mut begun = None;
-        self.continue_attempts(knock, place, at, heard);
-        let is_scanner = self.table.is_scanner(key, &self.guard, at);
+        self.moved.clear();
+        if !is_new {
+            self.continue_attempts(knock, place, at, heard);
+        }
+        let is_scanner = !is_new && self.table.is_scanner(key, &self.guard, at);
         for &id in self.sequences.starting_with(port) {
             let sequence = &self.sequences[id];
             if self.moved.contains(&id)
                 || !sequence.fits(knock, reserved)
-                || !self.may_begin(id, key, is_scanner, at)
+                || !(is_new || self.may_begin(id, key, is_scanner, at))
             {
                 continue;
             }
@@ -264,7 +269,6 @@ impl Matcher {
             tells,
             ..
         } = self;
-        moved.clear();
         table.for_each_attempt(key, |attempt| {
             let sequence = &sequences[attempt.sequence];
             if attempt.is_done() || !sequence.fits(knock, reserved) {

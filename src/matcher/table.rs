@@ -98,6 +98,11 @@ impl Table {
         Key { source, hash }
     }
 
+    /// Whether the source has no records.
+    pub(super) fn is_new(&self, key: Key) -> bool {
+        self.first(key) == NIL
+    }
+
     /// How many records are in use, those that a source has left included.
     pub(super) fn len(&self) -> usize {
         self.records.len().min(self.capacity())
