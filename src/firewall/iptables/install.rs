@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use super::ipset::Spec;
-use super::members::{Contents, Difference, LONGEST, Shape, Sorted, difference, element, members};
+use super::members::{
+    Contents, Difference, LONGEST, Put, Shape, Sorted, difference, element, members,
+};
 use super::message::{Element, Header, Key};
 use super::names::{Family, Role, parse_set, policy_chain, set_name};
 use super::rules::{Earlier, Wanted};
@@ -89,6 +91,7 @@ pub(super) fn install(backend: &mut Iptables, desired: &Desired) -> Result<(), F
     }
     let sorted = Sorted::new(desired)?;
     let before = Before::read(backend, until)?;
+    let left = until.saturating_duration_since(Instant::now());
     refuse_foreign(backend, desired, &before)?;
     let earlier = earlier(backend, desired, &before)?;
     let sets = specs(desired, &earlier);
@@ -102,6 +105,8 @@ pub(super) fn install(backend: &mut Iptables, desired: &Desired) -> Result<(), F
     let mut made = Made::default();
     let mut write = || -> Result<_, FirewallError> {
         let removals = fill(backend, desired, &sets, &sorted, &before, then, &mut made)?;
+        // A million members are filled in for seconds, which are none of the programs'.
+        let until = Instant::now() + left;
         let mut families = Vec::new();
         for (family, _) in &before.saved {
             let wanted = wanted(*family, desired, &sets);
@@ -351,28 +356,28 @@ fn fill(
         if let Role::Session(_) | Role::Grace(_) = role {
             if found.is_none() {
                 let elements = earlier_elements(desired, spec, *role, now());
-                backend.ipset.add_all(&spec.name, &elements)?;
+                backend.ipset.add_all(&spec.name, elements)?;
             }
             continue;
         }
         let wanted = sorted.sets.get(&spec.name).unwrap_or(&none);
         let held = backend.ipset.elements(&spec.name)?;
-        // Programs may have taken their time.
-        let now = now();
-        let passed = now.since(then);
+        // Programs may have taken their time, and a million members take some.
+        let looked = now();
+        let element = |put: &Put| put.element(then, now());
         if found.is_some_and(|found| !backend.ipset.fits(spec, found)) {
-            let Difference { put, .. } = difference(&[], wanted, passed, now);
-            backend.ipset.replace(spec, &put)?;
+            let Difference { put, .. } = difference(&[], wanted, then, looked);
+            backend.ipset.replace(spec, put.iter().map(element))?;
         } else {
-            let Difference { put, mut remove } = difference(&held, wanted, passed, now);
-            backend.ipset.add_all(&spec.name, &put)?;
+            let Difference { put, mut remove } = difference(&held, wanted, then, looked);
+            backend.ipset.add_all(&spec.name, put.iter().map(element))?;
             // What has come since we asked is asked about the next time.
-            remove.retain(|key| backend.told.has(&spec.name, *key, now));
+            remove.retain(|key| backend.told.has(&spec.name, *key, looked));
             if !remove.is_empty() {
                 removals.push((spec.name.clone(), remove));
             }
         }
-        remember_long(backend, &spec.name, wanted, &held, then, now);
+        remember_long(backend, &spec.name, wanted, &held, then, looked);
     }
     Ok(removals)
 }

@@ -192,7 +192,7 @@ impl Ipset {
     pub(super) fn replace(
         &mut self,
         spec: &Spec,
-        elements: &[Element],
+        elements: impl IntoIterator<Item = Element>,
     ) -> Result<(), FirewallError> {
         let spare = spare_name(&spec.name);
         // From an attempt that was cut short.
@@ -279,11 +279,13 @@ impl Ipset {
     }
 
     /// Adds or renews many.
-    pub(super) fn add_all(&mut self, set: &str, elements: &[Element]) -> Result<(), FirewallError> {
-        let mut rest = elements;
-        for (message, count) in message::many(Command::Add, set, elements) {
-            let (these, others) = rest.split_at(count);
-            rest = others;
+    pub(super) fn add_all(
+        &mut self,
+        set: &str,
+        elements: impl IntoIterator<Item = Element>,
+    ) -> Result<(), FirewallError> {
+        let mut elements = elements.into_iter();
+        while let Some((message, these)) = message::several(Command::Add, set, &mut elements) {
             match self.send(message) {
                 Ok(()) => {}
                 // One by one, to learn which it was.
@@ -300,15 +302,14 @@ impl Ipset {
 
     /// Takes many out; those that ended meanwhile are no error.
     pub(super) fn delete_all(&mut self, set: &str, keys: &[Key]) -> Result<(), FirewallError> {
-        let elements: Vec<Element> = keys.iter().copied().map(bare).collect();
-        let mut rest = keys;
-        for (message, count) in message::many(Command::Del, set, &elements) {
-            let (these, others) = rest.split_at(count);
-            rest = others;
+        let mut elements = keys.iter().copied().map(bare);
+        while let Some((message, these)) = message::several(Command::Del, set, &mut elements) {
             match self.send(message) {
                 Ok(()) => {}
                 Err(error) if error.errno() == Some(errno::EXIST) => {
-                    these.iter().try_for_each(|key| self.delete(set, *key))?;
+                    these
+                        .iter()
+                        .try_for_each(|element| self.delete(set, element.key))?;
                 }
                 Err(error) => return Err(failed("take members out of", set)(error)),
             }

@@ -221,20 +221,37 @@ impl Sorted {
 
 /// What has to be done to a set.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Difference {
+pub(super) struct Difference<'a> {
     /// To be added or renewed.
-    pub(super) put: Vec<Element>,
+    pub(super) put: Vec<Put<'a>>,
     pub(super) remove: Vec<Key>,
 }
 
-/// From what a set holds to what it is to hold.
-/// `passed`: how long ago it was wanted; what was to end meanwhile is left alone.
-pub(super) fn difference(
+/// A member to be put in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Put<'a> {
+    pub(super) net: IpNet,
+    /// What was left of its time when it was wanted.
+    left: Option<Duration>,
+    reason: &'a str,
+}
+
+impl Put<'_> {
+    /// As the kernel is told `now` what was wanted `then`.
+    pub(super) fn element(&self, then: Time, now: Time) -> Element {
+        let left = self.left.map(|left| left.saturating_sub(now.since(then)));
+        element(Key::Net(self.net), left, self.reason, now)
+    }
+}
+
+/// From what a set holds `now` to what it was to hold `then`; what was to end meanwhile is left
+/// alone.
+pub(super) fn difference<'a>(
     held: &[Element],
-    wanted: &Contents,
-    passed: Duration,
+    wanted: &'a Contents,
+    then: Time,
     now: Time,
-) -> Difference {
+) -> Difference<'a> {
     let mut difference = Difference::default();
     let mut there = HashMap::new();
     for element in held {
@@ -245,15 +262,15 @@ pub(super) fn difference(
             key => difference.remove.push(key),
         }
     }
-    for (net, (left, reason)) in wanted {
-        let left = left.map(|left| left.saturating_sub(passed));
+    let passed = now.since(then);
+    for (&net, (left, reason)) in wanted {
+        let still = left.map(|left| left.saturating_sub(passed));
         let stays = there
-            .get(net)
-            .is_some_and(|held| held.ends_within(SECOND, left) && held.reason == *reason);
-        if !stays && left != Some(Duration::ZERO) {
-            difference
-                .put
-                .push(element(Key::Net(*net), left, reason, now));
+            .get(&net)
+            .is_some_and(|held| held.ends_within(SECOND, still) && held.reason == *reason);
+        if !stays && still != Some(Duration::ZERO) {
+            let left = *left;
+            difference.put.push(Put { net, left, reason });
         }
     }
     difference
@@ -408,19 +425,21 @@ mod tests {
         ]
         .map(|(net, left, reason)| element(Key::Net(self::net(net)), left, reason, NOW))
         .into();
-        let found = difference(&held, &wanted, Duration::ZERO, NOW);
-        let put: Vec<Key> = found.put.iter().map(|element| element.key).collect();
-        assert_eq!(
-            put,
-            [net("192.0.2.2/32"), net("192.0.2.3/32")].map(Key::Net)
-        );
+        let found = difference(&held, &wanted, NOW, NOW);
+        let put: Vec<IpNet> = found.put.iter().map(|put| put.net).collect();
+        assert_eq!(put, [net("192.0.2.2/32"), net("192.0.2.3/32")]);
         assert_eq!(found.remove, [Key::Net(net("192.0.2.4/32"))]);
         // An installation that takes its time gives nobody more of it.
         let later = Time::from_secs(1_010);
-        let found = difference(&[], &wanted, secs(10), later);
-        let timeouts: Vec<u32> = found.put.iter().map(|element| element.timeout).collect();
-        assert_eq!(timeouts, [290, 0, 290]);
-        let found = difference(&[], &wanted, secs(300), later);
+        let found = difference(&[], &wanted, NOW, later);
+        let timeouts = |later| -> Vec<u32> {
+            let elements = found.put.iter().map(|put| put.element(NOW, later));
+            elements.map(|element| element.timeout).collect()
+        };
+        assert_eq!(timeouts(later), [290, 0, 290]);
+        // Nor do those that are written last get more than those that are written first.
+        assert_eq!(timeouts(Time::from_secs(1_015)), [285, 0, 285]);
+        let found = difference(&[], &wanted, NOW, Time::from_secs(1_300));
         assert_eq!(found.put.len(), 1);
     }
 }

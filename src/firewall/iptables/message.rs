@@ -226,34 +226,35 @@ pub(super) fn one(command: Command, set: &str, element: &Element) -> Vec<u8> {
     end(bytes)
 }
 
-/// Adds or takes out many: messages with the number of members in each.
-pub(super) fn many(command: Command, set: &str, elements: &[Element]) -> Vec<(Vec<u8>, usize)> {
-    let mut messages = Vec::new();
+/// A message that adds or takes out as many as fit into one, and which these are; `None` if there
+/// are none. They are asked for only now: what is left of a time is to be what is left when it is
+/// sent.
+pub(super) fn several(
+    command: Command,
+    set: &str,
+    elements: &mut impl Iterator<Item = Element>,
+) -> Option<(Vec<u8>, Vec<Element>)> {
     let mut list = Vec::new();
-    let mut count: usize = 0;
-    let finish = |list: &mut Vec<u8>, count: &mut usize| {
-        let mut bytes = begin(command, 0);
-        put_text(&mut bytes, ATTR_SETNAME, set);
-        // The kernel wants a place for the number of the line that failed.
-        put(&mut bytes, ATTR_LINENO, &0u32.to_ne_bytes());
-        put(&mut bytes, ATTR_ADT | NESTED, list);
-        list.clear();
-        (end(bytes), std::mem::take(count))
-    };
-    for element in elements {
-        let mut data = data(element, command == Command::Add);
-        let line = u32::try_from(count + 1).unwrap_or(u32::MAX);
+    let mut these = Vec::new();
+    while list.len() < LIST_MAX {
+        let Some(element) = elements.next() else {
+            break;
+        };
+        let mut data = data(&element, command == Command::Add);
+        these.push(element);
+        let line = u32::try_from(these.len()).unwrap_or(u32::MAX);
         put_number(&mut data, DATA_LINENO, line);
-        if list.len() + data.len() + 4 > LIST_MAX {
-            messages.push(finish(&mut list, &mut count));
-        }
         put(&mut list, ATTR_DATA | NESTED, &data);
-        count += 1;
     }
-    if count > 0 {
-        messages.push(finish(&mut list, &mut count));
+    if these.is_empty() {
+        return None;
     }
-    messages
+    let mut bytes = begin(command, 0);
+    put_text(&mut bytes, ATTR_SETNAME, set);
+    // The kernel wants a place for the number of the line that failed.
+    put(&mut bytes, ATTR_LINENO, &0u32.to_ne_bytes());
+    put(&mut bytes, ATTR_ADT | NESTED, &list);
+    Some((end(bytes), these))
 }
 
 /// What a set is made of.
@@ -356,27 +357,29 @@ mod tests {
                 comment: String::new(),
             },
         ];
-        let (message, count) = many(Command::Add, "ssh_filter4", &elements_in)
-            .pop()
-            .unwrap();
-        assert_eq!(count, 2);
+        let mut rest = elements_in.clone().into_iter();
+        let (message, these) = several(Command::Add, "ssh_filter4", &mut rest).unwrap();
+        assert_eq!(these, elements_in);
         let mut found = Vec::new();
         elements(&message[HEADER..], &mut found);
         assert_eq!(found, elements_in);
+        assert_eq!(several(Command::Add, "ssh_filter4", &mut rest), None);
     }
 
     #[test]
     fn long_lists_are_split_and_lose_nothing() {
         let all = some(5_000);
-        let messages = many(Command::Add, "ssh_trusted4", &all);
-        assert!(messages.len() > 1);
-        let mut found = Vec::new();
-        for (message, count) in messages {
+        let (mut found, mut messages) = (Vec::new(), 0);
+        let mut rest = all.iter().cloned();
+        while let Some((message, these)) = several(Command::Add, "ssh_trusted4", &mut rest) {
             let before = found.len();
             elements(&message[HEADER..], &mut found);
-            assert_eq!(found.len() - before, count);
-            assert!(message.len() < LIST_MAX + 200);
+            assert_eq!(found[before..], these);
+            // The length of an attribute has 16 bits (linux/netlink.h).
+            assert!(message.len() < LIST_MAX + 500);
+            messages += 1;
         }
+        assert!(messages > 1);
         assert_eq!(found, all);
     }
 

@@ -93,16 +93,19 @@ pub(super) fn verify_members(
                     .iter()
                     .any(|gate| gate.name == name && gate.once)
         });
+        let asked = now();
         let held = backend.ipset.elements(set)?;
         let now = now();
         let passed = now.since(then);
+        // The first of a million was read a while ago.
+        let doubt = READ_BACK + now.since(asked);
         let held: HashMap<Key, &Element> = held.iter().map(|e| (e.key, e)).collect();
         for (net, (left, _)) in wanted {
             let left = left.map(|left| left.saturating_sub(passed));
             match held.get(&Key::Net(*net)) {
                 None if used_up || left.is_some_and(|left| left < DOUBT) => {}
                 None => problems.push(format!("{set} lacks {net}")),
-                Some(element) if Held::of(element, now).ends_within(READ_BACK, left) => {}
+                Some(element) if Held::of(element, now).ends_within(doubt, left) => {}
                 Some(_) => problems.push(format!("{set} has {net} with another deadline")),
             }
         }
