@@ -14,21 +14,51 @@ const A: &str = "203.0.113.7";
 /// Forged packets a second.
 const RATE: u64 = 250_000;
 
-/// So many packets of the flood after the first knock comes the second; whether it opens. Of the
-/// forged sources each sends to all of these ports.
-fn opens_after(forged: u64, ports: &[u16]) -> bool {
+/// A flood from new addresses all the time, or from the same over and over.
+#[derive(Clone, Copy)]
+enum Sources {
+    /// Each sends to all of the ports before the next begins.
+    New,
+    /// That many; all send to the first port before the first of them sends to the next.
+    Same(u64),
+}
+
+impl Sources {
+    fn packet(self, number: u64, ports: &[u16]) -> Knock {
+        let of = ports.len() as u64;
+        let (source, port) = match self {
+            Sources::New => (number / of, number % of),
+            Sources::Same(many) => (number % many, number / many % of),
+        };
+        let source = Ipv4Addr::from(0x0a00_0000 + source as u32);
+        let port = ports[port as usize].to_string();
+        packet(&source.to_string(), &port, number as u32)
+    }
+}
+
+/// So many packets of the flood after the first knock comes the second; whether it opens.
+fn opens_after(forged: u64, ports: &[u16], sources: Sources) -> bool {
     let mut policy = appliance();
     policy.memory = 256 << 10;
     let mut bench = Bench::new(&policy);
+    // From before: the sources that there are know all that they can know.
+    let before = match sources {
+        Sources::New => 0,
+        Sources::Same(_) => 4 * bench.matcher.occupancy().1 as u64,
+    };
+    for number in 0..before {
+        let at = Time::from_secs(90).after(Duration::from_nanos(number * 1_000_000_000 / RATE));
+        let _ = bench
+            .matcher
+            .handle(&sources.packet(number, ports), true, at);
+    }
     let at = |number: u64| {
         Time::from_secs(100).after(Duration::from_nanos(number * 1_000_000_000 / RATE))
     };
     let first = bench.take(&packet(A, "1228", 1), at(0));
     assert_eq!(first, NONE);
     for number in 0..forged {
-        let source = Ipv4Addr::from(0x0a00_0000 + (number / ports.len() as u64) as u32);
-        let port = ports[number as usize % ports.len()].to_string();
-        let syn = packet(&source.to_string(), &port, number as u32);
+        let syn = sources.packet(before + number, ports);
         let heard = bench.matcher.handle(&syn, true, at(number));
         let opened = heard
             .completed
@@ -67,17 +97,38 @@ fn an_attempt_lives_at_least_capacity_over_rate_wherever_the_flood_goes() {
     ] {
         // Whoever has knocked takes a place as well.
         assert!(
-            opens_after(capacity - 1, ports),
+            opens_after(capacity - 1, ports, Sources::New),
             "{what}: {capacity} packets, {RATE} a second"
         );
+        for many in [10, 100, 500, 1_000, 2_000, 4_000, 10_000] {
+            // A source that turns out to sweep takes a place more, and does so once.
+            let sweeps = if ports.len() > 4 { capacity / 5 } else { 0 };
+            assert!(
+                opens_after(capacity - sweeps - 1, ports, Sources::Same(many)),
+                "{what}: {capacity} packets of {many} sources"
+            );
+        }
     }
-    // A forged source that begins its knock anew, or sweeps on, is known already.
     for ports in [&[1228][..], &[1220], &[9]] {
         assert!(
-            !opens_after(2 * capacity, ports),
+            !opens_after(2 * capacity, ports, Sources::New),
             "the flood fills the table"
         );
     }
+}
+
+/// Who knocks once in a while pushes nobody out.
+#[test]
+fn records_that_are_of_no_use_any_more_give_way_uncounted() {
+    let mut policy = appliance();
+    policy.memory = 64 << 10;
+    let mut bench = Bench::new(&policy);
+    let (_, room) = bench.matcher.occupancy();
+    for number in 0..3 * room as u64 {
+        let source = Ipv4Addr::from(0x0a00_0000 + number as u32).to_string();
+        bench.knock(&source, "1228", 600_000 * number);
+    }
+    assert_eq!(bench.matcher.evicted(), 0);
 }
 
 fn records(bench: &Bench) -> usize {

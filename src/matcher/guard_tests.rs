@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::tests::{Bench, NONE};
 use super::*;
-use crate::fixtures::{appliance, gate, knock, packet, policy};
+use crate::fixtures::{address, appliance, gate, knock, packet, policy};
 use crate::policy::KnockAction;
 
 const A: &str = "198.51.100.7";
@@ -90,6 +90,37 @@ fn a_sweep_of_what_is_behind_this_host_opens_nothing() {
     let next = packet(A, "901", 50);
     let heard = bench.matcher.handle(&next, false, Time::from_secs(1001));
     assert_eq!(heard.undone.len(), 1);
+}
+
+/// No gate is there, and all the same what goes there is heard: nothing else shows that it is swept.
+#[test]
+fn a_sweep_of_a_target_behind_this_host_opens_nothing() {
+    let there = address("198.51.100.1");
+    let mut open = knock("open", "1228 1227", KnockAction::Accept);
+    open.target = Some(there);
+    let policy = policy(vec![gate("ssh")], vec![open]);
+    let mut scope = Scope::default();
+    scope.set_own([address("192.0.2.1")]);
+    scope.set_gates(&policy);
+    let swept = |from: u16| {
+        let mut matcher = Matcher::new(&policy);
+        let (mut completed, mut undone) = (0, 0);
+        for (port, number) in (1100..=from).rev().zip(1u32..) {
+            let knock = Knock {
+                destination: there,
+                ..packet(A, &port.to_string(), number)
+            };
+            assert!(scope.admits(&knock), "{port}");
+            let at = Time::from_secs(1000).after(Duration::from_millis(10) * number);
+            let heard = matcher.handle(&knock, scope.is_own(there), at);
+            completed += heard.completed.len();
+            undone += heard.undone.len();
+        }
+        (completed, undone)
+    };
+    assert_eq!(swept(1300), (0, 0));
+    // One that begins with the very knock.
+    assert_eq!(swept(1228), (1, 1));
 }
 
 /// Anything may be served there.

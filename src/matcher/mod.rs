@@ -46,7 +46,7 @@ use record::Attempt;
 pub use scope::Scope;
 pub use sequences::SequenceId;
 use sequences::{Arrival, PortId, Sequences};
-use sweeps::{Guard, Touched};
+use sweeps::{Guard, Touch, Touched};
 use table::{Key, Table};
 pub use timed::{Timed, Whose};
 
@@ -95,6 +95,8 @@ pub enum Step {
 struct Place {
     /// The source's records.
     key: Key,
+    /// What a retransmission of it is known by.
+    print: Option<u32>,
     port: PortId,
     /// It went to an address that is only for sequences that name it.
     reserved: bool,
@@ -131,25 +133,45 @@ impl Matcher {
     /// served.
     pub fn handle(&mut self, knock: &Knock, ours: bool, at: Time) -> Heard {
         let mut heard = Heard::default();
+        self.table.next_packet(at);
         match self.sequences.arrival(knock) {
             Arrival::Knock(port) => {
                 heard.knock = true;
+                let key = self.table.key(knock.source);
+                let print = self.table.fingerprint(knock);
+                if self.table.has_seen(key, print, at) {
+                    return heard;
+                }
                 // What is behind us is not ours to hear unless a sequence names it.
                 let reserved = !ours && self.sequences.is_target(knock.destination);
-                let key = self.table.key(knock.source);
                 let place = Place {
                     key,
+                    print,
                     port,
                     reserved,
                 };
                 let begun = self.knocked(knock, place, at, &mut heard);
                 if self.sequences.is_only_decoy(port) && self.counts_as_sweep(knock, ours) {
-                    self.touched(knock.port.port, key, begun, at, &mut heard);
+                    let touch = Touch {
+                        port: knock.port.port,
+                        print: None,
+                        begun,
+                    };
+                    self.touched(touch, key, at, &mut heard);
                 }
             }
             Arrival::Foreign if self.counts_as_sweep(knock, ours) => {
+                let port = knock.port.port;
                 let key = self.table.key(knock.source);
-                self.touched(knock.port.port, key, None, at, &mut heard);
+                // One is enough to shut somebody out for a while, and is not to do so again each
+                // time that it is sent again.
+                let print = self.table.fingerprint(knock);
+                let print = print.filter(|_| self.near.contains(port));
+                if self.table.has_seen(key, print, at) {
+                    return heard;
+                }
+                let begun = None;
+                self.touched(Touch { port, print, begun }, key, at, &mut heard);
             }
             Arrival::Foreign | Arrival::OtherFlags => {}
         }
@@ -167,8 +189,9 @@ impl Matcher {
     }
 
     /// Takes a strange port into account.
-    fn touched(&mut self, port: u16, key: Key, begun: Option<u32>, at: Time, heard: &mut Heard) {
-        let touched = self.table.touch(key, port, begun, &self.guard, at);
+    fn touched(&mut self, touch: Touch, key: Key, at: Time, heard: &mut Heard) {
+        let port = touch.port;
+        let touched = self.table.touch(key, touch, &self.guard, at);
         heard.swept = touched == Touched::Swept;
         // Who was a scanner before has no attempts either, or one that began a moment later than
         // this packet was sent: several CPUs write them.
@@ -217,15 +240,12 @@ impl Matcher {
     fn knocked(&mut self, knock: &Knock, place: Place, at: Time, heard: &mut Heard) -> Option<u32> {
         let Place {
             key,
+            print,
             port,
             reserved,
         } = place;
-        let print = self.table.fingerprint(knock);
         // Of a source that is new there is nothing to ask, and in a flood nearly all are.
         let is_new = self.table.is_new(key);
-        if !is_new && print.is_some_and(|print| self.table.has_seen(key, print, at)) {
-            return None;
-        }
         let mut begun = None;
         self.moved.clear();
         if !is_new {

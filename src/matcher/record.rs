@@ -94,7 +94,18 @@ impl Record {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.print_count() + self.touch_count() < PRINTS
+        self.room() > 0
+    }
+
+    /// For so many fingerprints or touches.
+    pub(super) fn room(&self) -> usize {
+        PRINTS - self.print_count() - self.touch_count()
+    }
+
+    /// From an attempt to a witness of what was seen.
+    pub(super) fn retire(&mut self) {
+        (self.sequence, self.stage) = (WITNESS, 0);
+        self.clear_touches();
     }
 
     /// Whether there was room.

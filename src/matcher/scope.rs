@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use crate::model::{KnockPort, NetMap, canonical, host_net};
+use crate::model::{NetMap, canonical, host_net};
 use crate::packet::Knock;
 use crate::policy::{GateAddress, Policy};
 
@@ -12,8 +12,8 @@ pub struct Scope {
     own: HashSet<IpAddr>,
     broadcast: HashSet<IpAddr>,
     behind: NetMap<()>,
-    /// Addresses that knocks name as their target, and the ports of these.
-    targets: HashSet<(IpAddr, KnockPort)>,
+    /// Addresses that knocks name as their target. All that goes there may tell a sweep.
+    targets: HashSet<IpAddr>,
 }
 
 impl Scope {
@@ -36,11 +36,8 @@ impl Scope {
                 self.behind.insert(*net, ());
             }
         }
-        let targets = policy.knocks.iter().filter_map(|knock| {
-            let target = knock.target?;
-            Some(knock.sequence.iter().map(move |port| (target, *port)))
-        });
-        self.targets = targets.flatten().collect();
+        let targets = policy.knocks.iter().filter_map(|knock| knock.target);
+        self.targets = targets.collect();
     }
 
     /// Whether this is an address of this host.
@@ -53,7 +50,7 @@ impl Scope {
         let to_us = self.is_own(knock.destination)
             || (!self.behind.is_empty()
                 && self.behind.lookup(host_net(knock.destination)).is_some())
-            || self.targets.contains(&(knock.destination, knock.port));
+            || self.targets.contains(&knock.destination);
         to_us && !self.is_own(knock.source) && !self.broadcast.contains(&knock.source)
     }
 }

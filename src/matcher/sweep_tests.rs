@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::tests::{Bench, NONE};
 use super::*;
-use crate::fixtures::{appliance, gate, knock, policy};
+use crate::fixtures::{appliance, gate, knock, packet, policy};
 use crate::policy::KnockAction;
 
 const A: &str = "198.51.100.7";
@@ -180,6 +180,52 @@ fn after_a_strange_port_nearby_the_sequence_can_be_knocked_again_when_its_time_i
     assert_eq!(sweep(&mut bench, A, 14_900, 10, &[1228, 1227]), NONE);
     // A hundredth of a second later, as the guard's clock is coarse.
     assert!(opens(&sweep(&mut bench, A, 15_010, 10, &[1228, 1227])));
+}
+
+/// A browser, an ssh: each opens a connection or two, whose SYNs go on for two minutes.
+#[test]
+fn a_strange_port_nearby_counts_once_however_often_its_packet_is_sent_again() {
+    // One beside the knock, and a decoy.
+    for port in ["1229", "1226"] {
+        let mut bench = Bench::new(&appliance());
+        let take = |bench: &mut Bench, port: &str, unique: u32, at: u64| {
+            bench.take(&packet(A, port, unique), Time::from_secs(1000 + at))
+        };
+        for (unique, first) in [(1, 0), (2, 1)] {
+            for again in [0, 1, 3, 7, 15] {
+                let _ = take(&mut bench, port, unique, first + again);
+            }
+        }
+        // 15 s after the first of the second.
+        assert_eq!(take(&mut bench, "1228", 3, 17), NONE);
+        assert_eq!(take(&mut bench, "1227", 4, 18), ["opencloseSSH"], "{port}");
+        for (unique, again) in [(1, 31), (2, 32), (1, 63), (2, 64)] {
+            let syn = packet(A, port, unique);
+            let heard = bench
+                .matcher
+                .handle(&syn, true, Time::from_secs(1000 + again));
+            assert_eq!(heard.undone, [], "{port}");
+        }
+        // Another one is another.
+        let late = packet(A, port, 5);
+        let _ = take(&mut bench, "1228", 6, 70);
+        let _ = bench.matcher.handle(&late, true, Time::from_secs(1071));
+        assert_eq!(take(&mut bench, "1227", 7, 72), NONE, "{port}");
+    }
+}
+
+/// What a packet of a source costs grows with its records.
+#[test]
+fn a_source_that_touches_strange_ports_now_and_then_has_few_records() {
+    let mut bench = Bench::new(&appliance());
+    let mut at = 0;
+    for (number, port) in (0..4_000).zip((1229..1233).cycle()) {
+        // Never five within the window, and hardly ever quiet for that long.
+        at += if number % 9 == 8 { 80_000 } else { 25_000 };
+        bench.knock(A, &port.to_string(), at);
+        let (used, _) = bench.matcher.occupancy();
+        assert!(used < 24, "{used} after {number}");
+    }
 }
 
 #[test]

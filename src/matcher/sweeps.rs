@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::record::{FOREIGN, Record};
-use super::table::{Key, Table};
+use super::table::{Key, Table, WITNESSES};
 use crate::model::Time;
 
 /// What makes a scanner: touching that many strange ports within that time.
@@ -46,6 +46,16 @@ impl Guard {
         // this packet: several CPUs write them, and a moment out of order.
         if age > 3 * Self::TICKS { 0 } else { age }
     }
+}
+
+/// A touch of a strange port.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Touch {
+    pub(super) port: u16,
+    /// What it is known by when it is sent again, if that is to be told.
+    pub(super) print: Option<u32>,
+    /// The place of what the same packet began, which may take it.
+    pub(super) begun: Option<u32>,
 }
 
 /// What a touch of a strange port says of its source.
@@ -99,17 +109,11 @@ impl Table {
         false
     }
 
-    /// Notes that the source touched a strange port. `begun`: the place of what the same packet
-    /// began, which may take it.
-    pub(super) fn touch(
-        &mut self,
-        key: Key,
-        port: u16,
-        begun: Option<u32>,
-        guard: &Guard,
-        now: Time,
-    ) -> Touched {
+    /// Notes that the source touched a strange port.
+    pub(super) fn touch(&mut self, key: Key, touch: Touch, guard: &Guard, now: Time) -> Touched {
+        let Touch { port, print, begun } = touch;
         let (mut others, mut room, mut known, mut was_scanner) = (0, None, false, false);
+        let (mut idle, mut oldest) = (0, None);
         let mut at = self.first(key);
         while let Some(record) = self.records.get_mut(at as usize) {
             let is_foreign = record.sequence == FOREIGN;
@@ -117,6 +121,7 @@ impl Table {
                 // Quiet for long enough: nothing from before counts.
                 record.clear_touches();
                 if is_foreign {
+                    record.clear_prints();
                     record.stage = 0;
                 }
             }
@@ -124,16 +129,28 @@ impl Table {
             others += record.touches().len();
             known |= is_foreign;
             was_scanner |= is_foreign && record.stage > 0;
-            if record.has_room() && (is_foreign || (room.is_none() && begun == Some(at))) {
+            let wanted = 1 + usize::from(print.is_some());
+            if record.room() >= wanted && (is_foreign || (room.is_none() && begun == Some(at))) {
                 room = Some(at);
+            } else if is_foreign && record.touches().is_empty() {
+                idle += 1;
+                oldest = Some(at);
             }
             at = self.older(at);
         }
         let enough = others + 1 >= usize::from(guard.ports);
         let touch = (u32::from(port) << 16) | u32::from(guard.tick(now));
         if !enough {
-            let at = room.unwrap_or_else(|| self.add_foreign(key));
-            self.records[at as usize].push_touch(touch);
+            let oldest = oldest.filter(|_| idle >= WITNESSES);
+            if let Some(at) = oldest {
+                self.records[at as usize].clear_prints();
+            }
+            let at = room.or(oldest).unwrap_or_else(|| self.add_foreign(key));
+            let record = &mut self.records[at as usize];
+            record.push_touch(touch);
+            if let Some(print) = print {
+                record.push_print(print);
+            }
         } else if !known {
             // The port that makes a scanner needs no place of its own, but the scanner does.
             let at = self.turn_foreign(key);

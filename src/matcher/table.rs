@@ -11,7 +11,7 @@ use crate::model::{Proto, Time};
 use crate::packet::Knock;
 
 /// How many records a source may have for fingerprints alone, void attempts among them.
-const WITNESSES: usize = 7;
+pub(super) const WITNESSES: usize = 7;
 /// For how long a SYN may be sent again: Linux gives up after 127 s (`tcp_syn_retries`, tcp(7)). Who
 /// sends the same one after that means it, or has fixed numbers.
 const SENT_AGAIN: Duration = Duration::from_secs(130);
@@ -26,11 +26,10 @@ const YOUNG: usize = 32;
 /// in the ring: that, and the source that is looked up, are all the memory that a packet of a
 /// stranger touches.
 ///
-/// Guarantee: a packet of a source without records takes at most a place for each sequence that its
-/// port starts, or one if it starts none: what it witnesses or counts stands in the same place. With R
-/// such packets a second, each starting one sequence at most, a record lives at least
-/// `capacity() / R` seconds. One of a source with records may take a place more, as some of them move
-/// to the front.
+/// Guarantee: a packet takes at most a place for each sequence that its port starts, or one if it
+/// starts none: what it witnesses or counts stands in the same place. Only a source that turns out to
+/// sweep takes another then. With R packets a second from whomever, each starting one sequence at
+/// most, a record lives at least `capacity() / R` seconds.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) records: Vec<Record>,
@@ -41,6 +40,10 @@ pub(super) struct Table {
     /// most were taken since: so a single source cannot fill the ring by starting over and over.
     young: u32,
     newest: u32,
+    /// Whether the packet at hand has taken a place.
+    spent: bool,
+    /// Its time.
+    now: Time,
     evicted: u64,
     /// The longest time that an attempt may take. A record takes fingerprints while it is no older,
     /// so that each is known for as long as it may be sent again.
@@ -61,9 +64,7 @@ pub(super) struct Key {
 
 impl Table {
     pub(super) fn new(memory: usize) -> Self {
-        let left = memory.saturating_sub(Index::MORE_BYTES);
-        let places = left / (size_of::<Record>() + Index::BYTES_PER_PLACE);
-        let places = places.clamp(1, NIL as usize - 1);
+        let places = places_in(memory);
         let random = RandomState::new();
         Self {
             records: Vec::with_capacity(places),
@@ -71,11 +72,18 @@ impl Table {
             places: index(places),
             young: index(places / YOUNG),
             newest: NIL,
+            spent: false,
+            now: Time::default(),
             evicted: 0,
             longest: Duration::ZERO,
             multiplier: random.hash_one(0) | 1,
             keys: [1, 2, 3, 4].map(|number| random.hash_one(number)),
         }
+    }
+
+    /// A packet is looked at, which takes a place of its own at most.
+    pub(super) fn next_packet(&mut self, now: Time) {
+        (self.spent, self.now) = (false, now);
     }
 
     /// Follows the longest time that an attempt may take.
@@ -113,6 +121,7 @@ impl Table {
         (self.places - self.young) as usize
     }
 
+    /// How many had to go that were still of use.
     pub(super) fn evicted(&self) -> u64 {
         self.evicted
     }
@@ -127,7 +136,10 @@ impl Table {
         Some(low_half(whole.wrapping_mul(self.multiplier) >> 32))
     }
 
-    pub(super) fn has_seen(&self, key: Key, print: u32, now: Time) -> bool {
+    pub(super) fn has_seen(&self, key: Key, print: Option<u32>, now: Time) -> bool {
+        let Some(print) = print else {
+            return false;
+        };
         let mut at = self.first(key);
         while let Some(record) = self.records.get(at as usize) {
             if record.prints().contains(&print) && !self.is_past(record, now) {
@@ -214,21 +226,31 @@ impl Table {
     ///
     /// [`Sequence::end`]: super::sequences::Sequence::end
     pub(super) fn start(&mut self, key: Key, sequence: SequenceId, stage: u8, now: Time) -> u32 {
-        let (mut same, mut void) = (None, None);
+        let (mut same, mut void, mut oldest, mut witnesses) = (None, None, None, 0);
         let mut at = self.first(key);
         while let Some(record) = self.records.get(at as usize) {
             if record.sequence == sequence.0 {
                 same = Some(at);
-                break;
             }
-            if void.is_none() && record.is_void() && record.touches().is_empty() {
-                void = Some(at);
+            if record.is_void() && record.touches().is_empty() {
+                void = void.or(Some(at));
+                oldest = Some(at);
+                witnesses += 1;
             }
             at = self.older(at);
         }
         let at = match same.or(void) {
-            Some(at) => self.make_newest(key, at),
-            None => self.add(key),
+            Some(at) if self.is_young(at) => at,
+            _ => {
+                // What it knows of packets that were seen is still of use.
+                if let Some(same) = same {
+                    self.records[same as usize].retire();
+                }
+                if let Some(oldest) = oldest.filter(|_| witnesses >= WITNESSES) {
+                    self.leave(key, oldest);
+                }
+                self.add(key)
+            }
         };
         if self.is_past(&self.records[at as usize], now) {
             self.records[at as usize].clear_prints();
@@ -262,10 +284,10 @@ impl Table {
 
     /// Moves into another amount of memory; the newest records are kept.
     pub(super) fn resize(&mut self, memory: usize) {
-        let mut new = Self::new(memory);
-        if new.places == self.places {
+        if index(places_in(memory)) == self.places {
             return;
         }
+        let mut new = Self::new(memory);
         (new.evicted, new.longest) = (self.evicted, self.longest);
         // The fingerprints were made with the old key.
         new.multiplier = self.multiplier;
@@ -292,16 +314,25 @@ impl Table {
         self.put(key, record)
     }
 
-    /// Lets a record be the last to go from now on, or nearly; its new place.
+    /// Lets a record be the last to go from now on, or nearly, unless this packet has taken a place
+    /// already; its place.
     pub(super) fn make_newest(&mut self, key: Key, at: u32) -> u32 {
-        if self.age(at) < self.young {
+        if self.spent || self.is_young(at) {
             return at;
         }
-        self.unlink(key, at);
-        let left = &mut self.records[at as usize];
-        let record = *left;
-        left.sequence = LEFT;
+        let record = self.records[at as usize];
+        self.leave(key, at);
         self.put(key, record)
+    }
+
+    /// Takes a record out of its source's list; its place stays taken until its time comes.
+    fn leave(&mut self, key: Key, at: u32) {
+        self.unlink(key, at);
+        self.records[at as usize].sequence = LEFT;
+    }
+
+    fn is_young(&self, at: u32) -> bool {
+        self.age(at) < self.young
     }
 
     /// Makes a record the source's newest, in place of the oldest of all if there is no room.
@@ -316,7 +347,7 @@ impl Table {
             let older = self.first(key);
             self.records[at as usize] = Record { older, ..record };
         }
-        self.newest = at;
+        (self.newest, self.spent) = (at, true);
         match self.records[at as usize].older {
             NIL => self.index.insert(key.hash, at),
             older => self.index.replace(key.hash, older, at),
@@ -337,9 +368,9 @@ impl Table {
         if record.sequence == LEFT {
             return;
         }
+        self.evicted += u64::from(!self.is_past(record, self.now));
         let key = self.key_of(record.source);
         self.index.remove(key.hash, at);
-        self.evicted += 1;
     }
 
     /// Takes a record out of its source's list.
@@ -390,6 +421,13 @@ impl Table {
             self.places - at + self.newest
         }
     }
+}
+
+/// How many records there is memory for.
+fn places_in(memory: usize) -> usize {
+    let left = memory.saturating_sub(Index::MORE_BYTES);
+    let places = left / (size_of::<Record>() + Index::BYTES_PER_PLACE);
+    places.clamp(1, NIL as usize - 1)
 }
 
 #[inline]

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::super::sweeps::Guard;
+use super::super::sweeps::{Guard, Touch};
 use super::*;
 
 #[test]
@@ -105,13 +105,19 @@ fn one_source_that_starts_over_and_over_pushes_nobody_out() {
     let mut table = Table::new(64 << 10);
     let key = |table: &Table, last| table.key(IpAddr::from([192, 0, 2, last]));
     table.start(key(&table, 10), SequenceId(0), 1, Time(0));
+    let touch = Touch {
+        port: 9,
+        print: None,
+        begun: None,
+    };
     for i in 0..10 * u64::from(table.places) {
         let flooding = key(&table, 66);
+        table.next_packet(Time(i));
         for id in 0..5 {
             table.start(flooding, SequenceId(id), 1, Time(i));
         }
         table.remember(flooding, low_half(i), Time(i));
-        table.touch(flooding, 9, None, &GUARD, Time(i));
+        table.touch(flooding, touch, &GUARD, Time(i));
     }
     assert_eq!(table.evicted(), 0);
     let mut alive = false;
@@ -167,7 +173,18 @@ impl Plain {
             if self.taken - record.3 < u64::from(table.young) {
                 return;
             }
-            self.records.retain(|r| (r.0, r.1) != (source, sequence));
+            // What it has seen it goes on knowing; no source has many such.
+            let witnesses = self
+                .records
+                .iter()
+                .filter(|r| (r.0, r.1) == (source, WITNESS));
+            if witnesses.count() >= WITNESSES {
+                let is_witness = |r: &(u8, u16, u64, u64)| (r.0, r.1) == (source, WITNESS);
+                let oldest = self.records.iter().position(is_witness).unwrap();
+                self.records.remove(oldest);
+            }
+            let was = self.records.iter_mut().find(known).unwrap();
+            was.1 = WITNESS;
         }
         self.taken += 1;
         let gone = self.taken.saturating_sub(u64::from(table.places));
@@ -203,7 +220,8 @@ proptest! {
                 found.push((attempt.sequence.0, attempt.started.0));
             });
             found.reverse();
-            let of_it = plain.records.iter().filter(|record| record.0 == source);
+            let of_it = plain.records.iter();
+            let of_it = of_it.filter(|record| record.0 == source && record.1 != WITNESS);
             let of_it: Vec<_> = of_it.map(|record| (record.1, record.2)).collect();
             prop_assert_eq!(found, of_it);
         }
