@@ -43,6 +43,16 @@ static POLICIES: LazyLock<[Policy; 4]> = LazyLock::new(|| {
     })
 });
 
+/// The same with a table of so few places that records have to go all the time.
+static CROWDED: LazyLock<[Policy; 4]> = LazyLock::new(|| {
+    POLICIES.clone().map(|mut policy| {
+        policy.memory = 1 << 10;
+        policy
+    })
+});
+/// A bit of the first byte.
+const CROWD: u8 = 0x80;
+
 /// For how long at least a SYN is taken for one that was sent before, from the first on.
 const SENT_AGAIN: Duration = Duration::from_secs(130);
 /// More would only be slow.
@@ -61,11 +71,14 @@ const RELOAD: u8 = 0x80;
 /// A byte for the policy, then five for each packet: source and kind, port, and how much later
 /// than the one before. Whatever is sent, by whom and when: memory stays within its bound, nothing
 /// is complete that was not sent in order and in time, and no sweep completes anything but decoys.
+/// Where records have to go it may have been forgotten that somebody swept, and what was seen.
 pub fn matcher(bytes: &[u8]) {
     let Some((choice, packets)) = bytes.split_first() else {
         return;
     };
-    let mut policy = &POLICIES[usize::from(*choice) % POLICIES.len()];
+    let is_crowded = choice & CROWD != 0;
+    let policies: &[Policy; 4] = if is_crowded { &CROWDED } else { &POLICIES };
+    let mut policy = &policies[usize::from(*choice) % policies.len()];
     let mut matcher = Matcher::new(policy);
     matcher.set_neutral([22, 80, 1230]);
     let mut sources: HashMap<IpAddr, Heard> = HashMap::new();
@@ -73,7 +86,7 @@ pub fn matcher(bytes: &[u8]) {
     let (mut last, mut in_order) = (None::<(Knock, bool, Option<Time>)>, true);
     for (number, packet) in packets.chunks_exact(5).take(MOST_PACKETS).enumerate() {
         if packet[4] & RELOAD != 0 {
-            policy = &POLICIES[usize::from(packet[4] >> 4 & 3)];
+            policy = &policies[usize::from(packet[4] >> 4 & 3)];
             matcher.reload(policy);
             sources.values_mut().for_each(Heard::forget_sweeps);
             last = None;
@@ -104,11 +117,12 @@ pub fn matcher(bytes: &[u8]) {
         let (used, room) = matcher.occupancy();
         assert!(used <= room, "{used} of {room}");
         assert!(
-            !(again && knock.port.proto == Proto::Tcp) || heard.completed.is_empty(),
+            is_crowded || !(again && knock.port.proto == Proto::Tcp) || heard.completed.is_empty(),
             "a retransmission completes nothing"
         );
         let plain = sources.entry(knock.source).or_default();
-        plain.take(policy, &knock, ours, at);
+        // What is sent again need not count again.
+        plain.take(policy, &knock, ours && !again && !is_crowded, at);
         for &id in &heard.completed {
             plain.check(policy, matcher.name(id).as_str(), at, in_order);
         }
@@ -195,11 +209,12 @@ impl Heard {
         self.scanner_until = None;
     }
 
-    fn take(&mut self, policy: &Policy, knock: &Knock, ours: bool, at: Time) {
+    /// `held`: whether a strange port is held against it.
+    fn take(&mut self, policy: &Policy, knock: &Knock, held: bool, at: Time) {
         if knock.port.proto == Proto::Udp || TcpFlags::OPENING.fit(knock.flags) {
             self.knocks.push((knock.port, at, knock.destination));
         }
-        if !ours || !is_strange(policy, knock) {
+        if !held || !is_strange(policy, knock) {
             return;
         }
         let guard = policy.scan_guard;
