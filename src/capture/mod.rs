@@ -177,8 +177,10 @@ pub struct Capture {
 struct Source {
     ring: Ring,
     family: Family,
-    /// When it was last seen empty: what is in it now came later.
-    empty_at: Time,
+    /// When it was last seen empty, or a packet of it came: what is in it now came later. A ring
+    /// that a flood keeps from being empty for minutes is not to date packets that far back when the
+    /// wall clock jumps.
+    earliest: Time,
     statistics: Statistics,
     taken: u64,
 }
@@ -272,13 +274,13 @@ impl Source {
             .map_err(|e| CaptureError::new("set", family.filter_name(), e))?;
         let ring = Ring::new(socket, family.geometry())
             .map_err(|e| CaptureError::new("make the ring of", family.socket_name(), e))?;
-        let empty_at = Time(clock::boottime());
+        let earliest = Time(clock::boottime());
         ring.bind(family.ethertype())
             .map_err(|e| CaptureError::new("bind", family.socket_name(), e))?;
         Ok(Self {
             ring,
             family,
-            empty_at,
+            earliest,
             statistics: Statistics::default(),
             taken: 0,
         })
@@ -292,17 +294,19 @@ impl Source {
         let now = both_clocks();
         for _ in 0..AT_ONCE {
             let Some(packet) = self.ring.next_packet() else {
-                self.empty_at = Time(now.boot);
+                self.earliest = Time(now.boot);
                 return ControlFlow::Continue(Drained::All);
             };
             self.taken += 1;
             let ifindex = packet.interface();
+            let at = now.received(packet.received(), self.earliest);
+            self.earliest = at;
             // The filter may be coarser, or an older one.
             if interfaces.contains(ifindex) {
                 f(Frame {
                     bytes: packet.bytes(),
                     ifindex,
-                    at: now.received(packet.received(), self.empty_at),
+                    at,
                 })?;
             }
         }
