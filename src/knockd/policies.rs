@@ -9,6 +9,7 @@ use tracing::warn;
 
 use crate::control::protocol::ChangeStatus;
 use crate::files::{self, FileError};
+use crate::matcher::Matcher;
 use crate::model::GateName;
 use crate::policy::{self, Checked, LoadError, MOST_BYTES, Policy};
 
@@ -39,7 +40,14 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn check(&self) -> Result<Checked, LoadError> {
-        Ok(policy::parse(&self.text, &self.file)?)
+        let checked = policy::parse(&self.text, &self.file)?;
+        // Nothing can be refused any more when the matcher takes its memory.
+        let memory = checked.policy.memory;
+        if !Matcher::has_memory(memory) {
+            let file = self.file.clone();
+            return Err(LoadError::Memory { file, memory });
+        }
+        Ok(checked)
     }
 }
 

@@ -119,6 +119,11 @@ impl Matcher {
         }
     }
 
+    /// Whether there are so many bytes for records. Without them the program would end.
+    pub fn has_memory(bytes: usize) -> bool {
+        Vec::<u8>::new().try_reserve_exact(bytes).is_ok()
+    }
+
     /// Says which TCP ports are not foreign although nobody knocks there: those of gates, and
     /// those that something listens on.
     pub fn set_neutral(&mut self, ports: impl IntoIterator<Item = u16>) {

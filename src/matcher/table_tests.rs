@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::super::Matcher;
 use super::super::sweeps::{Guard, Touch};
 use super::*;
 
@@ -18,6 +19,12 @@ fn memory_never_exceeds_its_bound() {
         assert!(table.records.capacity() >= table.places as usize);
         assert!(used <= memory.max(64), "{used} of {memory}");
     }
+}
+
+#[test]
+fn more_memory_than_there_is_is_found_out_before_it_is_taken() {
+    assert!(Matcher::has_memory(32 << 20));
+    assert!(!Matcher::has_memory(usize::MAX / 2));
 }
 
 #[test]

@@ -42,6 +42,17 @@ pub enum LoadError {
         /// The errno.
         source: io::Error,
     },
+    /// It was read, and asks for more memory than there is.
+    #[error(
+        "{file}: memory: the machine does not give {} MiB for records of knocks: ask for less",
+        memory >> 20
+    )]
+    Memory {
+        /// The file.
+        file: PathBuf,
+        /// In bytes.
+        memory: usize,
+    },
     /// It was read, and is wrong.
     #[error(transparent)]
     Policy(#[from] PolicyErrors),
