@@ -107,7 +107,7 @@ impl Matcher {
     pub fn new(policy: &Policy) -> Self {
         let (sequences, guard) = (Sequences::new(&policy.knocks), guard(policy));
         let mut table = Table::new(policy.memory);
-        table.set_longest(sequences.longest());
+        table.set_times(sequences.longest(), guard.sweep());
         Self {
             near: sequences.near(guard.nearby),
             sequences,
@@ -215,10 +215,8 @@ impl Matcher {
             }
             if attempt.is_done() {
                 let since = at.since(attempt.started);
-                // The first of the ports that make a scanner was touched in the window, and what came
-                // just before that belongs to it.
-                let sweep = guard.within.saturating_mul(2);
-                if (is_scanner && since <= sweep) || (is_near && since <= sequence.timeout) {
+                if (is_scanner && since <= guard.sweep()) || (is_near && since <= sequence.timeout)
+                {
                     heard.undone.push(attempt.sequence);
                 } else {
                     return;
@@ -352,8 +350,9 @@ impl Matcher {
         let renumbered = self.sequences.renumbering(&old);
         self.table.renumber(&renumbered);
         self.table.resize(policy.memory);
-        self.table.set_longest(self.sequences.longest());
         let old = std::mem::replace(&mut self.guard, guard(policy));
+        let (longest, sweep) = (self.sequences.longest(), self.guard.sweep());
+        self.table.set_times(longest, sweep);
         if self.guard.tick_length() != old.tick_length() {
             // Their times would be read with another measure.
             self.table.forget_touches();

@@ -20,6 +20,12 @@ impl Guard {
     /// So many ticks make the window; a time is kept as 16 bits of ticks, four windows.
     const TICKS: u64 = 1 << 14;
 
+    /// How long a sweep is: the first of the ports that make a scanner was touched in the window,
+    /// and what came just before that belongs to it.
+    pub(super) fn sweep(&self) -> Duration {
+        self.within.saturating_mul(2)
+    }
+
     fn tick(&self, now: Time) -> u16 {
         #[allow(clippy::cast_possible_truncation)] // the lower bits are wanted
         let tick = (now.0 / self.tick_length()) as u16;

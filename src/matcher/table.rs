@@ -48,6 +48,8 @@ pub(super) struct Table {
     /// The longest time that an attempt may take. A record takes fingerprints while it is no older,
     /// so that each is known for as long as it may be sent again.
     longest: Duration,
+    /// For how long a record may be of use for anything.
+    useful: Duration,
     /// Random, so that nobody can aim at a place in the index.
     keys: [u64; 4],
     /// Odd, and as random: multiplying by it keeps fingerprints apart (Dietzfelbinger et al., "A
@@ -76,6 +78,7 @@ impl Table {
             now: Time::default(),
             evicted: 0,
             longest: Duration::ZERO,
+            useful: Duration::ZERO,
             multiplier: random.hash_one(0) | 1,
             keys: [1, 2, 3, 4].map(|number| random.hash_one(number)),
         }
@@ -86,9 +89,10 @@ impl Table {
         (self.spent, self.now) = (false, now);
     }
 
-    /// Follows the longest time that an attempt may take.
-    pub(super) fn set_longest(&mut self, longest: Duration) {
+    /// Follows the longest time that an attempt may take, and for how long a sweep counts.
+    pub(super) fn set_times(&mut self, longest: Duration, sweep: Duration) {
         self.longest = longest;
+        self.useful = longest.saturating_add(SENT_AGAIN).max(sweep);
     }
 
     /// What the other functions know a source by.
@@ -288,7 +292,7 @@ impl Table {
             return;
         }
         let mut new = Self::new(memory);
-        (new.evicted, new.longest) = (self.evicted, self.longest);
+        (new.evicted, new.longest, new.useful) = (self.evicted, self.longest, self.useful);
         // The fingerprints were made with the old key.
         new.multiplier = self.multiplier;
         let (newer, older) = self.records.split_at(self.oldest() as usize);
@@ -368,7 +372,7 @@ impl Table {
         if record.sequence == LEFT {
             return;
         }
-        self.evicted += u64::from(!self.is_past(record, self.now));
+        self.evicted += u64::from(self.now.since(record.started) <= self.useful);
         let key = self.key_of(record.source);
         self.index.remove(key.hash, at);
     }
