@@ -84,12 +84,12 @@ impl Before {
 
 pub(super) fn install(backend: &mut Iptables, desired: &Desired) -> Result<(), FirewallError> {
     let then = now();
-    let until = Instant::now() + PATIENCE;
     backend.has_installed = true;
     if let Some(legacy) = &mut backend.legacy {
         legacy.forget();
     }
     let sorted = Sorted::new(desired)?;
+    let until = Instant::now() + PATIENCE;
     let before = Before::read(backend, until)?;
     let left = until.saturating_duration_since(Instant::now());
     refuse_foreign(backend, desired, &before)?;
