@@ -34,6 +34,8 @@ const SPACING: Duration = Duration::from_millis(20);
 const PEER_SPACING: Duration = Duration::from_millis(150);
 /// The longest median under any flood.
 const MEDIAN: Duration = Duration::from_millis(5);
+/// SYNs a second, from when on the last of the rates is worth the name.
+const MANY: f64 = 180_000.0;
 /// 64 MB, in KiB.
 const RESIDENT: u64 = 64_000_000 / 1024;
 /// In KiB: pages that are touched now and then.
@@ -310,10 +312,19 @@ fn memory(clients: &Host, server: &Server, daemon: &Daemon) -> Result<Vec<Line>,
     let tracked = server
         .host
         .run(|| std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count"))??;
+    let what = format!("{backend}: {total} s of all that can be sent");
+    let figure = format!("{rate:.0} SYN/s, {sent} in all");
     Ok(vec![
+        match backend {
+            BackendKind::Nftables => {
+                let target = format!("≥ {MANY:.0} SYN/s");
+                Line::new(what, figure, target, rate >= MANY)
+            }
+            _ => Line::aside(what, figure),
+        },
         Line::aside(
-            format!("{backend}: {total} s of all that can be sent"),
-            format!("{rate:.0} SYN/s, {sent} in all, {share:.2} % lost before they were looked at"),
+            format!("{backend}: of these lost before they were looked at"),
+            format!("{share:.2} %"),
         ),
         Line::new(
             format!("{backend}: resident memory after {total} s"),
