@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use portcullis::control::protocol::{Data, Status};
+use portcullis::control::protocol::{Data, PacketStatus, Status};
 use portcullis::control::{Request, Verb};
 use portcullis::firewall::BackendKind;
 use portcullis::lab::{Daemon, Host, Lab};
@@ -281,6 +281,16 @@ fn status(daemon: &Daemon) -> Result<Status, Box<dyn Error>> {
     }
 }
 
+/// Of so many that were sent between these two looks at the counters: how many in a hundred the
+/// capture never saw, and how many it saw and had no room for. Nobody else sends anything that it
+/// would count.
+#[allow(clippy::cast_precision_loss)]
+fn lost(before: &PacketStatus, after: &PacketStatus, sent: u64) -> (f64, f64) {
+    let share = |count: u64| count as f64 / sent.max(1) as f64 * 100.0;
+    let missed = sent.saturating_sub(after.seen - before.seen);
+    (share(missed), share(after.dropped - before.dropped))
+}
+
 /// Memory, and what is lost, under all that can be sent.
 fn memory(clients: &Host, server: &Server, daemon: &Daemon) -> Result<Vec<Line>, Box<dyn Error>> {
     let (settled, watched) = match server.backend {
@@ -288,7 +298,7 @@ fn memory(clients: &Host, server: &Server, daemon: &Daemon) -> Result<Vec<Line>,
         _ => (Duration::ZERO, SHORTLY),
     };
     let pid = daemon.pid().ok_or("the daemon does not run")?;
-    let packets = status(daemon)?.packets;
+    let before = status(daemon)?.packets;
     let flood = clients.flood(target(server), None)?;
     let started = Instant::now();
     let mut attempts = status(daemon)?.attempts;
@@ -303,10 +313,8 @@ fn memory(clients: &Host, server: &Server, daemon: &Daemon) -> Result<Vec<Line>,
     let end = resident_kib(pid)?;
     let total = started.elapsed().as_secs();
     let (sent, rate) = flood.stop()?;
-    let lost = status(daemon)?.packets.dropped - packets.dropped;
+    let (missed, dropped) = lost(&before, &status(daemon)?.packets, sent);
     let backend = server.backend;
-    #[allow(clippy::cast_precision_loss)]
-    let share = lost as f64 / sent.max(1) as f64 * 100.0;
     let grown = end.saturating_sub(first);
     let full = attempts.used == attempts.capacity;
     let tracked = server
@@ -324,7 +332,7 @@ fn memory(clients: &Host, server: &Server, daemon: &Daemon) -> Result<Vec<Line>,
         },
         Line::aside(
             format!("{backend}: of these lost before they were looked at"),
-            format!("{share:.2} %"),
+            format!("{missed:.2} % never came to the capture, {dropped:.2} % found no room there"),
         ),
         Line::new(
             format!("{backend}: resident memory after {total} s"),
