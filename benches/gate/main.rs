@@ -2,11 +2,11 @@
 //! `cargo bench --bench gate -- [--list] [--markdown] [--strict] [--brief]
 //! [--write FILE] [ROW…]`.
 //!
-//! Every row measures nftables and iptables, by turns: what drifts, drifts for both. Everything
-//! happens in network namespaces of its own, as root or wherever ordinary users may make them. Exit
-//! code 1 if a row could not be measured, with `--strict` also if a target was missed or a program to
-//! compare with is not installed; 2 for a row that does not exist. `--brief` is to see that it all
-//! works: few samples, and no figures to go by.
+//! What of ours is compared is measured by turns: what drifts, drifts for both. The others' daemons
+//! come right after. Everything happens in network namespaces of its own, as root or wherever ordinary
+//! users may make them. Exit code 1 if a row could not be measured, with `--strict` also if a target
+//! was missed or a program to compare with is not installed; 2 for a row that does not exist. `--brief`
+//! is to see that it all works: few samples, and no figures to go by.
 #![forbid(unsafe_code)]
 #![cfg(target_os = "linux")]
 
