@@ -1,6 +1,6 @@
 //! What the matcher takes for a packet of a source that has no attempt, each of another one, at a
-//! table that is full: each takes the place of the oldest record. `benches/core.rs` has more of it;
-//! this is what has a target.
+//! table that is full: each takes the place of the oldest record; and whether that depends on how
+//! many sources or sequences there are. `benches/core.rs` has more of it; this is what has a target.
 
 use std::hint::black_box;
 use std::net::Ipv4Addr;
@@ -17,28 +17,64 @@ use crate::so_many;
 
 /// Of packets without a look at the clock.
 const BATCH: u32 = 10_000;
-const BATCHES: usize = 200;
+/// The tables take turns with so many batches each, as what the machine does elsewhere drifts.
+const AT_ONCE: usize = 50;
+const TURNS: usize = 4;
+/// Before them come some that do not count, with about as many packets as the largest table has
+/// records: the other tables were in the processor's caches last.
+const WARMING: usize = 60;
 /// In nanoseconds.
 const TARGET: f64 = 100.0;
 /// Sequences, and memory for attempts: a table that the processor's caches hold, the daemon's own
 /// default, and that with many sequences.
 const TABLES: [(u16, &str); 3] = [(2, "64KiB"), (2, "32MiB"), (200, "32MiB")];
+/// How much more a packet may cost with the last table than with the one before: more sequences.
+const MORE_SEQUENCES: f64 = 1.25;
+/// The same of that one and the first: more sources. The larger table does not fit into the
+/// processor's caches, and memory is that much slower; twice as much would not be that alone.
+const MORE_SOURCES: f64 = 2.0;
 
 pub(crate) fn measure() -> Measured {
-    let mut lines = Vec::new();
+    let mut tables = Vec::new();
     for (sequences, memory) in TABLES {
-        let policy = with_sequences(sequences, memory)?;
-        let mut table = Table::full(&policy);
-        let (_, room) = table.matcher.occupancy();
-        let last = 2001 + 2 * (sequences - 1);
-        for (kind, port) in [
-            ("a port that nobody knocks on", 9),
-            ("a stray knock", last),
-            ("a first knock", last - 1),
-        ] {
-            let port: KnockPort = port.to_string().parse()?;
-            let samples = table.sample(port);
-            let each = |time: Duration| time.as_secs_f64() * 1e9 / f64::from(BATCH);
+        tables.push(Table::full(sequences, &with_sequences(sequences, memory)?));
+    }
+    let mut kinds = Vec::new();
+    for (kind, port) in KINDS {
+        let mut times: Vec<Vec<Duration>> = vec![Vec::new(); tables.len()];
+        for _ in 0..so_many(TURNS, 2) {
+            for (table, times) in tables.iter_mut().zip(&mut times) {
+                let port = KnockPort::tcp(port(table.sequences));
+                for _ in 0..so_many(WARMING, 5) {
+                    table.batch(port);
+                }
+                times.extend((0..so_many(AT_ONCE, 10)).map(|_| table.batch(port)));
+            }
+        }
+        kinds.push((kind, times.into_iter().map(Samples::new).collect()));
+    }
+    Ok(lines(&tables, &kinds))
+}
+
+/// A kind of packet, and what each of the tables takes for a batch of it.
+type Kind = (&'static str, Vec<Samples>);
+
+/// The port of a packet where there are so many sequences.
+type Port = fn(u16) -> u16;
+
+const KINDS: [(&str, Port); 3] = [
+    ("a port that nobody knocks on", |_| 9),
+    ("a stray knock", |sequences| 2001 + 2 * (sequences - 1)),
+    ("a first knock", |sequences| 2000 + 2 * (sequences - 1)),
+];
+
+fn lines(tables: &[Table], kinds: &[Kind]) -> Vec<Line> {
+    let each = |time: Duration| time.as_secs_f64() * 1e9 / f64::from(BATCH);
+    let mut lines = Vec::new();
+    for (at, table) in tables.iter().enumerate() {
+        let (room, sequences) = (table.room(), table.sequences);
+        for (kind, times) in kinds {
+            let samples = &times[at];
             let (median, p99) = (each(samples.median()), each(samples.percentile(99)));
             lines.push(Line::new(
                 format!("{kind}, {room} sources in the table, {sequences} sequences"),
@@ -48,7 +84,34 @@ pub(crate) fn measure() -> Measured {
             ));
         }
     }
-    Ok(lines)
+    let [small, large, long] = tables else {
+        return lines;
+    };
+    let (many, few) = (long.sequences, large.sequences);
+    let what = format!("{many} sequences to {few}, {} sources", large.room());
+    lines.push(compared(what, kinds, 2, MORE_SEQUENCES));
+    let what = format!(
+        "{} sources to {}, {few} sequences",
+        large.room(),
+        small.room()
+    );
+    lines.push(compared(what, kinds, 1, MORE_SOURCES));
+    lines
+}
+
+/// What a packet costs with that table, to the one before: the mean of all kinds, as one of them
+/// alone varies more.
+fn compared(what: String, kinds: &[Kind], more: usize, factor: f64) -> Line {
+    let median = |times: &[Samples], at: usize| times[at].median().as_secs_f64();
+    let total = |at: usize| -> f64 { kinds.iter().map(|(_, times)| median(times, at)).sum() };
+    let ratio = total(more) / total(more - 1);
+    let each = kinds.iter().map(|(_, times)| {
+        let ratio = median(times, more) / median(times, more - 1);
+        format!("{ratio:.2}")
+    });
+    let each: Vec<String> = each.collect();
+    let figure = format!("{ratio:.2} ({} for each kind of packet)", each.join(", "));
+    Line::new(what, figure, format!("≤ {factor:.2}"), ratio <= factor)
 }
 
 fn with_sequences(count: u16, memory: &str) -> Result<Policy, String> {
@@ -66,22 +129,28 @@ fn with_sequences(count: u16, memory: &str) -> Result<Policy, String> {
 
 struct Table {
     matcher: Matcher,
+    sequences: u16,
     number: u32,
 }
 
 impl Table {
-    fn full(policy: &Policy) -> Self {
+    fn full(sequences: u16, policy: &Policy) -> Self {
         let mut table = Self {
             matcher: Matcher::new(policy),
+            sequences,
             number: 0,
         };
-        let (_, room) = table.matcher.occupancy();
         let first = KnockPort::tcp(2000);
-        while table.matcher.occupancy().0 < room {
+        while table.matcher.occupancy().0 < table.room() {
             let begun = table.packet(first);
             assert!(begun.completed.is_empty(), "one knock completes nothing");
         }
         table
+    }
+
+    /// So many sources are in it at most.
+    fn room(&self) -> usize {
+        self.matcher.occupancy().1
     }
 
     fn packet(&mut self, port: KnockPort) -> portcullis::matcher::Heard {
@@ -100,16 +169,11 @@ impl Table {
         self.matcher.handle(black_box(&knock), true, now)
     }
 
-    fn sample(&mut self, port: KnockPort) -> Samples {
-        let batch = |table: &mut Self| {
-            let started = Instant::now();
-            for _ in 0..BATCH {
-                drop(black_box(table.packet(port)));
-            }
-            started.elapsed()
-        };
-        batch(self);
-        let batches = (0..so_many(BATCHES, 20)).map(|_| batch(self));
-        Samples::new(batches.collect())
+    fn batch(&mut self, port: KnockPort) -> Duration {
+        let started = Instant::now();
+        for _ in 0..BATCH {
+            drop(black_box(self.packet(port)));
+        }
+        started.elapsed()
     }
 }
