@@ -35,6 +35,8 @@ const TARGET: Duration = Duration::from_secs(1);
 const LARGE_TARGET: Duration = Duration::from_secs(2);
 /// Between two SYNs that ask whether the gate is shut.
 const STEP: Duration = Duration::from_micros(200);
+/// It is when so many in a row are not answered: one may only have waited for a CPU.
+const IN_VAIN: usize = 3;
 
 /// What all starts on one backend took.
 #[derive(Default)]
@@ -244,7 +246,7 @@ pub(crate) fn start(daemon: &mut Daemon) -> Result<Duration, Box<dyn Error>> {
     Ok(started.elapsed())
 }
 
-/// The same, and how long it took until a stranger's SYN was no longer answered.
+/// The same, and how long it took until a stranger's SYNs were no longer answered.
 fn start_watched(
     daemon: &mut Daemon,
     server: &Server,
@@ -273,22 +275,25 @@ fn start_watched(
     Ok((complete, last_open.saturating_duration_since(started)))
 }
 
-/// When the first SYN was sent that was not answered.
+/// When the first SYN was sent of those in a row that were not answered.
 fn until_shut(
     server: Ipv4Addr,
     stranger: Ipv4Addr,
     give_up: &AtomicBool,
 ) -> io::Result<Option<Instant>> {
     let mut prober = Prober::new()?;
-    loop {
+    let mut in_vain = Vec::with_capacity(IN_VAIN);
+    while in_vain.len() < IN_VAIN {
         let last = give_up.load(Ordering::Relaxed);
         let sent = Instant::now();
         if prober.ask(stranger, server, GATE, STEP)?.is_none() {
-            return Ok(Some(sent));
-        }
-        if last {
+            in_vain.push(sent);
+        } else if last {
             return Ok(None);
+        } else {
+            in_vain.clear();
         }
         std::thread::sleep(STEP);
     }
+    Ok(in_vain.first().copied())
 }
