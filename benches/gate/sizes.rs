@@ -27,8 +27,8 @@ const MOST_RULES: u32 = 100_000;
 /// Clients of each kind, who ask in turn. All namespaces share the kernel's table of neighbours,
 /// which takes 1,024 (`gc_thresh3`).
 const EACH: u16 = 32;
-const ROUNDS: usize = 100;
-const ROUNDS_OF_RULES: usize = 10;
+const ROUNDS: u16 = 100;
+const ROUNDS_OF_RULES: u16 = 10;
 const PATIENCE: Duration = Duration::from_secs(1);
 const LOADING: Duration = Duration::from_secs(30);
 /// So many members are asked for.
@@ -41,7 +41,7 @@ const FACTOR: f64 = 1.10;
 enum Asker {
     Trusted,
     Accepted,
-    /// In no chain: looked for in each of them, and dropped.
+    /// In no chain: looked for in each of them, and dropped. A new one each time.
     Stranger,
 }
 
@@ -178,16 +178,16 @@ const ACCEPTED: Duration = Duration::from_secs(6 * 3600);
 
 /// Every client of a kind asks each server so often, the servers in turn. To be called on the
 /// clients' host.
-fn sample(servers: &[&Server], asker: Asker, rounds: usize) -> io::Result<Vec<Samples>> {
+fn sample(servers: &[&Server], asker: Asker, rounds: u16) -> io::Result<Vec<Samples>> {
     stay_on_one_cpu()?;
     let mut prober = Prober::new()?;
     let mut times: Vec<Vec<Duration>> = vec![Vec::new(); servers.len()];
     // In the first round neighbours are looked up.
     for round in 0..=rounds {
-        for client in 0..usize::from(EACH) {
+        for client in 0..EACH {
             for turn in 0..servers.len() {
-                let at = (client + round + turn) % servers.len();
-                let took = ask(&mut prober, servers[at], asker, client)?;
+                let at = (usize::from(client + round) + turn) % servers.len();
+                let took = ask(&mut prober, servers[at], asker, (round, client))?;
                 if round > 0 {
                     times[at].push(took);
                 }
@@ -199,16 +199,27 @@ fn sample(servers: &[&Server], asker: Asker, rounds: usize) -> io::Result<Vec<Sa
 
 /// How long the decision took. Of a SYN that is dropped nobody hears: over a veth pair all that the
 /// other side does with it is done when it has been sent.
-fn ask(prober: &mut Prober, server: &Server, asker: Asker, client: usize) -> io::Result<Duration> {
-    let client = asker.of(server)[client];
+fn ask(
+    prober: &mut Prober,
+    server: &Server,
+    asker: Asker,
+    (round, client): (u16, u16),
+) -> io::Result<Duration> {
+    let own = asker.of(server)[usize::from(client)];
     if asker != Asker::Stranger {
-        return match prober.ask(client, server.address, GATE, PATIENCE)? {
+        return match prober.ask(own, server.address, GATE, PATIENCE)? {
             Some((true, took)) => Ok(took),
             _ => Err(io::Error::other("a client was not let in")),
         };
     }
+    // Somebody who hears an answer asks in the first round. From then on each is another one, so
+    // that what the kernel looks for is in no cache.
+    let stranger = match round {
+        0 => own,
+        _ => server.nobody(round * EACH + client),
+    };
     let started = Instant::now();
-    prober.syn(client, server.address, GATE)?;
+    prober.syn(stranger, server.address, GATE)?;
     let took = started.elapsed();
     match prober.answer()? {
         None => Ok(took),

@@ -88,6 +88,8 @@ pub(crate) struct Server {
 
 /// Servers are told apart by numbers below this.
 const SERVERS: u8 = 8;
+/// And their clients by numbers below this: the last of its addresses is the network's broadcast.
+const ROOM: u16 = (63 << 8) - 1;
 
 impl Server {
     /// Joins it to the clients' host, which has so many addresses on that wire: the `number`th of
@@ -98,15 +100,12 @@ impl Server {
         (number, backend): (u8, BackendKind),
         clients: u16,
     ) -> Result<Self, LabError> {
-        assert!(number < SERVERS && clients < 63 << 8, "they have no room");
+        assert!(number < SERVERS && clients < ROOM, "they have no room");
         let host = lab.host(&format!("server{number}"))?;
         let (second, third) = (18 + number / 4, number % 4 * 64);
         let address = Ipv4Addr::new(198, second, third, 1);
         let clients: Vec<Ipv4Addr> = (0..clients)
-            .map(|client| {
-                let [high, low] = client.to_be_bytes();
-                Ipv4Addr::new(198, second, third + 1 + high, low)
-            })
+            .map(|client| Self::client(address, client))
             .collect();
         let long = |address: &Ipv4Addr| format!("{address}/18");
         let there: Vec<String> = clients.iter().map(long).collect();
@@ -121,6 +120,19 @@ impl Server {
             clients,
             _service: service,
         })
+    }
+
+    /// An address of its network that nobody has, another for each number up to some thousands. An
+    /// answer goes nowhere.
+    pub(crate) fn nobody(&self, number: u16) -> Ipv4Addr {
+        let taken = u16::try_from(self.clients.len()).unwrap_or(0);
+        Self::client(self.address, taken + number % (ROOM - taken))
+    }
+
+    fn client(server: Ipv4Addr, number: u16) -> Ipv4Addr {
+        let [first, second, third, _] = server.octets();
+        let [high, low] = number.to_be_bytes();
+        Ipv4Addr::new(first, second, third + 1 + high, low)
     }
 
     /// The daemon on it, not yet started.
