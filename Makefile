@@ -100,7 +100,7 @@ test-long: test
 		echo "round $$round"; $(CARGO) test --locked --test gate || exit 1; \
 	done
 
-# Beside the daemons that others use, in the same run; about a quarter of an hour. All of it is run,
+# Beside the daemons that others use, in the same run; about half an hour. All of it is run,
 # and the exit code is that of the worst: a target that is missed fails, and is told again at the end
 # of its part. BENCH="--write docs/benchmarks.md" also puts the figures into the document.
 BENCH ?=
