@@ -81,22 +81,36 @@ pub(crate) fn measure() -> Measured {
         load(few, 0)?;
         for &size in so_many(&SIZES[..], &SIZES[..2]) {
             eprintln!("sizes: {backend}, {size} in each chain …");
-            let took = load(many, size)?;
-            for asker in ASKERS {
-                let times = clients.run(|| sample(&[few, many], asker, ROUNDS))??;
-                let [base, times] = &times[..] else {
-                    return Err("two servers were asked".into());
-                };
-                lines.push(report(backend, size, asker, base, times));
+            // What cannot be had of one size is no reason to lose the others.
+            match lines_of(&clients, few, many, size) {
+                Ok(some) => lines.extend(some),
+                Err(error) => {
+                    let what = format!("{backend}: {size} in each chain");
+                    lines.push(Line::failed(what, error.as_ref()));
+                }
             }
-            lines.push(Line::aside(
-                format!("{backend}: to load {size} in each chain"),
-                ms(took),
-            ));
         }
     }
     lines.extend(missing);
     lines.extend(rules(&lab, &clients)?);
+    Ok(lines)
+}
+
+fn lines_of(clients: &Host, few: &Server, many: &Server, size: u32) -> Measured {
+    let backend = many.backend;
+    let took = load(many, size)?;
+    let mut lines = Vec::new();
+    for asker in ASKERS {
+        let times = clients.run(|| sample(&[few, many], asker, ROUNDS))??;
+        let [base, times] = &times[..] else {
+            return Err("two servers were asked".into());
+        };
+        lines.push(report(backend, size, asker, base, times));
+    }
+    lines.push(Line::aside(
+        format!("{backend}: to load {size} in each chain"),
+        ms(took),
+    ));
     Ok(lines)
 }
 
