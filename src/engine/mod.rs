@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod back;
+mod bans;
 mod commands;
 mod event;
 mod jobs;
