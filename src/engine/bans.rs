@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -12,6 +13,8 @@ use super::out::Out;
 use super::{Engine, Lost, Record, SCAN_GUARD, What, shown};
 use crate::model::{Chain, Deadline, Lifetime, Time, host_net, net_of_prefix};
 use crate::policy::BanRule;
+
+const A_SECOND: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Bans at the gates what a packet brought about: sources can be forged, so not too often.
@@ -42,8 +45,13 @@ impl Engine {
         }
         let (scope, rule) = self.ban_rule(why);
         self.leave_who_may_go_on(&mut bans, source, why, &scope, &rule, out);
-        // Only what is written counts: whoever is protected must not use up others' bans.
-        if !bans.is_empty() && !self.bans.take(out.now) {
+        let nets: Vec<IpNet> = bans.iter().map(|&(_, net)| net).collect();
+        let everywhere = self.are_all(gates);
+        let bans = self.worth_writing(&bans, lifetime, &rule, out.now);
+        if bans.is_empty() && !nets.is_empty() {
+            self.log_cheap(out, |_| format!("{source}: {why}: banned already"));
+        }
+        if !self.may_write(&bans, out.now) {
             self.refused_bans += 1;
             self.record_cheap(out.now, |_| {
                 let refused = Record::new(What::Refused, why).to(host_net(source));
@@ -54,21 +62,65 @@ impl Engine {
             });
             return;
         }
-        for &(_, net) in &bans {
+        for net in nets {
             self.steps.forget(scope.clone(), net);
         }
-        let everywhere = self.are_all(gates);
-        for (gate, net) in bans {
+        for (gate, net, first) in bans {
             if everywhere {
                 self.journal.lose(None, Lost::Accepted(net));
             }
-            let lifetime = lifetime.unwrap_or(self.policy.gates[gate].ban_timeout);
             let past = &mut self.ledgers[gate].past;
             let lifetime = match rule.longest {
-                Some(longest) => past.next(net, lifetime, longest, out.now),
-                None => lifetime,
+                Some(longest) => past.next(net, first, longest, out.now),
+                None => first,
             };
             self.ban_by_knock(gate, net, source, why, lifetime, out);
+        }
+    }
+
+    /// The bans without those that hold for as long already, to the second, each with how long a
+    /// first one lasts. Whoever is banned must not use up the bans of others, nor the history, by
+    /// stepping on more decoys.
+    fn worth_writing(
+        &self,
+        bans: &[(usize, IpNet)],
+        lifetime: Option<Lifetime>,
+        rule: &BanRule,
+        now: Time,
+    ) -> Vec<(usize, IpNet, Lifetime)> {
+        let worth = |&(gate, net): &(usize, IpNet)| {
+            let ledger = &self.ledgers[gate];
+            let first = lifetime.unwrap_or(self.policy.gates[gate].ban_timeout);
+            let lasts = match rule.longest {
+                Some(longest) => ledger.past.length_of_next(net, first, longest, now),
+                None => first,
+            };
+            let gains = match ledger.banned().get(net).map(|ban| ban.grant.deadline) {
+                None => true,
+                Some(Deadline::Never) => false,
+                Some(Deadline::At(held)) => {
+                    Deadline::At(held.after(A_SECOND)) <= lasts.deadline(now)
+                }
+            };
+            // One that somebody else has put into the kernel.
+            let accepted = ledger.accepted().within(net).next().is_some();
+            (gains || accepted).then_some((gate, net, first))
+        };
+        bans.iter().filter_map(worth).collect()
+    }
+
+    /// Whether these bans are not too many. Only what is written counts: whoever is protected must
+    /// not use up others' bans. Nor must those who are banned: where no ban is new, and the time
+    /// of those that hold only begins again, others count.
+    fn may_write(&mut self, bans: &[(usize, IpNet, Lifetime)], now: Time) -> bool {
+        let is_new = |&(gate, net, _): &(usize, IpNet, _)| {
+            let held = self.ledgers[gate].banned().get(net);
+            held.is_none()
+        };
+        if bans.iter().any(is_new) {
+            self.bans.take(now)
+        } else {
+            bans.is_empty() || self.renewals.take(now)
         }
     }
 
@@ -155,13 +207,18 @@ impl Engine {
         out: &mut Out,
     ) {
         let mut grant = Grant::lasting(lifetime, out, why);
-        if let Some(held) = self.ledgers[gate].banned().get(net)
-            && held.grant.deadline >= grant.deadline
-        {
+        let held = self.ledgers[gate].banned().get(net);
+        let is_new = held.is_none();
+        if let Some(held) = held.filter(|held| held.grant.deadline >= grant.deadline) {
             grant = held.grant.clone();
         }
         let banned = Record::new(What::Banned, why).of(&self.policy.gates[gate].name, net);
-        self.record(banned.until(grant.deadline));
+        let banned = banned.until(grant.deadline);
+        if is_new {
+            self.record(banned);
+        } else {
+            self.record_cheap(out.now, |_| banned);
+        }
         self.ban(gate, net, grant, true, out);
         self.log(out, |engine| {
             let gate = &engine.policy.gates[gate].name;

@@ -93,13 +93,9 @@ impl Engine {
     /// A source sweeps ports: its knocks do not count any more, and perhaps it is banned.
     pub(super) fn swept(&mut self, source: IpAddr, out: &mut Out) {
         let source = canonical(source);
-        // Sweeps can be forged more cheaply than anything else; they must not use up the lines
-        // that tell what was decided.
-        if self.sweep_lines.take(out.now) {
-            out.info(format!("{source}: sweeps ports: its knocks do not count"));
-        } else {
-            self.unlogged.0 += 1;
-        }
+        self.log_cheap(out, |_| {
+            format!("{source}: sweeps ports: its knocks do not count")
+        });
         self.record_cheap(out.now, |_| {
             Record::new(What::Swept, SCAN_GUARD).to(host_net(source))
         });
@@ -248,6 +244,15 @@ impl Engine {
             }
         }
         was_open
+    }
+
+    /// Logs what decides nothing; it must not use up the lines that tell what was decided.
+    pub(super) fn log_cheap(&mut self, out: &mut Out, words: impl FnOnce(&Self) -> String) {
+        if self.cheap_lines.take(out.now) {
+            out.info(words(self));
+        } else {
+            self.unlogged.0 += 1;
+        }
     }
 
     /// Logs what a packet brought about, at a limited rate: packets can be forged, disks fill.

@@ -121,15 +121,19 @@ impl Ledger {
     }
 
     /// Bans, and returns the ban by knock that had to make room, if one had to. A ban by hand
-    /// stays one, whatever is knocked later.
+    /// stays one, whatever is knocked later. One by knock that begins again keeps its place: else
+    /// forged decoys of all that are banned would make the next to come the oldest.
     pub(super) fn ban(&mut self, net: IpNet, grant: Grant, by_knock: bool) -> Option<IpNet> {
         let before = self.lift(net);
-        let by_knock = by_knock && before.is_none_or(|ban| ban.order.is_some());
+        let by_knock = by_knock && before.as_ref().is_none_or(|ban| ban.order.is_some());
         self.schedule(grant.deadline, Chain::Banned, net);
         let order = by_knock.then(|| {
-            self.next_order += 1;
-            self.by_knock.insert(self.next_order, net);
-            self.next_order
+            let order = before.and_then(|ban| ban.order).unwrap_or_else(|| {
+                self.next_order += 1;
+                self.next_order
+            });
+            self.by_knock.insert(order, net);
+            order
         });
         self.changed.insert((Chain::Banned, net));
         self.banned.insert(net, Ban { grant, order });
@@ -149,6 +153,9 @@ impl Ledger {
             return;
         }
         if let Some(order) = order.filter(|order| *order > self.next_order) {
+            if held.is_some_and(|ban| ban.order.is_some()) {
+                self.lift(net);
+            }
             self.next_order = order - 1;
         }
         self.ban(net, grant, order.is_some());

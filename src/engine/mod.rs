@@ -75,10 +75,13 @@ pub struct Engine {
     gate_addresses: HashMap<GateName, Vec<IpAddr>>,
     fired: HashMap<KnockName, u64>,
     bans: Bucket,
+    /// Bans that only begin again.
+    renewals: Bucket,
     /// Towards bans that need more than one step on a decoy.
     steps: Steps,
     lines: Bucket,
-    sweep_lines: Bucket,
+    /// Of what can be forged more cheaply than anything else, and decides nothing.
+    cheap_lines: Bucket,
     refused_bans: u64,
     evicted_bans: u64,
     /// Since the last line that said so, and before that.
@@ -103,9 +106,10 @@ impl Engine {
             gate_addresses: HashMap::new(),
             fired: HashMap::new(),
             bans: Bucket::new(10, 10),
+            renewals: Bucket::new(10, 10),
             steps: Steps::default(),
             lines: Bucket::new(20, 100),
-            sweep_lines: Bucket::new(1, 20),
+            cheap_lines: Bucket::new(1, 20),
             refused_bans: 0,
             evicted_bans: 0,
             unlogged: (0, 0),

@@ -45,6 +45,10 @@ impl<K: Clone + Eq + Hash, V> Bounded<K, V> {
         self.entries.get(key).map(|(_, value)| value)
     }
 
+    fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.entries.get_mut(key).map(|(_, value)| value)
+    }
+
     fn remove(&mut self, key: &K) -> Option<V> {
         let (age, value) = self.entries.remove(key)?;
         self.ages.remove(&age);
@@ -138,12 +142,7 @@ impl PastBans {
         let Lifetime::For(first) = first else {
             return first;
         };
-        let earlier = match self.0.get(&net) {
-            Some(past) if now >= past.counts_until => 0,
-            Some(past) if now >= past.ends => past.earlier.saturating_add(1),
-            Some(past) => past.earlier,
-            None => 0,
-        };
+        let earlier = self.earlier(net, now);
         let lasts = length(first, earlier, longest);
         let ends = now.after(lasts);
         let past = Past {
@@ -151,8 +150,36 @@ impl PastBans {
             ends,
             counts_until: ends.after(longest),
         };
-        self.0.set(net, past);
+        match self.0.get_mut(&net) {
+            // It goes no later for that: those who are banned could push others out.
+            Some(held) if now < held.ends => *held = past,
+            _ => self.0.set(net, past),
+        }
         Lifetime::For(lasts)
+    }
+
+    /// What [`PastBans::next`] would say.
+    pub(super) fn length_of_next(
+        &self,
+        net: IpNet,
+        first: Lifetime,
+        longest: Duration,
+        now: Time,
+    ) -> Lifetime {
+        match first {
+            Lifetime::For(first) => Lifetime::For(length(first, self.earlier(net, now), longest)),
+            Lifetime::Never => first,
+        }
+    }
+
+    /// How many bans came before one that begins now.
+    fn earlier(&self, net: IpNet, now: Time) -> u32 {
+        match self.0.get(&net) {
+            Some(past) if now >= past.counts_until => 0,
+            Some(past) if now >= past.ends => past.earlier.saturating_add(1),
+            Some(past) => past.earlier,
+            None => 0,
+        }
     }
 
     /// Takes up a ban that somebody else has remembered, and that still lasts `left`: as many came

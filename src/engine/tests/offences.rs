@@ -305,6 +305,81 @@ fn a_fast_flood_is_ten_bans_a_second_and_the_rest_are_counted() {
     assert_eq!(counted, 10_000);
 }
 
+/// A steps on decoys 20 times a second for 10 s, and somebody else every half second; how many of
+/// these are banned.
+fn beside_a_repeat_offender(bench: &mut Bench) -> usize {
+    let mut banned = 0;
+    for n in 0..200usize {
+        bench.now = bench.now.after(Duration::from_millis(50));
+        bench.knocked(A, "banned3");
+        if n % 10 == 5 {
+            bench.knocked(&forged(n).to_string(), "banned1");
+            banned += bench.changes().len();
+        }
+    }
+    banned
+}
+
+#[test]
+fn whoever_is_banned_for_good_uses_up_nothing_by_stepping_on_more_decoys() {
+    let mut bench = Bench::appliance();
+    bench.knocked(A, "banned1");
+    let before = bench.engine.everything();
+    bench.engine.take_news();
+    for _ in 0..1000 {
+        bench.knocked(A, "banned3");
+        assert_eq!(bench.changes(), [""; 0]);
+    }
+    assert_eq!(bench.engine.take_news(), News::default());
+    assert_eq!(bench.engine.everything(), before);
+    assert_eq!(bench.engine.refused_bans(), 0);
+    assert_eq!(beside_a_repeat_offender(&mut bench), 20);
+}
+
+#[test]
+fn a_ban_that_begins_again_takes_nobody_elses_place() {
+    let mut bench = Bench::new(minute());
+    assert_eq!(beside_a_repeat_offender(&mut bench), 20);
+    let of_a = |record: &Record| record.net == Some(net(A)) && record.what == What::Banned;
+    let records = bench.engine.take_news().records;
+    let times = records.into_iter().filter(of_a).count();
+    assert!((9..=11).contains(&times), "{times} records in 10 s");
+    assert_eq!(bench.engine.refused_bans(), 0);
+    bench.tick_after(59);
+    assert!(is_banned(&bench, A), "it lasts a minute since the last");
+}
+
+#[test]
+fn many_who_are_banned_keep_nobody_from_being_banned() {
+    let mut bench = Bench::new(minute());
+    flood(&mut bench, 300, Duration::from_millis(100));
+    let mut written = 0;
+    // All that are banned step on decoys, all the time.
+    for n in 0..3000 {
+        bench.now = bench.now.after(Duration::from_millis(2));
+        bench.knocked(&forged(n % 300).to_string(), "banned1");
+        written += bench.changes().len();
+    }
+    assert!((60..=70).contains(&written), "{written} in 6 s");
+    let news = bench.engine.take_news();
+    assert!(news.records.len() < 300 + 110, "{}", news.records.len());
+    bench.knocked(A, "banned1");
+    assert!(is_banned(&bench, A));
+}
+
+#[test]
+fn what_makes_room_is_what_was_banned_first_however_often_it_begins_again() {
+    let mut policy = minute();
+    policy.gates[0].ban_timeout = Lifetime::For(secs(86_400));
+    let mut bench = Bench::new(policy);
+    flood(&mut bench, MOST_BANS_BY_KNOCK, Duration::from_millis(100));
+    bench.knocked(&forged(0).to_string(), "banned1");
+    assert_eq!(bench.changes().len(), 1, "it begins again");
+    bench.wait(1);
+    bench.knocked(A, "banned1");
+    assert!(!is_banned(&bench, &forged(0).to_string()));
+}
+
 #[test]
 fn a_flood_does_not_grow_what_is_remembered() {
     let mut policy = minute();
@@ -389,14 +464,18 @@ proptest! {
         policy.ban = counting(after, within);
         let mut bench = Bench::new(policy);
         let mut times: Vec<Time> = Vec::new();
+        let mut last = None;
         for wait in waits {
             bench.tick_after(wait);
             bench.knocked(A, "banned1");
             times.push(bench.now);
             times.retain(|at| bench.now.since(*at) <= secs(within));
             let bans = bench.changes().iter().any(|change| change.starts_with("+ssh_banned"));
-            prop_assert_eq!(bans, times.len() >= usize::from(after));
-            if bans {
+            let enough = times.len() >= usize::from(after);
+            // What holds as long already is not written again.
+            prop_assert_eq!(bans, enough && last != Some(bench.now));
+            if enough {
+                last = Some(bench.now);
                 times.clear();
             }
         }
