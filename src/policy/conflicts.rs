@@ -8,8 +8,9 @@ use super::changing;
 use super::gates::PlacedGate;
 use super::knocks::PlacedKnock;
 use super::reader::Reader;
+use super::risks::risks;
 use super::sequences;
-use super::{Gate, GateAddress, Knock, KnockAction};
+use super::{Gate, GateAddress};
 
 /// The first port that kernels hand out to clients by themselves (Linux's
 /// `net.ipv4.ip_local_port_range` begins at 32768).
@@ -44,9 +45,7 @@ pub(super) fn check(reader: &mut Reader, gates: &[PlacedGate], knocks: &[PlacedK
     let sound: Vec<&Gate> = gates.iter().map(|gate| &gate.gate).collect();
     changing::check(reader, knocks, &sound);
     sheets(reader, knocks);
-    for knock in knocks {
-        risks(reader, knock);
-    }
+    risks(reader, knocks);
 }
 
 /// What is unwise about a knockd.conf. Its doors may well have the same sequence, or begin with
@@ -57,8 +56,8 @@ pub(super) fn check_classic(reader: &mut Reader, knocks: &[PlacedKnock]) {
         if !knock.ports_at.is_empty() {
             ports(reader, knock, &[]);
         }
-        risks(reader, knock);
     }
+    risks(reader, knocks);
 }
 
 /// Whether two gates' places are the same, overlap, or have nothing in common.
@@ -172,51 +171,5 @@ fn sheets(reader: &mut Reader, knocks: &[PlacedKnock]) {
             let expected = "a file of one-time sequences for each";
             reader.error(placed.sequence_at, found, expected);
         }
-    }
-}
-
-fn risks(reader: &mut Reader, knock: &PlacedKnock) {
-    let Knock {
-        name,
-        action,
-        sequence,
-        ..
-    } = &knock.knock;
-    let lets_in = matches!(
-        action,
-        KnockAction::Accept | KnockAction::Trust | KnockAction::Open | KnockAction::Run(_)
-    );
-    if *action == KnockAction::Trust {
-        reader.warn(
-            knock.action_at,
-            format!("`action: trust` for the knock `{name}`"),
-            "`accept`",
-            "who has seen the knock can send it again and is trusted until the daemon restarts",
-        );
-    }
-    if lets_in && sequence.len() == 1 {
-        reader.warn(
-            knock.sequence_at,
-            "a sequence of one port",
-            "two or more",
-            match action {
-                KnockAction::Run(_) => "a single scan of this port starts the command",
-                _ => "a single scan of this port lets the scanner in",
-            },
-        );
-    }
-    let udp_only = match knock.knock.time_based() {
-        Some(time_based) => time_based.shape.ports().proto == Proto::Udp,
-        None => !sequence.is_empty() && sequence.iter().all(|port| port.proto == Proto::Udp),
-    };
-    if let Some(at) = knock.flags_at
-        && udp_only
-    {
-        reader.warn(
-            at,
-            "`tcpflags` for a sequence of UDP ports only",
-            "a TCP port or no `tcpflags`",
-            "a UDP datagram has no flags",
-        );
     }
 }

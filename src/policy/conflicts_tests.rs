@@ -30,6 +30,44 @@ fn knock_warnings(body: &str) -> Vec<String> {
     warnings(&format!("{GATE}knocks: {{ k: {body} }}"))
 }
 
+#[test]
+fn sequences_that_a_scan_steps_on_unseen_are_warned_about() {
+    const ASCENDING: &str = "a sequence of UDP ports in ascending order";
+    const DESCENDING: &str = "a sequence of UDP ports in descending order";
+    const OTHER_FLAGS: &str = "a sequence of ports without `tcpflags: syn` in ascending order";
+    for (body, expected) in [
+        ("[2/udp, 4/udp, 6/udp], action: accept", ASCENDING),
+        ("[2/udp, 4/udp, 4/udp], action: open", ASCENDING),
+        ("[6/udp, 4/udp, 2/udp], action: accept", DESCENDING),
+        ("[4/udp, 2/udp, 6/udp], action: accept", ""),
+        ("[2/udp, 4/udp], action: flush", ""),
+        ("[2/udp, 4/udp], action: drop", ""),
+        ("[2002/udp, 2004], action: accept", ""),
+        ("[2002, 2004], action: accept", ""),
+        (
+            "[2002, 2004], action: accept, tcpflags: \"syn,!ack,!fin\"",
+            "",
+        ),
+        ("[2002, 2004], action: accept, tcpflags: ack", OTHER_FLAGS),
+        (
+            "[2002, 2004], action: accept, tcpflags: \"!ack\"",
+            OTHER_FLAGS,
+        ),
+        ("[2002, 2001, 2004], action: accept, tcpflags: ack", ""),
+    ] {
+        let text = format!("{{ sequence: {body} }}");
+        assert_eq!(knock_warnings(&text).join("; "), expected, "{body}");
+    }
+    let beside = |decoy: &str| {
+        warnings(&format!(
+            "{GATE}knocks:\n  k: {{ sequence: [2/udp, 6/udp], action: accept }}\n  d: {{ sequence: {decoy}, action: drop }}"
+        ))
+    };
+    assert_eq!(beside("[4/udp, 5/udp]"), [""; 0]);
+    assert_eq!(beside("[7/udp, 8/udp]"), [ASCENDING]);
+    assert_eq!(beside("[2004, 4]"), [ASCENDING]);
+}
+
 fn refused(text: &str) -> String {
     match parse(text, Path::new("p.yaml")) {
         Ok(_) => panic!("not refused: {text}"),
@@ -172,6 +210,12 @@ fn what_is_unwise_is_warned_about() {
             "a sequence of one port",
         ),
         ("{ sequence: [2000], action: drop }", ""),
+        (
+            "{ sequence: [2000, 2000, 2000], action: accept }",
+            "a sequence of the same port again",
+        ),
+        ("{ sequence: [2000, 2000/udp], action: accept }", ""),
+        ("{ sequence: [2000, 2000], action: drop }", ""),
         (
             "{ sequence: [2000/udp, 2001/udp], action: drop, tcpflags: syn }",
             "`tcpflags` for a sequence of UDP ports only",

@@ -22,6 +22,7 @@ mod neutral;
 mod node;
 mod problem;
 mod reader;
+mod risks;
 mod run;
 mod sequences;
 mod settings;

@@ -297,7 +297,8 @@ command=x
 fn what_is_doubtful_but_works_is_a_warning() {
     let text = "[options]\nInterface = eth0:1\n[open it]\nsequence=7000,8000\ncmd_timeout=5\n";
     let told = warnings(text);
-    assert_eq!(told.len(), 4, "{told:#?}");
+    assert_eq!(told.len(), 5, "{told:#?}");
+    assert!(told[3].starts_with("4:10: found a sequence of ports without `tcpflags: syn`"));
     assert!(told[0].starts_with("2:13: found `eth0:1`, expected `eth0`, with `Target`"));
     assert!(
         told.iter()
@@ -345,14 +346,16 @@ fn what_the_classic_daemon_runs_soundly_runs_with_a_warning() {
         "3:11: found `k.pid`, expected an absolute path, such as `/var/log/knockd.log` (`/k.pid` \
          is taken)",
         "4:1: found `[open it]`",
+        "5:12: found a sequence of UDP ports in ascending order",
         "7:1: found the door `open_it` a second time (line 4), expected a name of its own for each \
          door (this one is called `open_it_2` here)",
+        "8:10: found a sequence of ports without `tcpflags: syn` in ascending order",
         "10:1: found the door `open_it` a second time",
         "11:20: found `seq`, expected the absolute path of a file of sequences (`/seq` is taken)",
     ]) {
         assert!(told.starts_with(expected), "{told}\n{expected}");
     }
-    assert_eq!(told.len(), 6, "{told:#?}");
+    assert_eq!(told.len(), 8, "{told:#?}");
     let policy = policy(text);
     assert_eq!(policy.log.file.as_deref(), Some(Path::new("/log/k.log")));
     assert_eq!(policy.pid_file.as_deref(), Some(Path::new("/k.pid")));
