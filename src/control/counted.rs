@@ -18,12 +18,20 @@ pub struct PacketStatus {
     pub foreign: u64,
     /// To or from addresses that do not count.
     pub not_for_us: u64,
+    /// On interfaces where knocks do not count.
+    pub other_interfaces: u64,
     /// Malformed, fragments, impossible sources.
     pub refused: u64,
     /// The same by kind: `fragment`, `bad_source` and so on; what did not occur is left out.
     pub refused_kinds: BTreeMap<String, u64>,
     /// Bans by knock that were not written because there were too many at once.
     pub refused_bans: u64,
+    /// Acceptances by knock that were refused because as many as a gate holds were held.
+    pub refused_acceptances: u64,
+    /// Trust by knock that was refused because as much as a gate holds was held.
+    pub refused_trust: u64,
+    /// Commands that were not run because too many were waiting or owed.
+    pub refused_commands: u64,
     /// Bans by knock that gave way to newer ones, as there were too many.
     pub evicted_bans: u64,
     /// Log lines about packets that were left out because there were too many at once.

@@ -52,7 +52,7 @@ impl Engine {
             self.log_cheap(out, |_| format!("{source}: {why}: banned already"));
         }
         if !self.may_write(&bans, out.now) {
-            self.refused_bans += 1;
+            self.refused.bans += 1;
             self.record_cheap(out.now, |_| {
                 let refused = Record::new(What::Refused, why).to(host_net(source));
                 refused.saying("not banned: more than 10 bans a second by knock")

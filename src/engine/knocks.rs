@@ -118,6 +118,7 @@ impl Engine {
         let net = net_of_prefix(source, rules.ipv6_prefix);
         let held = self.ledgers[gate].accepted().get(net);
         if held.is_none() && self.ledgers[gate].accepted().len() >= MOST_ACCEPTED {
+            self.refused.acceptances += 1;
             self.record_cheap(out.now, |engine| {
                 let gate = &engine.policy.gates[gate].name;
                 let refused = Record::new(What::Refused, name.as_str()).of(gate, net);
@@ -175,11 +176,22 @@ impl Engine {
     }
 
     fn trust_by_knock(&mut self, gate: usize, source: IpAddr, name: &KnockName, out: &mut Out) {
-        if self.ledgers[gate].runtime.len() >= MOST_ACCEPTED {
+        let given = self.ledgers[gate].runtime.get(host_net(source));
+        if given.is_none() && self.ledgers[gate].runtime.len() >= MOST_ACCEPTED {
+            self.refused.trust += 1;
+            self.record_cheap(out.now, |engine| {
+                let gate = &engine.policy.gates[gate].name;
+                let refused = Record::new(What::Refused, name.as_str());
+                let refused = refused.of(gate, host_net(source));
+                refused.saying(format!("not trusted: {MOST_ACCEPTED} already are"))
+            });
+            self.log(out, |engine| {
+                let gate = &engine.policy.gates[gate].name;
+                format!("{source}: {name}: not trusted at {gate}: {MOST_ACCEPTED} already are")
+            });
             return;
         }
         // A knock never takes the place of what was given by hand, which lasts longer.
-        let given = self.ledgers[gate].runtime.get(host_net(source));
         let runtime = given.filter(|given| given.stored).cloned();
         let runtime = runtime.unwrap_or_else(|| Runtime {
             reason: name.to_string(),

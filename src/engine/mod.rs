@@ -50,7 +50,7 @@ use out::Out;
 pub use shut_out::{ShutOut, shut_out};
 pub use standing::{Decided, Standing};
 use trust::Runtime;
-pub use views::{GateView, KnockView};
+pub use views::{GateView, KnockView, Refused};
 pub use words::Words;
 
 /// A deadline that is noticed within this time has been noticed by the kernel as well.
@@ -82,7 +82,7 @@ pub struct Engine {
     lines: Bucket,
     /// Of what can be forged more cheaply than anything else, and decides nothing.
     cheap_lines: Bucket,
-    refused_bans: u64,
+    refused: Refused,
     evicted_bans: u64,
     /// Since the last line that said so, and before that.
     unlogged: (u64, u64),
@@ -110,7 +110,7 @@ impl Engine {
             steps: Steps::default(),
             lines: Bucket::new(20, 100),
             cheap_lines: Bucket::new(1, 20),
-            refused_bans: 0,
+            refused: Refused::default(),
             evicted_bans: 0,
             unlogged: (0, 0),
             journal: Journal::new(),

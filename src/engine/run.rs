@@ -64,6 +64,7 @@ impl Engine {
             after,
         });
         if let Err(why) = self.jobs.ask(start, stop) {
+            self.refused.commands += 1;
             self.not_run(source, &knock.name, &why, out);
         }
     }

@@ -29,6 +29,19 @@ pub struct KnockView {
     pub completed: u64,
 }
 
+/// What packets asked for in vain because it was too much, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// Bans by knock: too many at once.
+    pub bans: u64,
+    /// Acceptances: as many as a gate holds are held.
+    pub acceptances: u64,
+    /// Trust by knock: as much as a gate holds is held.
+    pub trust: u64,
+    /// Commands: too many wait or are owed.
+    pub commands: u64,
+}
+
 impl Engine {
     /// All that the kernel is to hold.
     pub fn desired(&self, now: Time) -> Desired {
@@ -202,7 +215,12 @@ impl Engine {
 
     /// Bans by knock that were not written because there were too many at once.
     pub fn refused_bans(&self) -> u64 {
-        self.refused_bans
+        self.refused.bans
+    }
+
+    /// Whatever packets asked for in vain because it was too much.
+    pub fn refused(&self) -> Refused {
+        self.refused
     }
 
     /// Bans by knock that gave way to newer ones since the start.

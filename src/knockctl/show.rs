@@ -153,12 +153,14 @@ fn counted(out: &mut impl Write, status: &Status, terminal: bool) -> io::Result<
     let packets = &status.packets;
     writeln!(
         out,
-        "\npackets  {} seen, {} lost, {} knocks, {} to foreign ports, {} not for us, {} malformed",
+        "\npackets  {} seen, {} lost, {} knocks, {} to foreign ports, {} not for us, \
+         {} on other interfaces, {} malformed",
         packets.seen,
         packets.dropped,
         packets.knocks,
         packets.foreign,
         packets.not_for_us,
+        packets.other_interfaces,
         packets.refused
     )?;
     under_attack(out, status)
@@ -174,6 +176,9 @@ fn under_attack(out: &mut impl Write, status: &Status) -> io::Result<()> {
     )?;
     let left_out: Vec<String> = [
         ("bans by knock", packets.refused_bans),
+        ("acceptances by knock", packets.refused_acceptances),
+        ("trust by knock", packets.refused_trust),
+        ("commands", packets.refused_commands),
         ("bans that gave way to newer ones", packets.evicted_bans),
         ("log lines", packets.unlogged),
         ("log lines that could not be written", packets.lost_lines),

@@ -79,3 +79,27 @@ fn a_table_on_a_terminal_has_lines() {
     answer.write_table(&mut out, true).unwrap();
     assert!(String::from_utf8(out).unwrap().contains('─'));
 }
+
+#[test]
+fn status_tells_what_was_refused_and_only_that() {
+    let shown = |packets: serde_json::Value| {
+        let status = serde_json::json!({
+            "knocks": [{ "name": "in", "completed": 1 }],
+            "packets": packets,
+        });
+        let mut out = Vec::new();
+        show::status(&mut out, &status, false).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let all = shown(serde_json::json!({
+        "refused_acceptances": 1,
+        "refused_trust": 2,
+        "refused_commands": 3,
+        "other_interfaces": 4,
+    }));
+    let line = "left out acceptances by knock: 1, trust by knock: 2, commands: 3\n";
+    assert!(all.contains(line), "{all}");
+    assert!(all.contains(", 4 on other interfaces, "), "{all}");
+    let none = shown(serde_json::json!({}));
+    assert!(!none.contains("left out"), "{none}");
+}

@@ -38,6 +38,15 @@ pub(super) struct Packets {
     pub(super) unlogged: u64,
 }
 
+impl Packets {
+    /// Of so many that were taken in, those that came in where knocks do not count: all the others
+    /// were looked at.
+    pub(super) fn other_interfaces(&self, taken: u64) -> u64 {
+        let refused: u64 = self.refused.values().sum();
+        taken.saturating_sub(self.knocks + self.others + self.not_for_us + refused)
+    }
+}
+
 /// So many packets are taken in at a time, so that a flood leaves time for other things.
 const AT_ONCE: u64 = 512;
 
@@ -184,5 +193,23 @@ impl Daemon {
             }
             drop(permit);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_taken_in_and_not_looked_at_came_in_elsewhere() {
+        let packets = Packets {
+            knocks: 1,
+            others: 2,
+            not_for_us: 3,
+            refused: [(NotAKnock::Fragment, 4), (NotAKnock::BadSource, 5)].into(),
+            unlogged: 6,
+        };
+        assert_eq!(packets.other_interfaces(15), 0);
+        assert_eq!(packets.other_interfaces(22), 7);
     }
 }

@@ -173,6 +173,7 @@ impl Daemon {
             counted.as_ref().err().map(ToString::to_string),
         );
         let counted = counted.unwrap_or_default();
+        let refused = self.engine.refused();
         PacketStatus {
             seen: counted.seen,
             dropped: counted.dropped,
@@ -181,7 +182,11 @@ impl Daemon {
             not_for_us: self.packets.not_for_us,
             refused: self.packets.refused.values().sum(),
             refused_kinds: refused_kinds(&self.packets.refused),
-            refused_bans: self.engine.refused_bans(),
+            other_interfaces: self.packets.other_interfaces(self.capture.taken()),
+            refused_bans: refused.bans,
+            refused_acceptances: refused.acceptances,
+            refused_trust: refused.trust,
+            refused_commands: refused.commands,
             evicted_bans: self.engine.evicted_bans(),
             unlogged: self.engine.unlogged() + self.packets.unlogged,
             lost_lines: self.lost_lines.count(),

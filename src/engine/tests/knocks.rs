@@ -314,9 +314,35 @@ fn acceptances_have_an_end_and_whoever_is_in_stays_in() {
     bench.wait(1);
     bench.knocked(A, "opencloseSSH");
     assert!(bench.changes().is_empty() && bench.logged("already are"));
+    assert_eq!(bench.engine.refused().acceptances, 1);
     assert!(bench.lets_in(&nth(0)));
     bench.knocked(&nth(0), "opencloseSSH");
     assert_eq!(bench.changes().len(), 1, "who is in may knock again");
+}
+
+#[test]
+fn trust_by_knock_has_an_end_and_whoever_has_it_keeps_it() {
+    let mut policy = appliance();
+    policy
+        .knocks
+        .push(knock("friend", "3 4", KnockAction::Trust));
+    let mut bench = Bench::new(policy);
+    for i in 0..u32::try_from(ledger::MOST_ACCEPTED).unwrap() {
+        let runtime = Runtime {
+            reason: "friend".to_owned(),
+            stored: false,
+        };
+        let address = IpAddr::from((0x0a00_0000 + i).to_be_bytes());
+        let trusted = &mut bench.engine.ledgers[0].runtime;
+        trusted.insert(net_of_prefix(address, 32), runtime);
+    }
+    bench.knocked(A, "friend");
+    assert!(!bench.lets_in(A) && bench.logged("not trusted at ssh: 65536 already are"));
+    let records = bench.engine.take_news().records;
+    assert_eq!(records[0].what, What::Refused);
+    bench.knocked("10.0.0.1", "friend");
+    assert!(bench.lets_in("10.0.0.1") && bench.logged("trusted at ssh until"));
+    assert_eq!(bench.engine.refused().trust, 1);
 }
 
 #[test]

@@ -363,6 +363,7 @@ fn what_runs_waits_and_is_owed_has_an_end() {
     bench.wait(60);
     bench.knocked("10.9.9.9", "a");
     assert!(bench.logged("10.9.9.9: a: not run: 256 commands wait already"));
+    assert_eq!(bench.engine.refused().commands, 1);
     let owed = bench.engine.everything().owed;
     assert_eq!(
         owed.len(),
