@@ -102,12 +102,14 @@ pub fn established(ports: &[PortRange]) -> Result<Vec<(SocketAddr, SocketAddr)>,
         .collect())
 }
 
-/// The ports that something listens on (TCP) or waits at (UDP), ascending, each once.
+/// The ports that something listens on (TCP) or waits at (UDP), ascending, each once. What listens
+/// on the loopback alone has nothing to say to other hosts.
 pub fn listening_ports() -> Result<Vec<KnockPort>, SessionError> {
     let mut ports = Vec::new();
     for (proto, states) in [(Proto::Tcp, LISTEN), (Proto::Udp, CLOSE)] {
         let sockets = sockets(proto, states)?.into_iter();
-        ports.extend(sockets.map(|(local, _)| KnockPort {
+        let reachable = sockets.filter(|(local, _)| !local.ip().is_loopback());
+        ports.extend(reachable.map(|(local, _)| KnockPort {
             port: local.port(),
             proto,
         }));
@@ -234,8 +236,8 @@ mod tests {
 
     #[test]
     fn listeners_are_found_while_they_listen() {
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let udp = UdpSocket::bind("[::1]:0").unwrap();
+        let tcp = TcpListener::bind("0.0.0.0:0").unwrap();
+        let udp = UdpSocket::bind("[::]:0").unwrap();
         let tcp_port = KnockPort::tcp(tcp.local_addr().unwrap().port());
         let udp_port = KnockPort::udp(udp.local_addr().unwrap().port());
         for port in [tcp_port, udp_port] {
@@ -243,6 +245,24 @@ mod tests {
         }
         drop(tcp);
         assert!(!listening_ports().unwrap().contains(&tcp_port));
+    }
+
+    #[test]
+    fn whoever_listens_on_the_loopback_listens_to_nobody_else() {
+        for address in [
+            "127.0.0.1:0",
+            "127.1.2.3:0",
+            "[::1]:0",
+            "[::ffff:127.0.0.1]:0",
+        ] {
+            let tcp = TcpListener::bind(address).unwrap();
+            let udp = UdpSocket::bind(address).unwrap();
+            let tcp_port = KnockPort::tcp(tcp.local_addr().unwrap().port());
+            let udp_port = KnockPort::udp(udp.local_addr().unwrap().port());
+            for port in [tcp_port, udp_port] {
+                assert!(!listening_ports().unwrap().contains(&port), "{address}");
+            }
+        }
     }
 
     proptest! {
