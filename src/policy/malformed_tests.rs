@@ -155,10 +155,10 @@ const CASES: &[(&str, &[&str])] = &[
         "2:10: found nothing, expected the path of the whitelist file",
         "3:13: found `192.0.2.1/33`, expected an address or a network such as `192.0.2.0/24`",
         "3:27: found `x`, expected an address or a network such as `192.0.2.0/24`",
-        "4:9: found `32`, expected a size from `64KiB` to `4GiB` (did you mean `32MiB`?)",
+        "4:9: found `32`, expected a size from `64KiB` to `1GiB` (did you mean `32MiB`?)",
     ]),
     ("<G>memory: 32MB\nscan_guard: { ports: 0, within: never, action: ban }\nnever_ban: 192.0.2.1\n", &[
-        "2:9: found `32MB`, expected a size from `64KiB` to `4GiB` (did you mean `32MiB`?)",
+        "2:9: found `32MB`, expected a size from `64KiB` to `1GiB` (did you mean `32MiB`?)",
         "3:22: found `0`, expected a whole number from 1 to 65535",
         "3:33: found `never`, expected a duration such as `300s`, `5m` or `1h30m`",
         "3:48: found `ban`, expected `none` or `drop`",
@@ -179,11 +179,11 @@ const CASES: &[(&str, &[&str])] = &[
     ("<G>scan_guard: { nearby: 1001 }\n", &[
         "2:23: found `1001`, expected a whole number from 0 to 1000",
     ]),
-    ("<G>memory: 8GiB\n", &[
-        "2:9: found `8GiB`, expected a size from `64KiB` to `4GiB`",
+    ("<G>memory: 2GiB\n", &[
+        "2:9: found `2GiB`, expected a size from `64KiB` to `1GiB` (a whole GiB has room for 19 million records)",
     ]),
     ("<G>memory: 63KiB\n", &[
-        "2:9: found `63KiB`, expected a size from `64KiB` to `4GiB`",
+        "2:9: found `63KiB`, expected a size from `64KiB` to `1GiB`",
     ]),
     ("<K>{ sequence: [1228, 1227], seq_timout: 15s, action: accept }\n", &[
         "3:32: found the unknown key `seq_timout`, expected `sequence`, `seq_timeout`, `tcpflags`, `target`, `action`, `gate`, `for`, `ban`, `start`, `stop`, `start_6`, `stop_6`, `shell` or `timeout` (did you mean `seq_timeout`?)",

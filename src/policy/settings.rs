@@ -17,7 +17,8 @@ use super::{
 const KIB: u64 = 1024;
 pub(super) const MEMORY: u64 = 32 * KIB * KIB;
 const LEAST_MEMORY: u64 = 64 * KIB;
-const MOST_MEMORY: u64 = 4 * KIB * KIB * KIB;
+/// A flood fills all of it; what the machine does not have would end the daemon.
+const MOST_MEMORY: u64 = KIB * KIB * KIB;
 const MOST_INTERFACES: usize = 64;
 pub(super) const SCAN_PORTS: u16 = 5;
 pub(super) const SCAN_NEARBY: u16 = 5;
@@ -228,7 +229,7 @@ pub(super) fn memory(reader: &mut Reader, node: Option<&Node>) -> usize {
 }
 
 fn memory_of(reader: &mut Reader, node: &Node) -> Option<u64> {
-    let expected = "a size from `64KiB` to `4GiB`";
+    let expected = "a size from `64KiB` to `1GiB`";
     let word = reader.text(node, expected)?;
     let digits = word.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = word.split_at(digits);
@@ -239,11 +240,16 @@ fn memory_of(reader: &mut Reader, node: &Node) -> Option<u64> {
         _ => None,
     };
     let bytes = unit.and_then(|unit| number.parse::<u64>().ok()?.checked_mul(unit));
-    let bytes = bytes.filter(|bytes| (LEAST_MEMORY..=MOST_MEMORY).contains(bytes));
-    if bytes.is_none() {
-        reader.error_with(node.at, node.shown(), expected, unit_help(word, number));
+    let allowed = bytes.filter(|bytes| (LEAST_MEMORY..=MOST_MEMORY).contains(bytes));
+    if allowed.is_none() {
+        let help = if bytes.is_some_and(|bytes| bytes > MOST_MEMORY) {
+            Some("a whole GiB has room for 19 million records".to_owned())
+        } else {
+            unit_help(word, number)
+        };
+        reader.error_with(node.at, node.shown(), expected, help);
     }
-    bytes
+    allowed
 }
 
 fn unit_help(word: &str, number: &str) -> Option<String> {
