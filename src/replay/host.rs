@@ -1,11 +1,14 @@
 //! What is known about the host before the capture is looked at.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::Order;
 use super::interface::Listening;
+use super::link::Mac;
+use super::survey::Found;
 use crate::matcher::Timed;
 use crate::model::{canonical, host_net};
 use crate::policy::{GateAddress, Interfaces, Policy, unlabelled};
@@ -15,6 +18,8 @@ use crate::whitelist::{self, Host as Listed};
 #[derive(Debug, Default)]
 pub(super) struct Host {
     pub(super) addresses: Vec<IpAddr>,
+    /// The card of an interface, as far as the capture shows it.
+    pub(super) cards: BTreeMap<Option<u32>, Mac>,
     pub(super) listening: Vec<u16>,
     pub(super) trusted: Vec<(IpNet, String)>,
     pub(super) broadcast: Vec<IpAddr>,
@@ -51,6 +56,54 @@ fn interfaces(order: &Order, policy: &Policy) -> Interfaces {
         Some(name) => Interfaces::Named(vec![unlabelled(name).to_owned()]),
         None => policy.interfaces.clone(),
     }
+}
+
+/// What was guessed about the host's addresses beyond these: more depends on it than on anything else.
+pub(super) fn guessed(known: &[IpAddr], found: &Found) -> Vec<String> {
+    let cards: Vec<String> = found.cards.values().map(card).collect();
+    let cards = if cards.is_empty() {
+        String::new()
+    } else {
+        format!(" (its network card is {})", cards.join(", "))
+    };
+    let mut warnings = Vec::new();
+    let own = found.own.iter().filter(|address| !known.contains(address));
+    if let Some(own) = listed(own) {
+        warnings.push(format!(
+            "taken for this host's, since they are knocked on: {own}{cards}; name all that it has \
+             with --address"
+        ));
+    }
+    if let Some(unclear) = listed(found.unclear.iter()) {
+        warnings.push(format!(
+            "{unclear} knock on each other, and which of them are this host's is not clear: none is \
+             taken to be{cards}; name those that are with --address"
+        ));
+    }
+    if warnings.is_empty() && known.is_empty() {
+        warnings.push(format!(
+            "nobody knocks on this host{cards} in this capture, so that it does not show which \
+             addresses are its own: name them with --address"
+        ));
+    }
+    warnings
+}
+
+/// The first of them, and how many more there are; `None` if there are none.
+fn listed<'a>(addresses: impl Iterator<Item = &'a IpAddr>) -> Option<String> {
+    const MOST: usize = 8;
+    let addresses: Vec<String> = addresses.map(ToString::to_string).collect();
+    let first = &addresses[..addresses.len().min(MOST)];
+    match addresses.len() - first.len() {
+        0 if first.is_empty() => None,
+        0 => Some(first.join(", ")),
+        more => Some(format!("{} and {more} more", first.join(", "))),
+    }
+}
+
+fn card(mac: &Mac) -> String {
+    let bytes: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+    bytes.join(":")
 }
 
 /// Knocks that the daemon takes and that are not taken here: which of its sequences counted at the

@@ -37,10 +37,31 @@ pub(super) struct Ip<'a> {
     /// False if the link says that it was not sent to this machine: our own, broadcast, multicast,
     /// for another machine, or on the loopback interface.
     pub(super) to_us: bool,
+    /// What the link says about who sent it to whom.
+    pub(super) way: Way,
     /// On which interface, if the link says so.
     pub(super) device: Option<u32>,
     /// The VLANs that it was tagged for, the outermost first.
     pub(super) vlan: Tags,
+}
+
+/// The address of a network card.
+pub(super) type Mac = [u8; 6];
+
+/// What a link says about who sent a packet to whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Way {
+    /// Whether it was sent to this machine.
+    Said,
+    /// Which cards it went between, but not which of them is this machine's.
+    Cards {
+        /// The sender's.
+        from: Mac,
+        /// The receiver's, or a group's.
+        to: Mac,
+    },
+    /// Nothing.
+    Unsaid,
 }
 
 /// The numbers of VLANs, as few as anybody stacks.
@@ -103,16 +124,17 @@ impl Link {
 
 fn plain(bytes: &[u8]) -> Below<'_> {
     match bytes.first().map(|first| first >> 4) {
-        Some(4 | 6) => ip(bytes, true, None, Tags::default()),
+        Some(4 | 6) => ip(bytes, (true, Way::Unsaid), None, Tags::default()),
         Some(_) => Below::Other,
         None => Below::CutShort,
     }
 }
 
-fn ip(bytes: &[u8], to_us: bool, device: Option<u32>, vlan: Tags) -> Below<'_> {
+fn ip(bytes: &[u8], (to_us, way): (bool, Way), device: Option<u32>, vlan: Tags) -> Below<'_> {
     Below::Ip(Ip {
         bytes,
         to_us,
+        way,
         device,
         vlan,
     })
@@ -125,11 +147,18 @@ fn ethernet(packet: &[u8]) -> Below<'_> {
     let rest = &packet[header.slice().len()..];
     // The lowest bit of the first byte marks groups (IEEE 802): broadcast and multicast.
     let to_us = header.destination()[0] & 1 == 0;
-    untagged(header.ether_type().0, rest, to_us, None)
+    let (from, to) = (header.source(), header.destination());
+    let way = Way::Cards { from, to };
+    untagged(header.ether_type().0, rest, (to_us, way), None)
 }
 
 /// Takes VLAN tags off, and looks what is below.
-fn untagged(mut protocol: u16, mut rest: &[u8], to_us: bool, device: Option<u32>) -> Below<'_> {
+fn untagged(
+    mut protocol: u16,
+    mut rest: &[u8],
+    way: (bool, Way),
+    device: Option<u32>,
+) -> Below<'_> {
     let mut tags = Tags::default();
     for _ in 0..MOST_TAGS {
         if !VLAN.contains(&protocol) {
@@ -146,7 +175,7 @@ fn untagged(mut protocol: u16, mut rest: &[u8], to_us: bool, device: Option<u32>
         rest = &rest[tag.slice().len()..];
     }
     match protocol {
-        IPV4 | IPV6 => ip(rest, to_us, device, tags),
+        IPV4 | IPV6 => ip(rest, way, device, tags),
         _ => Below::Other,
     }
 }
@@ -158,7 +187,7 @@ fn sll(packet: &[u8]) -> Below<'_> {
     };
     let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
     let to_us = word(0) == u16::from(TO_HOST) && word(2) != LOOPBACK;
-    untagged(word(14), rest, to_us, None)
+    untagged(word(14), rest, (to_us, Way::Said), None)
 }
 
 /// Protocol, two bytes of nothing, interface, kind of device, packet type, length and bytes of the
@@ -170,5 +199,5 @@ fn sll2(packet: &[u8]) -> Below<'_> {
     let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
     let device = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
     let to_us = header[10] == TO_HOST && word(8) != LOOPBACK;
-    untagged(word(0), rest, to_us, Some(device))
+    untagged(word(0), rest, (to_us, Way::Said), Some(device))
 }

@@ -1,26 +1,34 @@
-use super::link::{Below, Ip, Link, Tags};
+use super::link::{Below, Ip, Link, Tags, Way};
 use super::made_tests::{HERE, HERE_6, UNICAST, ethernet, sll, sll2, syn};
 
 fn found(link: u32, frame: &[u8]) -> Below<'_> {
     Link::of(link).expect("the link type is known").strip(frame)
 }
 
-fn ip(bytes: &[u8], to_us: bool, device: Option<u32>) -> Below<'_> {
+const SENDER: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+fn between(to: [u8; 6]) -> Way {
+    Way::Cards { from: SENDER, to }
+}
+
+fn ip(bytes: &[u8], (to_us, way): (bool, Way), device: Option<u32>) -> Below<'_> {
     Below::Ip(Ip {
         bytes,
         to_us,
+        way,
         device,
         vlan: Tags::default(),
     })
 }
 
 /// With so many tags, all of the same VLAN.
-fn in_vlan(bytes: &[u8], count: usize, device: Option<u32>) -> Below<'_> {
+fn in_vlan(bytes: &[u8], way: Way, count: usize, device: Option<u32>) -> Below<'_> {
     let mut vlan = Tags::default();
     (0..count).for_each(|_| vlan.push(7));
     Below::Ip(Ip {
         bytes,
         to_us: true,
+        way,
         device,
         vlan,
     })
@@ -45,7 +53,7 @@ fn ethernet_with_and_without_vlan_tags() {
             let frame = ethernet(&packet, UNICAST, tags);
             assert_eq!(
                 found(1, &frame),
-                in_vlan(&packet, tags.len(), None),
+                in_vlan(&packet, between(UNICAST), tags.len(), None),
                 "{tags:x?}"
             );
         }
@@ -59,7 +67,7 @@ fn broadcast_and_multicast_frames_are_not_to_us() {
     let [packet, _] = packets();
     for to in [[0xff; 6], [1, 0, 0x5e, 0, 0, 1], [0x33, 0x33, 0, 0, 0, 1]] {
         let frame = ethernet(&packet, to, &[]);
-        assert_eq!(found(1, &frame), ip(&packet, false, None));
+        assert_eq!(found(1, &frame), ip(&packet, (false, between(to)), None));
     }
 }
 
@@ -67,11 +75,11 @@ fn broadcast_and_multicast_frames_are_not_to_us() {
 fn raw_ip_and_bsd_loopback() {
     for packet in packets() {
         for link in [12, 14, 101, 228, 229] {
-            assert_eq!(found(link, &packet), ip(&packet, true, None));
+            assert_eq!(found(link, &packet), ip(&packet, (true, Way::Unsaid), None));
         }
         for link in [0, 108] {
             let frame = [&[0, 0, 0, 2], packet.as_slice()].concat();
-            assert_eq!(found(link, &frame), ip(&packet, true, None));
+            assert_eq!(found(link, &frame), ip(&packet, (true, Way::Unsaid), None));
         }
     }
     assert_eq!(found(101, &[0x10; 40]), Below::Other);
@@ -92,9 +100,9 @@ fn cooked_captures_say_what_was_sent_to_us_and_where() {
             (4, ETHERNET, false),
         ] {
             let frame = sll(&packet, packet_type.into(), device);
-            assert_eq!(found(113, &frame), ip(&packet, to_us, None));
+            assert_eq!(found(113, &frame), ip(&packet, (to_us, Way::Said), None));
             let frame = sll2(&packet, packet_type, device, 5);
-            assert_eq!(found(276, &frame), ip(&packet, to_us, Some(5)));
+            assert_eq!(found(276, &frame), ip(&packet, (to_us, Way::Said), Some(5)));
         }
     }
 }
@@ -109,9 +117,9 @@ fn a_tag_below_a_cooked_header_is_taken_off() {
         frame
     };
     let frame = tagged(sll(&packet, 0, 1), 14, 16);
-    assert_eq!(found(113, &frame), in_vlan(&packet, 1, None));
+    assert_eq!(found(113, &frame), in_vlan(&packet, Way::Said, 1, None));
     let frame = tagged(sll2(&packet, 0, 1, 3), 0, 20);
-    assert_eq!(found(276, &frame), in_vlan(&packet, 1, Some(3)));
+    assert_eq!(found(276, &frame), in_vlan(&packet, Way::Said, 1, Some(3)));
 }
 
 #[test]

@@ -37,13 +37,24 @@ pub(super) fn syn(from: &str, to: &str, port: u16) -> Vec<u8> {
 }
 
 pub(super) fn udp(from: &str, to: &str, port: u16) -> Vec<u8> {
+    datagram(from, to, (40_000, port))
+}
+
+pub(super) fn datagram(from: &str, to: &str, ports: (u16, u16)) -> Vec<u8> {
     let (IpAddr::V4(from), IpAddr::V4(to)) = (from.parse().unwrap(), to.parse().unwrap()) else {
         panic!("IPv4 only");
     };
-    let builder = PacketBuilder::ipv4(from.octets(), to.octets(), 60).udp(40_000, port);
+    let builder = PacketBuilder::ipv4(from.octets(), to.octets(), 60).udp(ports.0, ports.1);
     let mut bytes = Vec::new();
     builder.write(&mut bytes, &[0]).unwrap();
     bytes
+}
+
+/// From one card to another, of which only the last bytes differ.
+pub(super) fn framed(ip: &[u8], from: u8, to: u8) -> Vec<u8> {
+    let mut frame = ethernet(ip, [2, 0, 0, 0, 0, to], &[]);
+    frame[11] = from;
+    frame
 }
 
 /// Behind an Ethernet header and as many VLAN tags.

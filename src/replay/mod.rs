@@ -10,6 +10,7 @@ mod file;
 #[cfg(test)]
 mod file_tests;
 mod host;
+mod hub;
 mod input;
 mod interface;
 #[cfg(test)]
@@ -26,6 +27,8 @@ mod run_tests;
 mod story;
 mod summary;
 mod survey;
+#[cfg(test)]
+mod survey_tests;
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -200,10 +203,11 @@ pub fn run_on(
 ) -> Result<Summary, ReplayError> {
     let mut host = host::told(order, &policy);
     let open = || reader_of(order, capture);
+    let mut warnings = Vec::new();
     if is_untold(order) {
-        look_for(order, &policy, open()?, &mut host)?;
+        look_for(order, &policy, open()?, &mut host, &mut warnings)?;
     }
-    tell_of(order, policy, host, open()?, Vec::new(), tell)
+    tell_of(order, policy, host, open()?, warnings, tell)
 }
 
 /// Takes the host through the capture.
@@ -218,13 +222,6 @@ fn tell_of<R: Read>(
     warnings.extend(host::untaken(&policy));
     host.addresses.sort_unstable();
     host.addresses.dedup();
-    if host.addresses.is_empty() {
-        warnings.push(
-            "nobody knocks in this capture, so that it does not show which addresses are this \
-             host's: name them with --address"
-                .to_owned(),
-        );
-    }
     let (addresses, listening) = (host.addresses.clone(), host.listening.clone());
     let mut story = Story::new(policy, host);
     let read = |source| read_error(order, source);
@@ -274,7 +271,13 @@ fn open(
         return Ok((reader(order, once(order)?)?, host));
     };
     if is_untold(order) {
-        look_for(order, policy, reader(order, Box::new(file))?, &mut host)?;
+        look_for(
+            order,
+            policy,
+            reader(order, Box::new(file))?,
+            &mut host,
+            warnings,
+        )?;
         return Ok((reader(order, once(order)?)?, host));
     }
     Ok((reader(order, Box::new(file))?, host))
@@ -291,15 +294,19 @@ fn look_for<R: Read>(
     policy: &Policy,
     mut reader: Reader<R>,
     host: &mut Host,
+    warnings: &mut Vec<String>,
 ) -> Result<(), ReplayError> {
     let mut survey = Survey::new(policy);
     while let Ok((record, bytes)) = reader.next().map_err(|e| read_error(order, e))? {
         if let Some(Below::Ip(ip)) = record.link.map(|link| link.strip(bytes)) {
-            survey.look_at(ip)?;
+            survey.look_at(ip, record.interface);
         }
     }
     if order.addresses.is_empty() {
-        host.addresses.extend(survey.addresses());
+        let found = survey.found()?;
+        warnings.extend(host::guessed(&host.addresses, &found));
+        host.addresses.extend(found.own);
+        host.cards = found.cards;
     }
     if order.listening.is_none() {
         host.listening = survey.listening(&host.addresses);

@@ -390,16 +390,11 @@ fn what_is_whole_of_a_damaged_capture_is_replayed() {
 
 #[test]
 fn more_addresses_than_a_host_has_are_asked_for() {
+    // Of two sources neither takes part in everything.
     let packets: Vec<_> = (0..=MOST_ADDRESSES)
         .map(|n| {
-            (
-                0,
-                syn(
-                    "198.51.100.7",
-                    &format!("10.0.{}.{}", n / 256, n % 256),
-                    1228,
-                ),
-            )
+            let (from, to) = (n % 2 + 7, format!("10.0.{}.{}", n / 256, n % 256));
+            (0, syn(&format!("198.51.100.{from}"), &to, 1228))
         })
         .collect();
     let (code, why) = Place::of(&packets).fails();
@@ -450,5 +445,9 @@ fn a_time_based_sequence_follows_the_time_of_the_capture() {
             "39102 198.51.100.5 travel: accept 198.51.100.5/32 1m",
         ]
     );
-    assert_eq!(summary.warnings.len(), 1, "names: {:?}", summary.warnings);
+    let warnings = &summary.warnings;
+    assert!(
+        warnings.iter().all(|w| !w.contains("secret")),
+        "{warnings:?}"
+    );
 }

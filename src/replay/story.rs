@@ -1,6 +1,6 @@
 //! Matcher and engine, run through in the time of a capture.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::file::Record;
 use super::host::Host;
 use super::interface::{Came, Listening};
-use super::link::{Below, Ip};
+use super::link::{Below, Ip, Mac, Way};
 use super::{Cause, Counts, Decision, Deed, Effect};
 use crate::engine::{Action, Engine, Event};
 use crate::firewall::Change;
@@ -30,6 +30,7 @@ pub(super) struct Story {
     matcher: Matcher,
     timed: Timed,
     scope: Scope,
+    cards: BTreeMap<Option<u32>, Mac>,
     listens: Listening,
     only_ipv4: bool,
     now: Option<Time>,
@@ -60,6 +61,7 @@ impl Story {
             matcher,
             timed: host.timed,
             scope,
+            cards: host.cards,
             listens: host.listens,
             only_ipv4: host.only_ipv4,
             now: None,
@@ -125,8 +127,9 @@ impl Story {
         now: Time,
         tell: Tell,
     ) -> io::Result<()> {
-        let counts_here =
-            ip.to_us && self.scope.admits(knock) && !(self.only_ipv4 && knock.source.is_ipv6());
+        let counts_here = self.is_to_us(ip, device.0)
+            && self.scope.admits(knock)
+            && !(self.only_ipv4 && knock.source.is_ipv6());
         if !counts_here {
             self.counts.not_for_us += 1;
             return Ok(());
@@ -177,6 +180,16 @@ impl Story {
             )?;
         }
         Ok(())
+    }
+
+    /// Whether it was sent to this host, and not by it, as far as the link shows.
+    fn is_to_us(&self, ip: Ip<'_>, interface: Option<u32>) -> bool {
+        let card = self.cards.get(&interface);
+        ip.to_us
+            && match ip.way {
+                Way::Cards { to, .. } => card.is_none_or(|card| *card == to),
+                Way::Said | Way::Unsaid => true,
+            }
     }
 
     fn decide(
