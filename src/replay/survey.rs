@@ -125,9 +125,10 @@ impl<'a> Survey<'a> {
     }
 
     /// Whether it goes to a knock port with flags that the knock asks for, and not to a host
-    /// behind this one.
+    /// behind this one, as a knock with a target may.
     fn is_knock(&self, packet: &Knock) -> bool {
-        let mut knocks = self.policy.knocks.iter();
+        let knocks = self.policy.knocks.iter();
+        let mut knocks = knocks.filter(|knock| knock.target.is_none());
         self.behind.lookup(host_net(packet.destination)).is_none()
             && knocks.any(|knock| {
                 let timed = knock.time_based().map(|it| it.shape.ports());

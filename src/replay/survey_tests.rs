@@ -225,3 +225,15 @@ fn a_router_in_front_of_several_hosts_is_not_this_one() {
     let (addresses, _) = guessed(POLICY, ETHERNET, &frames);
     assert_eq!(addresses, format!("{HOST} {ALIAS}"));
 }
+
+#[test]
+fn the_target_of_a_knock_may_be_behind_the_host() {
+    let policy = "
+gates:
+  ssh: { ports: [22] }
+knocks:
+  inner: { sequence: [1701, 1702], target: 192.0.2.200, seq_timeout: 5s, action: accept }
+";
+    let packets = [1701, 1702].map(|port| syn(STRANGER, "192.0.2.200", port));
+    assert_eq!(guessed(policy, RAW, &packets), own("", STRANGER));
+}
