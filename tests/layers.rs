@@ -85,6 +85,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "totp",
             // Plain data.
             "firewall::Change",
+            "sheets",
             "whitelist",
         ],
     ),

@@ -10,8 +10,9 @@ use super::interface::Listening;
 use super::link::Mac;
 use super::survey::Found;
 use crate::matcher::Timed;
-use crate::model::{canonical, host_net};
+use crate::model::{Proto, canonical, host_net};
 use crate::policy::{GateAddress, Interfaces, Policy, unlabelled};
+use crate::sheets;
 use crate::whitelist::{self, Host as Listed};
 
 /// What is known about the host besides its policy.
@@ -21,6 +22,8 @@ pub(super) struct Host {
     /// The card of an interface, as far as the capture shows it.
     pub(super) cards: BTreeMap<Option<u32>, Mac>,
     pub(super) listening: Vec<u16>,
+    /// TCP ports of one-time sequences.
+    pub(super) sheets: Vec<u16>,
     pub(super) trusted: Vec<(IpNet, String)>,
     pub(super) broadcast: Vec<IpAddr>,
     pub(super) listens: Listening,
@@ -117,6 +120,29 @@ pub(super) fn untaken(policy: &Policy) -> impl Iterator<Item = String> {
             knock.name
         )
     })
+}
+
+/// The TCP ports of one-time sequences, used up or not. They are not to look foreign: whoever knocks
+/// on them is no sweeper.
+pub(super) fn sheets(policy: &Policy, warnings: &mut Vec<String>) -> Vec<u16> {
+    let mut found = Vec::new();
+    for knock in &policy.knocks {
+        let Some(file) = knock.one_time() else {
+            continue;
+        };
+        match sheets::every_port(file) {
+            Ok(ports) => {
+                let tcp = ports.iter().filter(|port| port.proto == Proto::Tcp);
+                found.extend(tcp.map(|port| port.port));
+            }
+            Err(error) => warnings.push(format!(
+                "{}: {error}; whoever knocks its sequences may seem to sweep ports: have it readable \
+                 here",
+                knock.name
+            )),
+        }
+    }
+    found
 }
 
 /// Whom the whitelist trusts, but for its names.

@@ -180,10 +180,12 @@ pub fn run(
     let mut warnings = Vec::new();
     let trusted = host::trusted(&policy, &mut warnings);
     let timed = timed(&policy, &mut warnings);
+    let sheets = host::sheets(&policy, &mut warnings);
     let (capture, host) = open(order, &policy, &mut warnings)?;
     let host = Host {
         trusted,
         timed,
+        sheets,
         ..host
     };
     let summary = tell_of(order, policy, host, capture, warnings, tell)?;

@@ -236,6 +236,26 @@ fn one_time_sequences_are_not_replayed_and_it_is_said() {
 }
 
 #[test]
+fn whoever_knocks_a_one_time_sequence_is_no_sweeper() {
+    let a = "198.51.100.7";
+    let ports = [2101, 3402, 4403, 5404, 6405, 7406];
+    let mut packets: Vec<_> = (0..).zip(ports.map(|port| syn(a, HERE, port))).collect();
+    packets.extend([(100, syn(a, HERE, 1228)), (101, syn(a, HERE, 1227))]);
+    let place = Place::of(&packets);
+    let policy = format!("{POLICY}  once: {{ sequence: {{ one_time: sheet }}, action: accept }}\n");
+    fs::write(place.path("p.yaml"), policy).unwrap();
+    fs::write(place.path("sheet"), "#2101,3402,4403\n 5404,6405,7406\n").unwrap();
+    let (told, summary) = place.run();
+    assert_eq!(told, ["101 198.51.100.7 open: accept 198.51.100.7/32 1m"]);
+    assert!(!summary.warnings.iter().any(|w| w.contains("sweep")));
+    fs::remove_file(place.path("sheet")).unwrap();
+    let (told, summary) = place.run();
+    assert_eq!(told, ["4 198.51.100.7 sweep:"]);
+    let said = "whoever knocks its sequences may seem to sweep ports";
+    assert!(summary.warnings.iter().any(|w| w.contains(said)));
+}
+
+#[test]
 fn a_packet_that_came_through_two_interfaces_is_one_knock() {
     let packet = |port| udp("198.51.100.7", HERE, port);
     let frames = |second: u32| {

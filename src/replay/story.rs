@@ -47,7 +47,8 @@ impl Story {
         scope.set_broadcast(host.broadcast);
         scope.set_gates(&policy);
         let mut matcher = Matcher::new(&policy);
-        matcher.set_neutral(policy.neutral(&host.listening));
+        let neutral = [host.listening, host.sheets].concat();
+        matcher.set_neutral(policy.neutral(&neutral));
         let mut engine = Engine::new(policy);
         for event in [
             Event::OwnAddresses(host.addresses),

@@ -12,6 +12,7 @@ mod tests;
 
 pub use make::{Make, MakeError, make};
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -90,6 +91,34 @@ pub struct Sheet {
 pub fn open(path: &Path) -> Result<Sheet, SheetError> {
     let file = open_file(path)?;
     Ok(parse(&read(&file, path)?))
+}
+
+/// The ports of every sequence that is on a sheet or was, for those who only read it. The mark may
+/// stand where the first digit was: then any counts.
+pub fn every_port(path: &Path) -> Result<BTreeSet<KnockPort>, SheetError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path)
+        .map_err(|source| SheetError::File {
+            operation: "open",
+            path: path.to_owned(),
+            source,
+            hint: "",
+        })?;
+    let mut found = BTreeSet::new();
+    for line in read(&file, path)?.split(|byte| *byte == b'\n') {
+        match line.strip_prefix(b"#") {
+            Some(used) => {
+                let lost = (b'1'..=b'9').map(|digit| [&[digit], used].concat());
+                let lost = lost.take_while(|_| used.first().is_some_and(u8::is_ascii_digit));
+                let whole = std::iter::once(used.to_vec());
+                found.extend(whole.chain(lost).filter_map(|line| ports(&line)).flatten());
+            }
+            None => found.extend(ports(line).into_iter().flatten()),
+        }
+    }
+    Ok(found)
 }
 
 /// Two at a time might both find a line that neither has marked yet, if a file has two names.

@@ -79,6 +79,25 @@ fn lines_that_were_moved_meanwhile_are_found_and_those_that_went_are_not() {
 }
 
 #[test]
+fn the_ports_of_a_sheet_are_those_of_used_sequences_too() {
+    // The mark has the place of a space, or of a digit.
+    let text = "# a comment\n#2101,3402\n 4403 , 5404:udp\r\n7101,8102\nnone\n";
+    let (_dir, path) = file(text);
+    use_up(&path, &sequence("7101,8102")).unwrap();
+    let every = every_port(&path).unwrap();
+    let has = |text| sequence(text).iter().all(|port| every.contains(port));
+    assert!(has("2101,3402,4403,5404:udp,7101,8102"), "{every:?}");
+    assert!(!has("5404") && !has("403"), "{every:?}");
+    let absent = every_port(&path.with_extension("not"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        absent.starts_with("cannot open the one-time sequences"),
+        "{absent}"
+    );
+}
+
+#[test]
 fn what_is_no_file_is_no_sheet_and_says_what_to_do() {
     let (dir, path) = file(&"\n".repeat(MOST_BYTES + 1));
     assert!(matches!(open(&path), Err(SheetError::NoSheet(_))));
