@@ -146,7 +146,7 @@ fn lines(out: &mut impl Write, decision: &Decision) -> io::Result<()> {
     let time = wall(decision.at);
     let source = decision.source.map_or("-".to_owned(), |s| s.to_string());
     let by = cause(&decision.cause);
-    if decision.effects.is_empty() {
+    if decision.effects.is_empty() && decision.commands.is_empty() {
         let why = clean(&decision.words.join("; "));
         return row(out, [&after, &time, &source, &by, "nothing", "-", &why]);
     }
@@ -163,6 +163,10 @@ fn lines(out: &mut impl Write, decision: &Decision) -> io::Result<()> {
         let action = effect.deed.word();
         let gate = effect.gate.as_str();
         row(out, [&after, &time, &source, &by, action, gate, &rest])?;
+    }
+    for command in &decision.commands {
+        let command = clean(command);
+        row(out, [&after, &time, &source, &by, "run", "-", &command])?;
     }
     // Where some gates refuse and others do not, the words say which and why.
     if decision.words.len() > decision.effects.len() {

@@ -91,6 +91,8 @@ pub struct Decision {
     pub cause: Cause,
     /// What changes; nothing where it is refused, or was so already.
     pub effects: Vec<Effect>,
+    /// Commands that would be run. Nothing is; each counts as ended at once.
+    pub commands: Vec<String>,
     /// As the daemon's log has it.
     pub words: Vec<String>,
 }

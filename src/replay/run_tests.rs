@@ -161,6 +161,32 @@ fn the_words_are_those_of_the_log() {
 }
 
 #[test]
+fn commands_are_told_and_not_run() {
+    let a = "198.51.100.7";
+    let place = Place::of(&[
+        (0, syn(a, HERE, 1228)),
+        (0, syn(a, HERE, 1227)),
+        (60_000, syn(a, HERE, 80)),
+    ]);
+    let ran = place.path("ran");
+    let touch = format!("/bin/touch {}", ran.display());
+    let policy = format!(
+        "gates:\n  ssh: {{ ports: [22] }}\nknocks:\n  door: {{ sequence: [1228, 1227], action: run, \
+         start: \"{touch} %IP%\", stop: \"/bin/stop %IP%\", for: 10s }}\n"
+    );
+    fs::write(place.path("p.yaml"), policy).unwrap();
+    let mut told = Vec::new();
+    run(&place.order, &mut |decision| {
+        told.push((decision.after.as_secs(), decision.commands.clone()));
+        Ok(())
+    })
+    .unwrap();
+    let [start, stop] = [format!("{touch} {a}"), format!("/bin/stop {a}")];
+    assert_eq!(told, [(0, vec![start]), (10, vec![stop])]);
+    assert!(!ran.exists());
+}
+
+#[test]
 fn ports_that_answer_are_no_sweep_unless_told_otherwise() {
     let a = "198.51.100.7";
     let mut packets = vec![(0, syn(a, HERE, 1228))];

@@ -207,6 +207,7 @@ impl Story {
             source,
             cause,
             effects: Vec::new(),
+            commands: Vec::new(),
             words: Vec::new(),
         };
         if decision.cause == Cause::Time {
@@ -224,8 +225,9 @@ impl Story {
             }
         }
         // Nothing is run; what would have been has ended at once.
-        let mut jobs = self.engine.take_jobs();
-        while let Some(job) = jobs.pop() {
+        let mut jobs = VecDeque::from(self.engine.take_jobs());
+        while let Some(job) = jobs.pop_front() {
+            decision.commands.push(job.command.to_string());
             let (job, again) = (job.id, false);
             for action in self.engine.handle(Event::Ended { job, again }, now) {
                 if let Action::Log(log) = action {

@@ -55,6 +55,7 @@ fn decision_json(decision: &Decision) -> Value {
         "cause": kind,
         "knock": knock,
         "effects": decision.effects.iter().map(effect).collect::<Vec<_>>(),
+        "commands": decision.commands,
         "words": decision.words,
     })
 }
