@@ -147,7 +147,11 @@ fn lines(out: &mut impl Write, decision: &Decision) -> io::Result<()> {
     let source = decision.source.map_or("-".to_owned(), |s| s.to_string());
     let by = cause(&decision.cause);
     if decision.effects.is_empty() && decision.commands.is_empty() {
-        let why = clean(&decision.words.join("; "));
+        let why = if decision.words.is_empty() {
+            UNSAID.to_owned()
+        } else {
+            clean(&decision.words.join("; "))
+        };
         return row(out, [&after, &time, &source, &by, "nothing", "-", &why]);
     }
     for effect in &decision.effects {
@@ -168,13 +172,27 @@ fn lines(out: &mut impl Write, decision: &Decision) -> io::Result<()> {
         let command = clean(command);
         row(out, [&after, &time, &source, &by, "run", "-", &command])?;
     }
-    // Where some gates refuse and others do not, the words say which and why.
-    if decision.words.len() > decision.effects.len() {
-        for words in &decision.words {
-            writeln!(out, "{:12}  {}", "", clean(words))?;
-        }
+    // Where some gates refuse and others do not, only the words say which and why.
+    for words in decision.words.iter().filter(|it| !is_told(it, decision)) {
+        writeln!(out, "{:12}  {}", "", clean(words))?;
     }
     Ok(())
+}
+
+/// Why nothing changes where nothing says it: the log has a limit, here as in the daemon.
+const UNSAID: &str = "refused, or so already; the daemon's log would not say either";
+
+/// Whether an effect or a command tells what the words do: at a gate something changes or is refused,
+/// not both; and what time brings about nobody refuses.
+fn is_told(words: &str, decision: &Decision) -> bool {
+    let is_at = |gate: &str| {
+        let at = format!(" at {gate}");
+        let mut after = words.match_indices(&at).map(|(start, _)| start + at.len());
+        after.any(|end| !words[end..].starts_with(char::is_alphanumeric))
+    };
+    decision.cause == Cause::Time
+        || decision.effects.iter().any(|it| is_at(it.gate.as_str()))
+        || decision.commands.iter().any(|it| words.contains(it))
 }
 
 fn cause(cause: &Cause) -> String {
@@ -312,6 +330,48 @@ fn date(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::GateName;
+
+    /// A knock that bans at one gate and whatever else.
+    fn shown(effects: &[(Deed, &str)], words: &[&str]) -> String {
+        let effects = effects.iter().map(|(deed, gate)| Effect {
+            deed: *deed,
+            gate: GateName::new(gate).unwrap(),
+            net: "192.0.2.7/32".parse().unwrap(),
+            lifetime: None,
+        });
+        let decision = Decision {
+            at: 0,
+            after: Duration::ZERO,
+            source: Some("192.0.2.7".parse().unwrap()),
+            cause: Cause::Sweep,
+            effects: effects.collect(),
+            commands: Vec::new(),
+            words: words.iter().map(ToString::to_string).collect(),
+        };
+        let mut out = Vec::new();
+        lines(&mut out, &decision).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn words_that_no_effect_tells_are_shown() {
+        let both = [(Deed::Banned, "ssh"), (Deed::Withdrawn, "ssh")];
+        let refused = "192.0.2.7: bad: not banned at ssh2: it is trusted";
+        let lines = shown(&both, &["192.0.2.7: bad: banned at ssh, for good", refused]);
+        assert!(
+            lines.ends_with(&format!("\n{:14}{refused}\n", "")),
+            "{lines}"
+        );
+        assert_eq!(lines.lines().count(), 3, "{lines}");
+    }
+
+    #[test]
+    fn nothing_without_a_word_says_so() {
+        assert!(shown(&[], &[]).contains(UNSAID));
+        let why = "not banned: more than 10 bans a second";
+        assert!(shown(&[], &[why]).trim_end().ends_with(why));
+    }
 
     #[test]
     fn days_have_the_dates_that_calendars_give_them() {

@@ -245,6 +245,13 @@ impl Story {
                 _ => {}
             }
         }
+        let is_nothing = decision.cause == Cause::Time
+            && decision.effects.is_empty()
+            && decision.commands.is_empty()
+            && decision.words.is_empty();
+        if is_nothing {
+            return Ok(());
+        }
         tell(&decision)
     }
 
