@@ -1,6 +1,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use portcullis::policy::{self, Policy};
 use portcullis::replay::{Ending, Order, ReplayError, run_on};
@@ -50,11 +51,11 @@ pub fn capture(bytes: &[u8]) {
 }
 
 fn replayed(bytes: &[u8], order: &Order) {
-    let (mut decisions, mut last) = (0, 0);
+    let (mut decisions, mut last) = (0, Duration::ZERO);
     let summary = run_on(bytes, POLICY.clone(), order, &mut |decision| {
         decisions += 1;
-        assert!(last <= decision.at, "{last} {decision:?}");
-        last = decision.at;
+        assert!(last <= decision.after, "{last:?} {decision:?}");
+        last = decision.after;
         assert!(
             decision.words.iter().all(|line| is_one_line(line)),
             "{decision:?}"

@@ -250,9 +250,8 @@ fn summary_lines(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     writeln!(out, "addresses  {addresses}")?;
     writeln!(out, "listening  {listening}")?;
     if let Some((first, last)) = summary.span {
-        let length = Duration::from_nanos(last - first);
-        let (first, last) = (wall(first), wall(last));
-        writeln!(out, "time       {first} to {last}, {}", seconds(length))?;
+        let (first, last, length) = (wall(first), wall(last), seconds(summary.length));
+        writeln!(out, "time       {first} to {last}, {length}")?;
     }
     writeln!(
         out,

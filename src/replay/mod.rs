@@ -5,6 +5,7 @@
 //! daemon asks the kernel for: its addresses, and the ports that something listens on.
 #![forbid(unsafe_code)]
 
+mod clock;
 mod error;
 mod file;
 #[cfg(test)]
@@ -81,9 +82,9 @@ pub struct Order {
 /// Something that was decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// When: nanoseconds since 1970, UTC.
+    /// When: nanoseconds since 1970, UTC, by the capture's clock, which may have been set back.
     pub at: u64,
-    /// How long after the first packet.
+    /// How long after the first packet. Never less than before.
     pub after: Duration,
     /// Who brought it about; nobody did where time did.
     pub source: Option<IpAddr>,

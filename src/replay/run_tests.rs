@@ -297,17 +297,55 @@ fn a_packet_that_came_through_two_interfaces_is_one_knock() {
 }
 
 #[test]
-fn time_does_not_go_back() {
+fn what_is_a_little_late_counts_as_of_the_moment_before() {
     let a = "198.51.100.7";
     let (told, summary) = Place::of(&[
         (9_000, syn(a, HERE, 1228)),
-        (2_000, syn(a, HERE, 1227)),
+        (8_500, syn(a, HERE, 1227)),
         (9_500, syn(a, HERE, 80)),
     ])
     .run();
     assert_eq!(told, ["0 198.51.100.7 open: accept 198.51.100.7/32 1m"]);
     assert_eq!(summary.counts.out_of_order, 1);
-    assert!(summary.warnings.iter().any(|w| w.contains("by up to 7s")));
+    assert!(
+        summary
+            .warnings
+            .iter()
+            .any(|w| w.contains("by up to 500ms"))
+    );
+}
+
+#[test]
+fn time_goes_on_when_the_clock_is_set_back() {
+    let [a, b] = ["198.51.100.7", "198.51.100.8"];
+    let place = Place::of(&[
+        (7_200_000, syn(a, HERE, 1228)),
+        (3_700_000, syn(a, HERE, 1227)),
+        (3_710_000, syn(b, HERE, 1228)),
+        // Too late, though the old time is not reached yet.
+        (3_720_000, syn(b, HERE, 1227)),
+        (3_761_000, syn(b, HERE, 80)),
+    ]);
+    let mut told = Vec::new();
+    let summary = run(&place.order, &mut |decision| {
+        let seconds = decision.at / 1_000_000_000 - START;
+        told.push((seconds, shown(decision)));
+        Ok(())
+    })
+    .unwrap();
+    let expected = [
+        (3700, "0 198.51.100.7 open: accept 198.51.100.7/32 1m"),
+        (3760, "60000 - time: accept-over 198.51.100.7/32"),
+    ];
+    assert_eq!(told, expected.map(|(at, words)| (at, words.to_owned())));
+    let counts = &summary.counts;
+    assert_eq!((counts.set_back, counts.out_of_order), (1, 0));
+    let span = summary.span.map(|(first, last)| [first, last]);
+    let span = span.map(|times| times.map(|at| at / 1_000_000_000 - START));
+    assert_eq!(span, Some([7200, 3761]));
+    assert_eq!(summary.length.as_secs(), 61);
+    let said = "the clock was set back in this capture (times: 1, by up to 3500s)";
+    assert!(summary.warnings.iter().any(|w| w.contains(said)));
 }
 
 #[test]

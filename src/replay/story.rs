@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::clock::Clock;
 use super::file::Record;
 use super::host::Host;
 use super::interface::{Came, Listening};
@@ -33,8 +34,7 @@ pub(super) struct Story {
     cards: BTreeMap<Option<u32>, Mac>,
     listens: Listening,
     only_ipv4: bool,
-    now: Option<Time>,
-    first: Time,
+    clock: Clock,
     copies: Copies,
     ends: Ends,
     pub(super) counts: Counts,
@@ -65,8 +65,7 @@ impl Story {
             cards: host.cards,
             listens: host.listens,
             only_ipv4: host.only_ipv4,
-            now: None,
-            first: Time(0),
+            clock: Clock::default(),
             copies: Copies::default(),
             ends: Ends::default(),
             counts: Counts::default(),
@@ -78,7 +77,9 @@ impl Story {
         self.counts.read += 1;
         let now = self.follow(record.at);
         self.expire(now, tell)?;
-        if self.timed.turn(totp::step(Duration::from_nanos(now.0))) {
+        // As the daemon goes by the clock that people see.
+        let wall = Duration::from_nanos(self.clock.shown(now));
+        if self.timed.turn(totp::step(wall)) {
             let filled_in = self.timed.filled_in(self.engine.policy());
             self.matcher.reload(&filled_in);
             self.scope.set_gates(&filled_in);
@@ -202,8 +203,8 @@ impl Story {
         tell: Tell,
     ) -> io::Result<()> {
         let mut decision = Decision {
-            at: now.0,
-            after: now.since(self.first),
+            at: self.clock.shown(now),
+            after: now.since(self.clock.first),
             source,
             cause,
             effects: Vec::new(),
@@ -263,27 +264,12 @@ impl Story {
         Ok(())
     }
 
-    /// The time of a packet. It does not go back: what was written too late counts as of the
-    /// moment before.
+    /// The time of a packet.
     fn follow(&mut self, at: Option<u64>) -> Time {
-        let at = at.map(Time);
         if at.is_none() {
             self.counts.untimed += 1;
         }
-        let now = match (self.now, at) {
-            (None, at) => {
-                self.first = at.unwrap_or_default();
-                self.first
-            }
-            (Some(before), Some(at)) if at < before => {
-                self.counts.out_of_order += 1;
-                self.counts.most_out_of_order = self.counts.most_out_of_order.max(before.since(at));
-                before
-            }
-            (Some(before), at) => at.unwrap_or(before),
-        };
-        self.now = Some(now);
-        now
+        self.clock.follow(at, &mut self.counts)
     }
 
     /// The interfaces that the policy names.
@@ -291,10 +277,9 @@ impl Story {
         self.listens.named()
     }
 
-    /// The engine, the time of the first packet and of the last.
-    pub(super) fn end(self) -> (Engine, Counts, Option<(Time, Time)>) {
-        let span = self.now.map(|now| (self.first, now));
-        (self.engine, self.counts, span)
+    /// The engine, what was counted, and how time went by.
+    pub(super) fn end(self) -> (Engine, Counts, Clock) {
+        (self.engine, self.counts, self.clock)
     }
 }
 

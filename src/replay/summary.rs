@@ -32,6 +32,10 @@ pub struct Counts {
     pub out_of_order: u64,
     /// By how much at most.
     pub most_out_of_order: Duration,
+    /// How often the clock was set back.
+    pub set_back: u64,
+    /// By how much at most.
+    pub most_set_back: Duration,
     /// Packets that were taken into account although the policy names interfaces and nothing tells
     /// theirs.
     pub unplaced: u64,
@@ -69,6 +73,8 @@ pub struct Summary {
     pub listening: Vec<u16>,
     /// The times of the first packet and the last, in nanoseconds since 1970, UTC.
     pub span: Option<(u64, u64)>,
+    /// How long it took from one to the other. The clock may have been set back meanwhile.
+    pub length: Duration,
     /// What was counted.
     pub counts: Counts,
     /// How often each knock was completed, in the policy's order.
@@ -90,7 +96,7 @@ const USUAL_DISORDER: Duration = Duration::from_millis(1);
 impl Summary {
     pub(super) fn new(story: Story, ending: Ending, mut warnings: Vec<String>) -> Self {
         let named = story.named().join(", ");
-        let (engine, counts, span) = story.end();
+        let (engine, counts, clock) = story.end();
         if counts.unplaced > 0 {
             warnings.push(format!(
                 "knocks count on {named} only, and the capture does not tell where {} packets came \
@@ -103,6 +109,13 @@ impl Summary {
                 "{} packets are out of order, by up to {:?}: they count as of the moment before; \
                  reordercap puts them in order",
                 counts.out_of_order, counts.most_out_of_order
+            ));
+        }
+        if counts.set_back > 0 {
+            warnings.push(format!(
+                "the clock was set back in this capture (times: {}, by up to {:?}): time goes on from \
+                 the moment before, and how much had passed nobody knows",
+                counts.set_back, counts.most_set_back
             ));
         }
         if counts.untimed > 0 {
@@ -121,7 +134,7 @@ impl Summary {
                 "the capture is damaged at byte {offset}: {why}; what comes before is replayed"
             )),
         }
-        let now = span.map(|(_, last)| last).unwrap_or_default();
+        let now = clock.now.unwrap_or_default();
         let holding = |gate: crate::engine::GateView| Holding {
             gate: gate.name,
             accepted: gate.accepted,
@@ -133,7 +146,8 @@ impl Summary {
             policy: PathBuf::new(),
             addresses: Vec::new(),
             listening: Vec::new(),
-            span: span.map(|(first, last)| (first.0, last.0)),
+            span: clock.now.map(|last| (clock.first.0, clock.shown(last))),
+            length: now.since(clock.first),
             completed: completed.map(|it| (it.name, it.completed)).collect(),
             refused_bans: engine.refused_bans(),
             holds: engine.gates(now).into_iter().map(holding).collect(),

@@ -78,6 +78,7 @@ fn summary_json(summary: &Summary) -> Value {
         "listening": summary.listening,
         "first": summary.span.map(|(first, _)| wall(first)),
         "last": summary.span.map(|(_, last)| wall(last)),
+        "length_s": summary.length.as_secs_f64(),
         "packets": {
             "read": counts.read,
             "knocks": counts.knocks,
@@ -87,6 +88,7 @@ fn summary_json(summary: &Summary) -> Value {
             "not_ip": counts.not_ip,
             "unknown_link": counts.unknown_link,
             "out_of_order": counts.out_of_order,
+            "set_back": counts.set_back,
             "untimed": counts.untimed,
             "unplaced": counts.unplaced,
             "refused": refused.map(|(why, n)| (why.name().to_owned(), (*n).into()))
