@@ -2,7 +2,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::input::Order as ByteOrder;
-use super::made_tests::{Bytes, HERE, HERE_6, START, UNICAST, ethernet, pcap, sll2, syn, tcp, udp};
+use super::made_tests::{
+    Bytes, HERE, HERE_6, START, UNICAST, ethernet, pcap, sll, sll2, syn, tcp, udp,
+};
 use super::*;
 
 const POLICY: &str = "
@@ -293,6 +295,21 @@ fn a_packet_that_came_through_two_interfaces_is_one_knock() {
     let (told, summary) = Place::with(&frames(3)).run();
     assert_eq!((told.len(), summary.counts.copies), (0, 1));
     let (told, summary) = Place::with(&frames(2)).run();
+    assert_eq!((told.len(), summary.counts.copies), (1, 0));
+}
+
+#[test]
+fn a_packet_with_its_vlan_s_tag_and_one_without_are_one_knock() {
+    let packet = |port| sll(&udp("198.51.100.7", HERE, port), 0, 1);
+    let mut tagged = packet(1302);
+    tagged.splice(14..16, [0x81, 0, 0, 7, 8, 0]);
+    let frames = |third| {
+        let frames = [(0, packet(1301)), (5, packet(1302)), (5, third)];
+        pcap(ByteOrder::Big, true, 113, &frames)
+    };
+    let (told, summary) = Place::with(&frames(tagged)).run();
+    assert_eq!((told.len(), summary.counts.copies), (0, 1));
+    let (told, summary) = Place::with(&frames(packet(1302))).run();
     assert_eq!((told.len(), summary.counts.copies), (1, 0));
 }
 

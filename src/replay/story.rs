@@ -11,7 +11,7 @@ use super::clock::Clock;
 use super::file::Record;
 use super::host::Host;
 use super::interface::{Came, Listening};
-use super::link::{Below, Ip, Mac, Way};
+use super::link::{Below, Ip, Mac, Tags, Way};
 use super::{Cause, Counts, Decision, Deed, Effect};
 use crate::engine::{Action, Engine, Event};
 use crate::firewall::Change;
@@ -101,7 +101,7 @@ impl Story {
         };
         match packet::parse(ip.bytes) {
             Ok(knock) => {
-                let device = (record.interface, ip.device);
+                let device = (record.interface, ip.device, ip.vlan);
                 let came = self.listens.came(record.name.as_ref(), &ip);
                 if came == Came::Elsewhere {
                     self.counts.not_for_us += 1;
@@ -378,8 +378,8 @@ impl Ends {
     }
 }
 
-/// An interface of the capture, and one that the link header names.
-type Device = (Option<u32>, Option<u32>);
+/// An interface of the capture, one that the link header names, and the VLANs that are tagged.
+type Device = (Option<u32>, Option<u32>, Tags);
 
 /// A capture on several interfaces holds a packet once for each that it came through: a VLAN and
 /// the interface below it, a bridge and its port. The daemon hears it once.
@@ -394,9 +394,6 @@ const COPIED_WITHIN: Duration = Duration::from_millis(1);
 impl Copies {
     /// Whether the packet was there just before, on another interface.
     fn is_one(&mut self, knock: &Knock, device: Device, now: Time) -> bool {
-        if device == (None, None) {
-            return false;
-        }
         let is_copy = self.0.iter().any(|(known, on, at)| {
             known == knock && *on != device && now.since(*at) <= COPIED_WITHIN
         });
