@@ -403,6 +403,18 @@ fn packets_that_are_no_knocks_are_counted_by_what_is_wrong_with_them() {
 }
 
 #[test]
+fn packets_that_were_cut_short_are_named_where_nobody_knocks() {
+    let knock = syn("198.51.100.7", HERE, 1228);
+    let of = |packet: &[u8]| Place::of(&[(0, packet.to_vec()), (1, knock[..30].to_vec())]).run();
+    let said = |summary: Summary| {
+        let mut warnings = summary.warnings.into_iter();
+        warnings.any(|w| w.contains("packets are cut short") && w.contains("tcpdump -s"))
+    };
+    assert!(said(of(&knock[..20]).1));
+    assert!(!said(of(&knock).1));
+}
+
+#[test]
 fn bad_input_is_named_and_ends_with_2() {
     let empty = Place::with(b"").fails();
     assert!(

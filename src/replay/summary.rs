@@ -134,6 +134,13 @@ impl Summary {
                 "the capture is damaged at byte {offset}: {why}; what comes before is replayed"
             )),
         }
+        let cut = counts.refused.get(&NotAKnock::Truncated);
+        if let Some(cut) = cut.filter(|_| counts.knocks == 0) {
+            warnings.push(format!(
+                "{cut} packets are cut short, so that it is not seen whether they knock: capture more \
+                 of each (`tcpdump -s 256`)"
+            ));
+        }
         let now = clock.now.unwrap_or_default();
         let holding = |gate: crate::engine::GateView| Holding {
             gate: gate.name,
