@@ -85,6 +85,18 @@ impl Listening {
         }
     }
 
+    /// Whether interfaces were named as those of the capture, and knocks count on none of them.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        let Interfaces::Named(wanted) = &self.interfaces else {
+            return false;
+        };
+        let counts = |known: &Known| {
+            let mut rest = wanted.iter().filter_map(|it| it.strip_prefix(&known.name));
+            rest.any(|vlan| vlan.is_empty() || vlan.starts_with('.'))
+        };
+        !self.known.is_empty() && !self.known.iter().any(counts)
+    }
+
     /// As for the kernel's filter: loopback never counts, and a packet with a VLAN tag came in on
     /// the VLAN's own interface, which is taken to be called as `ip link` and Debian do it.
     pub(super) fn came(&self, file: Option<&Name>, ip: &Ip<'_>) -> Came {

@@ -110,8 +110,14 @@ fn a_capture_that_does_not_tell_the_interface_is_warned_of_unless_it_is_said() {
         replayed(&plain, "eth0", &on(&[("eth0", None)])),
         (1, 0, vec![])
     );
+    let (accepted, elsewhere, warnings) = replayed(&plain, "eth0", &on(&[("eth1", None)]));
+    assert_eq!((accepted, elsewhere, warnings.len()), (0, 2, 1));
+    assert!(
+        warnings[0].contains("--on names none of these"),
+        "{warnings:?}"
+    );
     assert_eq!(
-        replayed(&plain, "eth0", &on(&[("eth1", None)])),
+        replayed(&plain, "eth0.7", &on(&[("eth0", None)])),
         (0, 2, vec![])
     );
     let both = on(&[("eth0", Some(2)), ("eth1", Some(3))]);

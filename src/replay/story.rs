@@ -272,9 +272,9 @@ impl Story {
         self.clock.follow(at, &mut self.counts)
     }
 
-    /// The interfaces that the policy names.
-    pub(super) fn named(&self) -> &[String] {
-        self.listens.named()
+    /// Where it listens.
+    pub(super) fn listens(&self) -> &Listening {
+        &self.listens
     }
 
     /// The engine, what was counted, and how time went by.

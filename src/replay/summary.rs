@@ -95,7 +95,13 @@ const USUAL_DISORDER: Duration = Duration::from_millis(1);
 
 impl Summary {
     pub(super) fn new(story: Story, ending: Ending, mut warnings: Vec<String>) -> Self {
-        let named = story.named().join(", ");
+        let named = story.listens().named().join(", ");
+        if story.listens().is_elsewhere() {
+            warnings.push(format!(
+                "knocks count on {named} only, and --on names none of these: what came in elsewhere \
+                 is left out"
+            ));
+        }
         let (engine, counts, clock) = story.end();
         if counts.unplaced > 0 {
             warnings.push(format!(
