@@ -21,6 +21,12 @@ pub(super) struct Clock {
 }
 
 impl Clock {
+    /// Says when the first packet came, where that is known before it is taken into account.
+    pub(super) fn begin(&mut self, at: Time) {
+        self.first = at;
+        self.now = Some(at);
+    }
+
     /// The time of a packet. What was written too late counts as of the moment before, and so does
     /// what follows when the capture's clock is set back: nobody knows how much time passed.
     pub(super) fn follow(&mut self, at: Option<u64>, counts: &mut Counts) -> Time {

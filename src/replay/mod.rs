@@ -238,6 +238,7 @@ fn tell_of<R: Read>(
             Err(ending) => break ending,
         }
     };
+    story.end_of_packets(tell).map_err(ReplayError::Tell)?;
     if let Some(link) = reader.unknown_link() {
         let (counts, error) = (&story.counts, FormatError::LinkType(link));
         if counts.read == counts.unknown_link {

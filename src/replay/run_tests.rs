@@ -366,6 +366,23 @@ fn time_goes_on_when_the_clock_is_set_back() {
 }
 
 #[test]
+fn packets_without_a_time_at_the_start_count_as_of_the_first_that_has_one() {
+    let a = "198.51.100.7";
+    let mut file = Bytes::new(ByteOrder::Little);
+    file.section().interface(101, &[]);
+    file.simple(&syn(a, HERE, 1228)).simple(&syn(a, HERE, 9999));
+    let without = file.all.clone();
+    file.packet(0, START * 1_000_000, &syn(a, HERE, 1227));
+    let (told, summary) = Place::with(&file.all).run();
+    assert_eq!(told, ["0 198.51.100.7 open: accept 198.51.100.7/32 1m"]);
+    let start = START * 1_000_000_000;
+    assert_eq!(summary.span, Some((start, start)));
+    assert_eq!((summary.counts.read, summary.counts.untimed), (3, 2));
+    let (_, summary) = Place::with(&without).run();
+    assert_eq!((summary.counts.read, summary.span), (2, Some((0, 0))));
+}
+
+#[test]
 fn packets_that_are_no_knocks_are_counted_by_what_is_wrong_with_them() {
     let good = syn("198.51.100.7", HERE, 1228);
     let mut fragment = good.clone();

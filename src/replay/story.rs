@@ -24,6 +24,9 @@ use crate::totp;
 /// Who hears what was decided.
 pub(super) type Tell<'a> = &'a mut dyn FnMut(&Decision) -> io::Result<()>;
 
+/// As many packets wait until it is known when the capture begins.
+const MOST_EARLY: usize = 256;
+
 /// A daemon without a kernel.
 #[derive(Debug)]
 pub(super) struct Story {
@@ -35,6 +38,8 @@ pub(super) struct Story {
     listens: Listening,
     only_ipv4: bool,
     clock: Clock,
+    /// Packets without a time before the first that has one.
+    early: Vec<(Record, Vec<u8>)>,
     copies: Copies,
     ends: Ends,
     pub(super) counts: Counts,
@@ -66,14 +71,43 @@ impl Story {
             listens: host.listens,
             only_ipv4: host.only_ipv4,
             clock: Clock::default(),
+            early: Vec::new(),
             copies: Copies::default(),
             ends: Ends::default(),
             counts: Counts::default(),
         }
     }
 
-    /// Takes a packet into account.
+    /// Takes a packet into account; at the beginning not before the time is known.
     pub(super) fn packet(&mut self, record: Record, bytes: &[u8], tell: Tell) -> io::Result<()> {
+        if self.clock.now.is_none() {
+            if record.at.is_none() && self.early.len() < MOST_EARLY {
+                self.early.push((record, bytes.to_vec()));
+                return Ok(());
+            }
+            self.begin(record.at, tell)?;
+        }
+        self.take(record, bytes, tell)
+    }
+
+    /// There are no more packets.
+    pub(super) fn end_of_packets(&mut self, tell: Tell) -> io::Result<()> {
+        self.begin(None, tell)
+    }
+
+    /// Takes the packets into account that wait for the time.
+    fn begin(&mut self, at: Option<u64>, tell: Tell) -> io::Result<()> {
+        let early = std::mem::take(&mut self.early);
+        if !early.is_empty() {
+            self.clock.begin(at.map(Time).unwrap_or_default());
+        }
+        for (record, bytes) in early {
+            self.take(record, &bytes, tell)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, record: Record, bytes: &[u8], tell: Tell) -> io::Result<()> {
         self.counts.read += 1;
         let now = self.follow(record.at);
         self.expire(now, tell)?;

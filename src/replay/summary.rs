@@ -126,7 +126,8 @@ impl Summary {
         }
         if counts.untimed > 0 {
             warnings.push(format!(
-                "{} packets have no time: they count as of the moment before",
+                "{} packets have no time: they count as of the packet before, at the start as of the \
+                 first that has one",
                 counts.untimed
             ));
         }
