@@ -1,4 +1,4 @@
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 use super::MOST_ADDRESSES;
@@ -11,7 +11,7 @@ pub enum ReplayError {
     #[error(transparent)]
     Policy(#[from] LoadError),
     /// The file.
-    #[error("cannot open the capture {file}: {source}")]
+    #[error("cannot open the capture {file}: {source}{}", hint(source))]
     Open {
         /// Which.
         file: PathBuf,
@@ -52,12 +52,37 @@ pub enum ReplayError {
 }
 
 impl ReplayError {
-    /// The exit code: 2 for what is wrong with the input, 1 for what went wrong.
+    /// The exit code: 2 for what is wrong with the input, 1 for what went wrong or is not permitted.
     pub fn code(&self) -> u8 {
-        match self {
-            ReplayError::Read { .. } | ReplayError::Tell(_) => 1,
-            _ => 2,
-        }
+        let failed = match self {
+            ReplayError::Open { source, .. } => !is_wrong_name(source.kind()),
+            ReplayError::Policy(error) => {
+                matches!(error, LoadError::Permission(_) | LoadError::Io { .. })
+            }
+            ReplayError::Read { .. } | ReplayError::Tell(_) => true,
+            _ => false,
+        };
+        if failed { 1 } else { 2 }
+    }
+}
+
+/// Whether there is no file of that name.
+fn is_wrong_name(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::NotFound
+            | ErrorKind::IsADirectory
+            | ErrorKind::NotADirectory
+            | ErrorKind::InvalidInput
+            | ErrorKind::InvalidFilename
+    )
+}
+
+/// What to do about it.
+fn hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        ErrorKind::PermissionDenied => " (run as somebody who may read it)",
+        _ => "",
     }
 }
 

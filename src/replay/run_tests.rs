@@ -470,6 +470,19 @@ fn bad_input_is_named_and_ends_with_2() {
 }
 
 #[test]
+fn what_may_not_be_read_ends_with_1() {
+    let capture = ReplayError::Open {
+        file: "night.pcap".into(),
+        source: io::ErrorKind::PermissionDenied.into(),
+    };
+    let said = "cannot open the capture night.pcap: permission denied (run as";
+    assert!(capture.to_string().starts_with(said), "{capture}");
+    assert_eq!(capture.code(), 1);
+    let policy = policy::LoadError::Permission("p.yaml".into());
+    assert_eq!(ReplayError::from(policy).code(), 1);
+}
+
+#[test]
 fn interfaces_with_unknown_links_are_left_out_unless_there_are_no_others() {
     let knocks = |first: u16, other: u16| {
         let mut file = Bytes::new(ByteOrder::Little);
