@@ -63,7 +63,7 @@ fn interfaces(order: &Order, policy: &Policy) -> Interfaces {
 
 /// What was guessed about the host's addresses beyond these: more depends on it than on anything else.
 pub(super) fn guessed(known: &[IpAddr], found: &Found) -> Vec<String> {
-    let cards: Vec<String> = found.cards.values().map(card).collect();
+    let cards: Vec<String> = found.cards.values().copied().map(card).collect();
     let cards = if cards.is_empty() {
         String::new()
     } else {
@@ -104,7 +104,7 @@ fn listed<'a>(addresses: impl Iterator<Item = &'a IpAddr>) -> Option<String> {
     }
 }
 
-fn card(mac: &Mac) -> String {
+fn card(mac: Mac) -> String {
     let bytes: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
     bytes.join(":")
 }

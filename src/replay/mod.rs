@@ -186,9 +186,9 @@ pub fn run(
     let sheets = host::sheets(&policy, &mut warnings);
     let (capture, host) = open(order, &policy, &mut warnings)?;
     let host = Host {
+        sheets,
         trusted,
         timed,
-        sheets,
         ..host
     };
     let summary = tell_of(order, policy, host, capture, warnings, tell)?;
