@@ -305,6 +305,24 @@ fn a_cap_evicts_the_oldest_ban_by_knock_and_bans_by_hand_are_never_evicted() {
 }
 
 #[test]
+fn a_ban_that_is_restored_has_the_place_that_is_remembered() {
+    let mut ledger = Ledger::default();
+    let until = |secs| Grant {
+        deadline: Deadline::At(Time::from_secs(secs)),
+        reason: "decoy".to_owned(),
+    };
+    let place = |ledger: &Ledger, who: &str| ledger.banned().get(net(who)).unwrap().order();
+    ledger.ban(net(A), until(10), true);
+    ledger.restore_ban(net(A), until(20), Some(7));
+    assert_eq!(place(&ledger, A), Some(7));
+    ledger.ban(net(B), until(10), true);
+    assert_eq!(place(&ledger, B), Some(8));
+    ledger.ban(net(SIX), until(10), false);
+    ledger.restore_ban(net(SIX), until(20), Some(9));
+    assert_eq!(place(&ledger, SIX), None, "by hand it stays by hand");
+}
+
+#[test]
 fn acceptances_have_an_end_and_whoever_is_in_stays_in() {
     let mut bench = Bench::appliance();
     let nth = |i: usize| format!("10.{}.{}.{}", i >> 16, i >> 8 & 255, i & 255);
