@@ -53,13 +53,16 @@ impl Engine {
         }
         if !self.may_write(&bans, out.now) {
             self.refused.bans += 1;
+            let what = if self.is_any_new(&bans) {
+                "not banned: more than 10 bans a second by knock"
+            } else {
+                "the ban does not begin again: more than 10 a second by knock do"
+            };
             self.record_cheap(out.now, |_| {
                 let refused = Record::new(What::Refused, why).to(host_net(source));
-                refused.saying("not banned: more than 10 bans a second by knock")
+                refused.saying(what)
             });
-            self.log(out, |_| {
-                format!("{source}: {why}: not banned: more than 10 bans a second by knock")
-            });
+            self.log(out, |_| format!("{source}: {why}: {what}"));
             return;
         }
         for net in nets {
@@ -113,15 +116,17 @@ impl Engine {
     /// not use up others' bans. Nor must those who are banned: where no ban is new, and the time
     /// of those that hold only begins again, others count.
     fn may_write(&mut self, bans: &[(usize, IpNet, Lifetime)], now: Time) -> bool {
-        let is_new = |&(gate, net, _): &(usize, IpNet, _)| {
-            let held = self.ledgers[gate].banned().get(net);
-            held.is_none()
-        };
-        if bans.iter().any(is_new) {
+        if self.is_any_new(bans) {
             self.bans.take(now)
         } else {
             bans.is_empty() || self.renewals.take(now)
         }
+    }
+
+    /// Whether one of these is more than a ban that begins again.
+    fn is_any_new(&self, bans: &[(usize, IpNet, Lifetime)]) -> bool {
+        let mut bans = bans.iter();
+        bans.any(|&(gate, net, _)| self.ledgers[gate].banned().get(net).is_none())
     }
 
     /// The rule that a ban for this reason goes by, and what counts together under it.

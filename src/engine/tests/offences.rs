@@ -363,6 +363,11 @@ fn many_who_are_banned_keep_nobody_from_being_banned() {
     assert!((60..=70).contains(&written), "{written} in 6 s");
     let news = bench.engine.take_news();
     assert!(news.records.len() < 300 + 110, "{}", news.records.len());
+    let mut notes: Vec<_> = news.records.iter().map(|it| it.note.as_str()).collect();
+    notes.sort_unstable();
+    notes.dedup();
+    let refused = "the ban does not begin again: more than 10 a second by knock do";
+    assert_eq!(notes, ["", refused]);
     bench.knocked(A, "banned1");
     assert!(is_banned(&bench, A));
 }
