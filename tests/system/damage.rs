@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use portcullis::lab::Host;
 
+use crate::programs;
 use crate::world::{Family, SHIPPED, TRUSTED, Tried, World};
 
 /// Far more than the second, or the two, that are promised: the machine may be busy.
@@ -243,7 +244,20 @@ pub(crate) fn damage(world: &World, backend: Backend, commands: &[&str]) {
             let rules = rules.display().to_string();
             world.succeeds(&world.server, &format!("{program}-restore"), &[&rules]);
         } else {
-            world.succeeds(&world.server, &program, arguments);
+            let mut command = world
+                .server
+                .command(programs::path(&program))
+                .expect("a command");
+            let ended = world
+                .run(command.args(arguments))
+                .expect("it runs and ends");
+            // What the commands before did may have been put back already, and is in use again.
+            let said = &ended.stderr;
+            let is_repaired = said.contains("busy") || said.contains("in use");
+            assert!(
+                ended.status.success() || is_repaired,
+                "{command:?}: {ended:?}"
+            );
         }
     }
 }
