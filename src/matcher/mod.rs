@@ -144,7 +144,17 @@ impl Matcher {
                 heard.knock = true;
                 let key = self.table.key(knock.source);
                 let print = self.table.fingerprint(knock);
+                let is_decoy =
+                    self.sequences.is_only_decoy(port) && self.counts_as_sweep(knock, ours);
                 if self.table.has_seen(key, print, at) {
+                    if is_decoy {
+                        let touch = Touch {
+                            port: knock.port.port,
+                            print: None,
+                            begun: None,
+                        };
+                        self.touched_again(touch, key, at, &mut heard);
+                    }
                     return heard;
                 }
                 // What is behind us is not ours to hear unless a sequence names it.
@@ -156,7 +166,7 @@ impl Matcher {
                     reserved,
                 };
                 let begun = self.knocked(knock, place, at, &mut heard);
-                if self.sequences.is_only_decoy(port) && self.counts_as_sweep(knock, ours) {
+                if is_decoy {
                     let touch = Touch {
                         port: knock.port.port,
                         print: None,
@@ -168,15 +178,20 @@ impl Matcher {
             Arrival::Foreign if self.counts_as_sweep(knock, ours) => {
                 let port = knock.port.port;
                 let key = self.table.key(knock.source);
-                // One is enough to shut somebody out for a while, and is not to do so again each
-                // time that it is sent again.
+                // One is enough to shut somebody out for a while.
                 let print = self.table.fingerprint(knock);
                 let print = print.filter(|_| self.near.contains(port));
+                let mut touch = Touch {
+                    port,
+                    print,
+                    begun: None,
+                };
                 if self.table.has_seen(key, print, at) {
-                    return heard;
+                    touch.print = None;
+                    self.touched_again(touch, key, at, &mut heard);
+                } else {
+                    self.touched(touch, key, at, &mut heard);
                 }
-                let begun = None;
-                self.touched(Touch { port, print, begun }, key, at, &mut heard);
             }
             Arrival::Foreign | Arrival::OtherFlags => {}
         }
@@ -191,6 +206,16 @@ impl Matcher {
             && TcpFlags::OPENING.fit(knock.flags)
             && !self.neutral.contains(port.port)
             && (ours || self.near.contains(port.port))
+    }
+
+    /// Takes a packet to a strange port into account that was seen before. Whoever mistyped one port
+    /// is not to be shut out anew each time that it is sent again. Whoever has touched another one
+    /// may be a scanner whose numbers are the same on each round.
+    fn touched_again(&mut self, touch: Touch, key: Key, at: Time, heard: &mut Heard) {
+        let port = touch.port;
+        if !self.table.has_touched_only(key, port, &self.guard, at) {
+            self.touched(touch, key, at, heard);
+        }
     }
 
     /// Takes a strange port into account.
@@ -217,7 +242,10 @@ impl Matcher {
                 let since = at.since(attempt.started);
                 if (is_scanner && since <= guard.sweep()) || (is_near && since <= sequence.timeout)
                 {
-                    heard.undone.push(attempt.sequence);
+                    // It may have been completed twice.
+                    if !heard.undone.contains(&attempt.sequence) {
+                        heard.undone.push(attempt.sequence);
+                    }
                 } else {
                     return;
                 }

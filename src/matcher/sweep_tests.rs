@@ -2,6 +2,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "small numbers, in a test")]
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -212,6 +213,83 @@ fn a_strange_port_nearby_counts_once_however_often_its_packet_is_sent_again() {
         let _ = bench.matcher.handle(&late, true, Time::from_secs(1071));
         assert_eq!(take(&mut bench, "1227", 7, 72), NONE, "{port}");
     }
+}
+
+/// A scanner whose source port and sequence number are always the same, as `hping3 --keep --setseq`.
+#[test]
+fn a_scanner_with_fixed_numbers_opens_nothing_on_a_later_round() {
+    let knocks = vec![knock("open", "1228 1227", KnockAction::Accept)];
+    let plain = policy(vec![gate("ssh")], knocks);
+    let fixed = |port: u16| packet(A, &port.to_string(), 7);
+    for (policy, has_decoys) in [(plain, false), (appliance(), true)] {
+        // One by one, each longer ago than what it voids, and something else so that all is kept.
+        let mut bench = Bench::new(&policy);
+        let mut at = Time::from_secs(1000);
+        for port in (1222..=1233).rev() {
+            let _ = bench.matcher.handle(&fixed(port), true, at);
+            at = at.after(Duration::from_secs(24));
+        }
+        for _ in 0..4 {
+            let _ = bench.matcher.handle(&fixed(60_000), true, at);
+            at = at.after(Duration::from_secs(60));
+        }
+        for port in (1222..=1230).rev() {
+            assert!(!opens(&bench.take(&fixed(port), at)), "{port}");
+            at = at.after(Duration::from_millis(10));
+        }
+        // Round and round, around the knock.
+        for (first, last) in [(1225, 1231), (1223, 1233), (1227, 1234), (1210, 1250)] {
+            for gap in [10, 1_000, 10_000] {
+                for pause in [1, 70, 80, 140, 150, 300] {
+                    let mut bench = Bench::new(&policy);
+                    let mut at = Time::from_secs(1000);
+                    let mut open = Vec::new();
+                    for round in 0..6 {
+                        let ports: Vec<u16> = match round % 2 {
+                            0 => (first..=last).rev().collect(),
+                            _ => (first..=last).collect(),
+                        };
+                        for port in ports {
+                            let heard = bench.matcher.handle(&fixed(port), true, at);
+                            let granted = |id: &&SequenceId| !bench.matcher.sequences[**id].is_drop;
+                            open.extend(heard.completed.iter().filter(granted).copied());
+                            open.retain(|id| !heard.undone.contains(id));
+                            at = at.after(Duration::from_millis(gap));
+                        }
+                        at = at.after(Duration::from_secs(pause));
+                    }
+                    let what = format!("{first} to {last}, {gap} ms, {pause} s, {has_decoys}");
+                    assert_eq!(open, [], "{what}");
+                }
+            }
+        }
+    }
+}
+
+/// Who goes on with the first port of the knock, as a scanner's second try does.
+#[test]
+fn a_knock_is_undone_also_where_another_has_begun_since() {
+    for again in [&[1228][..], &[1228, 1227], &[1228, 1227, 1228]] {
+        let mut bench = Bench::new(&appliance());
+        assert_eq!(sweep(&mut bench, A, 0, 10, &[1228, 1227]), ["opencloseSSH"]);
+        let _ = sweep(&mut bench, A, 100, 10, again);
+        let heard = bench
+            .matcher
+            .handle(&packet(A, "1229", 99), true, Time::from_secs(1));
+        let names: Vec<_> = heard
+            .undone
+            .iter()
+            .map(|&id| bench.matcher.name(id).as_str())
+            .collect();
+        assert_eq!(names, ["opencloseSSH"], "{again:?}");
+    }
+    // And that makes no heap of records.
+    let mut bench = Bench::new(&appliance());
+    for round in 0..100 {
+        sweep(&mut bench, A, 100 * round, 10, &[1228, 1227]);
+    }
+    let (used, _) = bench.matcher.occupancy();
+    assert!(used < 60, "{used}");
 }
 
 /// What a packet of a source costs grows with its records.

@@ -115,6 +115,28 @@ impl Table {
         false
     }
 
+    /// Whether the source touched that port within the guard's time, and no other that is strange.
+    pub(super) fn has_touched_only(&self, key: Key, port: u16, guard: &Guard, now: Time) -> bool {
+        let mut found = false;
+        let mut at = self.first(key);
+        while let Some(record) = self.records.get(at as usize) {
+            if now.since(record.started) <= guard.within {
+                if record.sequence == FOREIGN && record.stage > 0 {
+                    return false;
+                }
+                let touches = record.touches().iter();
+                for &touch in touches.filter(|touch| guard.counts(**touch, now)) {
+                    if high_bits(touch) != port {
+                        return false;
+                    }
+                    found = true;
+                }
+            }
+            at = self.older(at);
+        }
+        found
+    }
+
     /// Notes that the source touched a strange port.
     pub(super) fn touch(&mut self, key: Key, touch: Touch, guard: &Guard, now: Time) -> Touched {
         let Touch { port, print, begun } = touch;

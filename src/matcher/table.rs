@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::index::Index;
-use super::record::{Attempt, FOREIGN, LEFT, PRINTS, Record, Source, WITNESS};
+use super::record::{Attempt, DONE, FOREIGN, LEFT, PRINTS, Record, Source, WITNESS};
 use super::sequences::SequenceId;
 use crate::model::{Proto, Time};
 use crate::packet::Knock;
@@ -231,10 +231,15 @@ impl Table {
     /// [`Sequence::end`]: super::sequences::Sequence::end
     pub(super) fn start(&mut self, key: Key, sequence: SequenceId, stage: u8, now: Time) -> u32 {
         let (mut same, mut void, mut oldest, mut witnesses) = (None, None, None, 0);
+        let mut done = 0;
         let mut at = self.first(key);
         while let Some(record) = self.records.get(at as usize) {
             if record.sequence == sequence.0 {
-                same = Some(at);
+                // The newest that is complete stays: it may have to be undone.
+                done += u32::from(record.stage == DONE);
+                if record.stage != DONE || done > 1 {
+                    same = Some(at);
+                }
             }
             if record.is_void() && record.touches().is_empty() {
                 void = void.or(Some(at));
