@@ -98,13 +98,13 @@ impl Engine {
                 Some(longest) => ledger.past.length_of_next(net, first, longest, now),
                 None => first,
             };
-            let gains = match ledger.banned().get(net).map(|ban| ban.grant.deadline) {
-                None => true,
-                Some(Deadline::Never) => false,
-                Some(Deadline::At(held)) => {
-                    Deadline::At(held.after(A_SECOND)) <= lasts.deadline(now)
-                }
+            let lasts_longer = |held: Deadline| match held {
+                Deadline::Never => false,
+                Deadline::At(held) => Deadline::At(held.after(A_SECOND)) <= lasts.deadline(now),
             };
+            // Of a network that holds it, too.
+            let mut held = ledger.banned().covering(net);
+            let gains = held.all(|(_, ban)| lasts_longer(ban.grant.deadline));
             // One that somebody else has put into the kernel.
             let accepted = ledger.accepted().within(net).next().is_some();
             (gains || accepted).then_some((gate, net, first))

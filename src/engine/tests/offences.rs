@@ -337,6 +337,19 @@ fn whoever_is_banned_for_good_uses_up_nothing_by_stepping_on_more_decoys() {
 }
 
 #[test]
+fn a_ban_of_a_network_holds_for_all_that_is_in_it() {
+    let mut bench = Bench::appliance();
+    bench.drop("198.51.100.0/24", false);
+    bench.changes();
+    bench.engine.take_news();
+    for _ in 0..1000 {
+        bench.knocked(A, "banned3");
+        assert_eq!(bench.changes(), [""; 0]);
+    }
+    assert_eq!(beside_a_repeat_offender(&mut bench), 20);
+}
+
+#[test]
 fn a_ban_that_begins_again_takes_nobody_elses_place() {
     let mut bench = Bench::new(minute());
     assert_eq!(beside_a_repeat_offender(&mut bench), 20);
