@@ -75,10 +75,9 @@ fn scans(reader: &mut Reader, placed: &PlacedKnock, knocks: &[PlacedKnock]) {
     let (found, expected, scan) = if udp_only {
         ("UDP ports", "TCP ports", "a scan of UDP ports")
     } else {
-        let expected = "`tcpflags: syn`";
         (
-            "ports without `tcpflags: syn`",
-            expected,
+            "ports that other packets than SYNs without ACK fit",
+            "the flags `syn,!ack`",
             "a scan with other flags",
         )
     };

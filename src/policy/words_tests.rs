@@ -105,7 +105,7 @@ fn everything_a_policy_can_say_in_words() {
       udp, knocks: 1229-1230
 
     Warnings
-      13:25: found a sequence of ports without `tcpflags: syn` in ascending order, expected `tcpflags: syn`, or ports that neither ascend nor descend (the scan guard counts SYNs only, and a scan with other flags, one after the other, lets the scanner in)
+      13:25: found a sequence of ports that other packets than SYNs without ACK fit in ascending order, expected the flags `syn,!ack`, or ports that neither ascend nor descend (the scan guard counts SYNs only, and a scan with other flags, one after the other, lets the scanner in)
       15:24: found the ephemeral port 40000/tcp, expected a port up to 32767 (kernels give the ports above to clients, so that replies to this host may knock)
       15:46: found `action: trust` for the knock `friend`, expected `accept` (who has seen the knock can send it again and is trusted until the daemon restarts)
     "#);
