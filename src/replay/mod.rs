@@ -311,8 +311,11 @@ fn look_for<R: Read>(
     if order.addresses.is_empty() {
         let found = survey.found()?;
         warnings.extend(host::guessed(&host.addresses, &found));
+        // Where the policy tells an address, packets to it count whatever card they seem to be for.
+        if host.addresses.is_empty() {
+            host.cards = found.cards;
+        }
         host.addresses.extend(found.own);
-        host.cards = found.cards;
     }
     if order.listening.is_none() {
         host.listening = survey.listening(&host.addresses);
