@@ -367,10 +367,14 @@ fn fill(
         let element = |put: &Put| put.element(then, now());
         if found.is_some_and(|found| !backend.ipset.fits(spec, found)) {
             let Difference { put, .. } = difference(&[], wanted, then, looked);
-            backend.ipset.replace(spec, put.iter().map(element))?;
+            backend
+                .ipset
+                .replace(spec, put.iter().filter_map(element))?;
         } else {
             let Difference { put, mut remove } = difference(&held, wanted, then, looked);
-            backend.ipset.add_all(&spec.name, put.iter().map(element))?;
+            backend
+                .ipset
+                .add_all(&spec.name, put.iter().filter_map(element))?;
             // What has come since we asked is asked about the next time.
             remove.retain(|key| backend.told.has(&spec.name, *key, looked));
             if !remove.is_empty() {

@@ -237,10 +237,11 @@ pub(super) struct Put<'a> {
 }
 
 impl Put<'_> {
-    /// As the kernel is told `now` what was wanted `then`.
-    pub(super) fn element(&self, then: Time, now: Time) -> Element {
+    /// As the kernel is told `now` what was wanted `then`; `None` if it is over meanwhile.
+    pub(super) fn element(&self, then: Time, now: Time) -> Option<Element> {
         let left = self.left.map(|left| left.saturating_sub(now.since(then)));
-        element(Key::Net(self.net), left, self.reason, now)
+        let is_over = left == Some(Duration::ZERO);
+        (!is_over).then(|| element(Key::Net(self.net), left, self.reason, now))
     }
 }
 
@@ -433,12 +434,13 @@ mod tests {
         let later = Time::from_secs(1_010);
         let found = difference(&[], &wanted, NOW, later);
         let timeouts = |later| -> Vec<u32> {
-            let elements = found.put.iter().map(|put| put.element(NOW, later));
+            let elements = found.put.iter().filter_map(|put| put.element(NOW, later));
             elements.map(|element| element.timeout).collect()
         };
         assert_eq!(timeouts(later), [290, 0, 290]);
         // Nor do those that are written last get more than those that are written first.
         assert_eq!(timeouts(Time::from_secs(1_015)), [285, 0, 285]);
+        assert_eq!(timeouts(Time::from_secs(1_300)), [0], "over meanwhile");
         let found = difference(&[], &wanted, NOW, Time::from_secs(1_300));
         assert_eq!(found.put.len(), 1);
     }
