@@ -237,7 +237,7 @@ impl Table {
             if record.sequence == sequence.0 {
                 // The newest that is complete stays: it may have to be undone.
                 done += u32::from(record.stage == DONE);
-                if record.stage != DONE || done > 1 {
+                if record.stage != DONE || (done > 1 && same.is_none()) {
                     same = Some(at);
                 }
             }
