@@ -50,6 +50,18 @@ pub struct UntrackedStatus {
     pub why_none: Option<String>,
 }
 
+/// How CPUs were kept from sleeping for those who were one packet short of the end of a knock.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AwakeStatus {
+    /// How often, since the daemon started.
+    pub times: u64,
+    /// Milliseconds in all.
+    pub total_ms: u64,
+    /// Why they never are.
+    pub why_never: Option<String>,
+}
+
 /// Records of what sources have knocked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

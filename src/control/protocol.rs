@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 pub use super::change::{ChangeStatus, PolicyText};
-pub use super::counted::{AttemptStatus, PacketStatus, UntrackedStatus};
+pub use super::counted::{AttemptStatus, AwakeStatus, PacketStatus, UntrackedStatus};
 use super::{Refusal, WhyEntry};
 use crate::model::{Chain, GateName};
 
@@ -347,6 +347,8 @@ pub struct Status {
     pub attempts: AttemptStatus,
     /// How the thread that handles packets is scheduled: `fifo`, `nice` or `ordinary`.
     pub scheduling: String,
+    /// How CPUs were kept from sleeping.
+    pub awake: AwakeStatus,
     /// What connection tracking is spared.
     pub untracked: UntrackedStatus,
     /// Things that happened and are in no history, because they were too many at once; since the

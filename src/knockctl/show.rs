@@ -191,6 +191,12 @@ fn under_attack(out: &mut impl Write, status: &Status) -> io::Result<()> {
         writeln!(out, "left out {}", left_out.join(", "))?;
     }
     writeln!(out, "schedule {}", clean(&status.scheduling))?;
+    let awake = &status.awake;
+    let awake = match &awake.why_never {
+        Some(why) => format!("never: {}", clean(why)),
+        None => format!("{} times, {} ms in all", awake.times, awake.total_ms),
+    };
+    writeln!(out, "awake    {awake}")?;
     let untracked = match &status.untracked.why_none {
         Some(why) => format!("none: {}", clean(why)),
         None => clean(&status.untracked.ports.join(" ")),

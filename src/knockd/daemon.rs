@@ -23,6 +23,7 @@ use crate::policy::{OnStop, Policy};
 use crate::resolver::Resolver;
 use crate::sys::clock;
 
+use super::awake::Awake;
 use super::commands::{Commands, Ended};
 use super::cut::Cutter;
 use super::drift::Drift;
@@ -83,6 +84,9 @@ pub(super) struct Daemon {
     pub(super) problems: Problems,
     pub(super) started: Time,
     pub(super) packets: Packets,
+    /// Somebody may complete a knock in a moment.
+    pub(super) expects: bool,
+    pub(super) awake: Awake,
     pub(super) rehearsal: Rehearsal,
     /// Lines that never reached the log.
     pub(super) lost_lines: Lost,
@@ -256,6 +260,7 @@ impl Daemon {
             spent,
             self.drift.due(),
             self.trial_ends(),
+            self.awake.due(),
         ]
         .into_iter()
         .flatten()
@@ -264,6 +269,7 @@ impl Daemon {
 
     /// Does what is due.
     pub(super) fn tick(&mut self) {
+        self.awake.tick(now());
         self.end_of_trial();
         self.handle(Event::Tick);
         self.mind_clockwork();

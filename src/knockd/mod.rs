@@ -3,6 +3,7 @@
 
 mod alarm;
 mod answers;
+mod awake;
 mod change;
 mod cli;
 mod commands;

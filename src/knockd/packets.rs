@@ -59,7 +59,8 @@ impl Daemon {
         loop {
             let drained = self.look_at_packets();
             if self.fired.is_empty() {
-                if drained == Drained::All {
+                if drained == Drained::All && std::mem::take(&mut self.expects) {
+                    self.awake.hold(now());
                     self.rehearse();
                 }
                 return drained;
@@ -90,6 +91,7 @@ impl Daemon {
                     if self.counts(source, &knock, &ports) && self.knocked(source, knock, &ports) {
                         self.look_up(source);
                     }
+                    self.awake.release(now());
                 }
                 (Fired::Undone(_), Some((knock, _))) => {
                     self.sheets.undone(source, &knock);
@@ -111,7 +113,7 @@ impl Daemon {
             packets,
             fired,
             only_ipv4,
-            rehearsal,
+            expects,
             ..
         } = self;
         capture.drain(|frame| {
@@ -131,7 +133,7 @@ impl Daemon {
             let heard = matcher.handle(&knock, ours, frame.at);
             if heard.knock {
                 packets.knocks += 1;
-                rehearsal.due = heard.completed.is_empty();
+                *expects = (*expects || heard.nearly) && heard.completed.is_empty();
             } else {
                 packets.others += 1;
             }

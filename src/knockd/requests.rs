@@ -160,6 +160,7 @@ impl Daemon {
             packets: self.packet_status(),
             attempts: self.attempt_status(),
             scheduling: self.scheduling.name().to_owned(),
+            awake: self.awake.status(now),
             untracked: self.untracked_status(),
             history_left_out: self.memory.left_out(),
         };

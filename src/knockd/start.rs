@@ -23,6 +23,7 @@ use crate::resolver::{self, Resolver};
 use crate::store::{KnownName, Readers};
 use crate::totp::Used;
 
+use super::awake::Awake;
 use super::cli::Options;
 use super::commands::Commands;
 use super::cut::Cutter;
@@ -414,6 +415,8 @@ pub(super) fn listen(
         sheets: Sheets::default(),
         clockwork: Clockwork::new(used),
         matcher: Matcher::new(engine.policy()),
+        expects: false,
+        awake: Awake::new(),
         rehearsal: Rehearsal::new(&engine),
         told: members_of(engine.policy()),
         engine,

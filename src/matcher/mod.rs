@@ -77,6 +77,8 @@ pub struct Heard {
     pub swept: bool,
     /// Sequences that its source completed a moment ago, as a part of a sweep as it turns out.
     pub undone: Vec<SequenceId>,
+    /// The next packet may complete a sequence that is no decoy.
+    pub nearly: bool,
     /// How far it took its source, where the policy wants such things logged.
     pub steps: Vec<Step>,
 }
@@ -295,6 +297,7 @@ impl Matcher {
                 heard.completed.push(id);
                 sequence.end()
             } else {
+                heard.nearly |= sequence.lacks_one(1);
                 1
             };
             if self.tells {
@@ -336,6 +339,7 @@ impl Matcher {
             } else if sequence.ports[stage] == knock.port {
                 moved.push(attempt.sequence);
                 attempt.stage += 1;
+                heard.nearly |= sequence.lacks_one(stage + 1);
                 if *tells {
                     heard
                         .steps

@@ -31,6 +31,11 @@ impl Sequence {
         if self.is_drop { 0 } else { DONE }
     }
 
+    /// Whether somebody who has come so far is one packet short of what the sequence grants.
+    pub(super) fn lacks_one(&self, stage: usize) -> bool {
+        !self.is_drop && stage + 1 == self.ports.len()
+    }
+
     /// Whether the packet's flags are what the sequence asks for, and it went where it asks for;
     /// a datagram has no flags. `reserved`: that address is only for sequences that name it.
     pub(super) fn fits(&self, knock: &Knock, reserved: bool) -> bool {

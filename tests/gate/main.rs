@@ -4,6 +4,7 @@
 
 mod applying;
 mod asking;
+mod awake;
 mod banning;
 mod classic;
 mod commands;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
     let topics = [
         ("knocking", knocking::SCENARIOS),
         ("asking", asking::SCENARIOS),
+        ("awake", awake::SCENARIOS),
         ("banning", banning::SCENARIOS),
         ("classic", classic::SCENARIOS),
         ("commands", commands::SCENARIOS),
