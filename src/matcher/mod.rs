@@ -141,24 +141,29 @@ impl Matcher {
     pub fn handle(&mut self, knock: &Knock, ours: bool, at: Time) -> Heard {
         let mut heard = Heard::default();
         self.table.next_packet(at);
-        match self.sequences.arrival(knock) {
+        let (port, is_strange) = match self.sequences.arrival(knock) {
             Arrival::Knock(port) => {
-                heard.knock = true;
-                let key = self.table.key(knock.source);
-                let print = self.table.fingerprint(knock);
-                let is_decoy =
-                    self.sequences.is_only_decoy(port) && self.counts_as_sweep(knock, ours);
-                if self.table.has_seen(key, print, at) {
-                    if is_decoy {
-                        let touch = Touch {
-                            port: knock.port.port,
-                            print: None,
-                            begun: None,
-                        };
-                        self.touched_again(touch, key, at, &mut heard);
-                    }
-                    return heard;
-                }
+                let is_decoy = self.sequences.is_only_decoy(port);
+                (Some(port), is_decoy && self.counts_as_sweep(knock, ours))
+            }
+            Arrival::Foreign if self.counts_as_sweep(knock, ours) => (None, true),
+            Arrival::Foreign | Arrival::OtherFlags => return heard,
+        };
+        heard.knock = port.is_some();
+        let key = self.table.key(knock.source);
+        let print = self.table.fingerprint(knock);
+        // Where one is enough to shut somebody out for a while.
+        let print = print.filter(|_| heard.knock || self.near.contains(knock.port.port));
+        let is_again = self.table.has_seen(key, print, at);
+        let mut touch = Touch {
+            port: knock.port.port,
+            print: None,
+            begun: None,
+        };
+        match port {
+            _ if is_again => {}
+            None => touch.print = print,
+            Some(port) => {
                 // What is behind us is not ours to hear unless a sequence names it.
                 let reserved = !ours && self.sequences.is_target(knock.destination);
                 let place = Place {
@@ -167,35 +172,19 @@ impl Matcher {
                     port,
                     reserved,
                 };
-                let begun = self.knocked(knock, place, at, &mut heard);
-                if is_decoy {
-                    let touch = Touch {
-                        port: knock.port.port,
-                        print: None,
-                        begun,
-                    };
-                    self.touched(touch, key, at, &mut heard);
-                }
+                touch.begun = self.knocked(knock, place, at, &mut heard);
             }
-            Arrival::Foreign if self.counts_as_sweep(knock, ours) => {
-                let port = knock.port.port;
-                let key = self.table.key(knock.source);
-                // One is enough to shut somebody out for a while.
-                let print = self.table.fingerprint(knock);
-                let print = print.filter(|_| self.near.contains(port));
-                let mut touch = Touch {
-                    port,
-                    print,
-                    begun: None,
-                };
-                if self.table.has_seen(key, print, at) {
-                    touch.print = None;
-                    self.touched_again(touch, key, at, &mut heard);
-                } else {
-                    self.touched(touch, key, at, &mut heard);
-                }
-            }
-            Arrival::Foreign | Arrival::OtherFlags => {}
+        }
+        // Whoever mistyped one port is not to be shut out anew each time that it is sent again.
+        // Whoever has touched another one may be a scanner whose numbers are the same on each round.
+        let is_nothing = || {
+            is_again
+                && self
+                    .table
+                    .has_touched_only(key, touch.port, &self.guard, at)
+        };
+        if is_strange && !is_nothing() {
+            self.touched(touch, key, at, &mut heard);
         }
         heard
     }
@@ -208,16 +197,6 @@ impl Matcher {
             && TcpFlags::OPENING.fit(knock.flags)
             && !self.neutral.contains(port.port)
             && (ours || self.near.contains(port.port))
-    }
-
-    /// Takes a packet to a strange port into account that was seen before. Whoever mistyped one port
-    /// is not to be shut out anew each time that it is sent again. Whoever has touched another one
-    /// may be a scanner whose numbers are the same on each round.
-    fn touched_again(&mut self, touch: Touch, key: Key, at: Time, heard: &mut Heard) {
-        let port = touch.port;
-        if !self.table.has_touched_only(key, port, &self.guard, at) {
-            self.touched(touch, key, at, heard);
-        }
     }
 
     /// Takes a strange port into account.
