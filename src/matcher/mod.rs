@@ -19,6 +19,8 @@ mod flood_tests;
 #[cfg(test)]
 mod guard_tests;
 mod index;
+#[cfg(test)]
+mod near_tests;
 mod ports;
 mod progress;
 #[cfg(test)]
@@ -35,6 +37,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod timed;
+#[cfg(test)]
+mod undo_tests;
 
 use crate::model::{KnockName, KnockPort, Proto, Time};
 use crate::packet::Knock;
