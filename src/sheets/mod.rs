@@ -111,7 +111,6 @@ pub fn every_port(path: &Path) -> Result<BTreeSet<KnockPort>, SheetError> {
         match line.strip_prefix(b"#") {
             Some(used) => {
                 let lost = (b'1'..=b'9').map(|digit| [&[digit], used].concat());
-                let lost = lost.take_while(|_| used.first().is_some_and(u8::is_ascii_digit));
                 let whole = std::iter::once(used.to_vec());
                 found.extend(whole.chain(lost).filter_map(|line| ports(&line)).flatten());
             }

@@ -88,6 +88,13 @@ fn the_ports_of_a_sheet_are_those_of_used_sequences_too() {
     let has = |text| sequence(text).iter().all(|port| every.contains(port));
     assert!(has("2101,3402,4403,5404:udp,7101,8102"), "{every:?}");
     assert!(!has("5404") && !has("403"), "{every:?}");
+    // The only digit of a port may be the one that is lost.
+    let (_dir, short) = file("7,8103\n9:udp,8104\n");
+    use_up(&short, &sequence("7,8103")).unwrap();
+    use_up(&short, &sequence("9:udp,8104")).unwrap();
+    let every = every_port(&short).unwrap();
+    let has = |text| sequence(text).iter().all(|port| every.contains(port));
+    assert!(has("7,8103,9:udp,8104"), "{every:?}");
     let absent = every_port(&path.with_extension("not"))
         .unwrap_err()
         .to_string();
