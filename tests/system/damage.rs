@@ -228,9 +228,11 @@ pub(crate) fn cases() -> Vec<(String, Box<dyn FnOnce() -> Tried + Send>)> {
     all
 }
 
-/// Runs the commands one after another, as an administrator would.
+/// Runs the commands one after another, as an administrator would. What one of them did may be put
+/// back before the next, which then fails as what it is about is in use again.
 #[track_caller]
 pub(crate) fn damage(world: &World, backend: Backend, commands: &[&str]) {
+    let before = logged_repairs(world);
     for command in commands {
         let words: Vec<&str> = command.split(' ').collect();
         let (program, arguments) = (words[0], &words[1..]);
@@ -251,15 +253,18 @@ pub(crate) fn damage(world: &World, backend: Backend, commands: &[&str]) {
             let ended = world
                 .run(command.args(arguments))
                 .expect("it runs and ends");
-            // What the commands before did may have been put back already, and is in use again.
-            let said = &ended.stderr;
-            let is_repaired = said.contains("busy") || said.contains("in use");
-            assert!(
-                ended.status.success() || is_repaired,
-                "{command:?}: {ended:?}"
-            );
+            let failed = Instant::now();
+            while !ended.status.success() && logged_repairs(world) == before {
+                let late = failed.elapsed() > LATE;
+                assert!(!late, "{command:?}: {ended:?}, and nothing was put back");
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
     }
+}
+
+fn logged_repairs(world: &World) -> usize {
+    world.daemon.log().matches("put back, in").count()
 }
 
 /// Who is in which chain, for how long.
@@ -339,7 +344,7 @@ pub(crate) fn with_a_stranger<T>(world: &World, work: impl FnOnce() -> T) -> (T,
 #[track_caller]
 fn await_repairs(world: &World, count: usize) {
     let started = Instant::now();
-    while world.daemon.log().matches("put back, in").count() < count {
+    while logged_repairs(world) < count {
         let late = started.elapsed() > LATE;
         assert!(!late, "nothing is put back");
         std::thread::sleep(Duration::from_millis(2));
@@ -423,7 +428,7 @@ fn await_fourth_repair(world: &World, third: Instant) {
     let (early, late) = (Duration::from_secs(8), Duration::from_secs(14));
     let damaged = third.elapsed();
     let late = late.max(damaged + LATE);
-    while world.daemon.log().matches("put back, in").count() < 4 {
+    while logged_repairs(world) < 4 {
         assert!(third.elapsed() < late, "it is left alone for too long");
         std::thread::sleep(Duration::from_millis(2));
     }
