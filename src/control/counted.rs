@@ -26,6 +26,8 @@ pub struct PacketStatus {
     pub refused_kinds: BTreeMap<String, u64>,
     /// Bans by knock that were not written because there were too many at once.
     pub refused_bans: u64,
+    /// Bans by knock that did not begin again because there were too many at once.
+    pub refused_renewals: u64,
     /// Acceptances by knock that were refused because as many as a gate holds were held.
     pub refused_acceptances: u64,
     /// Trust by knock that was refused because as much as a gate holds was held.

@@ -49,13 +49,18 @@ impl Engine {
         let everywhere = self.are_all(gates);
         let bans = self.worth_writing(&bans, lifetime, &rule, out.now);
         if bans.is_empty() && !nets.is_empty() {
-            self.log_cheap(out, |_| format!("{source}: {why}: banned already"));
+            if self.stale_lines.take(out.now) {
+                out.info(format!("{source}: {why}: banned already"));
+            } else {
+                self.unlogged.0 += 1;
+            }
         }
         if !self.may_write(&bans, out.now) {
-            self.refused.bans += 1;
             let what = if self.is_any_new(&bans) {
+                self.refused.bans += 1;
                 "not banned: more than 10 bans a second by knock"
             } else {
+                self.refused.renewals += 1;
                 "the ban does not begin again: more than 10 a second by knock do"
             };
             self.record_cheap(out.now, |_| {
@@ -123,10 +128,23 @@ impl Engine {
         }
     }
 
-    /// Whether one of these is more than a ban that begins again.
+    /// Whether one of these is more than a ban that begins again: there is none, or it is by hand, or
+    /// of a decoy that bans for less.
     fn is_any_new(&self, bans: &[(usize, IpNet, Lifetime)]) -> bool {
         let mut bans = bans.iter();
-        bans.any(|&(gate, net, _)| self.ledgers[gate].banned().get(net).is_none())
+        bans.any(|&(gate, net, first)| {
+            let held = self.ledgers[gate].banned().get(net);
+            let by_knock = held.filter(|held| held.order().is_some());
+            by_knock.is_none_or(|held| self.first_ban(gate, &held.grant.reason) < first)
+        })
+    }
+
+    /// How long a first ban at the gate for this reason lasts.
+    fn first_ban(&self, gate: usize, why: &str) -> Lifetime {
+        let mut knocks = self.policy.knocks.iter();
+        let own = knocks.find(|knock| knock.name.as_str() == why);
+        let own = own.and_then(|knock| knock.lifetime);
+        own.unwrap_or(self.policy.gates[gate].ban_timeout)
     }
 
     /// The rule that a ban for this reason goes by, and what counts together under it.

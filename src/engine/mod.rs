@@ -82,6 +82,8 @@ pub struct Engine {
     lines: Bucket,
     /// Of what can be forged more cheaply than anything else, and decides nothing.
     cheap_lines: Bucket,
+    /// That somebody is banned already: whoever is can bring it about.
+    stale_lines: Bucket,
     refused: Refused,
     evicted_bans: u64,
     /// Since the last line that said so, and before that.
@@ -110,6 +112,7 @@ impl Engine {
             steps: Steps::default(),
             lines: Bucket::new(20, 100),
             cheap_lines: Bucket::new(1, 20),
+            stale_lines: Bucket::new(1, 20),
             refused: Refused::default(),
             evicted_bans: 0,
             unlogged: (0, 0),

@@ -4,7 +4,8 @@
 //! Sources can be forged, so this is what a flood can do. Steps towards a ban cost it a record
 //! each: at R forged decoys a second every step is remembered for at least [`MOST_COUNTED`] ÷ R.
 //! Past bans cost it a ban each, of which there are at most 10 a second: each is remembered for at
-//! least [`MOST_PAST`] ÷ 10, which is 109 minutes, or until it no longer counts.
+//! least [`MOST_PAST`] ÷ 10, which is 109 minutes, from when it was first written, or until it no
+//! longer counts. One that begins again keeps its place.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;

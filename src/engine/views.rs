@@ -34,6 +34,8 @@ pub struct KnockView {
 pub struct Refused {
     /// Bans by knock: too many at once.
     pub bans: u64,
+    /// Bans by knock that were to begin again: too many at once.
+    pub renewals: u64,
     /// Acceptances: as many as a gate holds are held.
     pub acceptances: u64,
     /// Trust by knock: as much as a gate holds is held.

@@ -176,6 +176,7 @@ fn under_attack(out: &mut impl Write, status: &Status) -> io::Result<()> {
     )?;
     let left_out: Vec<String> = [
         ("bans by knock", packets.refused_bans),
+        ("bans that were to begin again", packets.refused_renewals),
         ("acceptances by knock", packets.refused_acceptances),
         ("trust by knock", packets.refused_trust),
         ("commands", packets.refused_commands),

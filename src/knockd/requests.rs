@@ -185,6 +185,7 @@ impl Daemon {
             refused_kinds: refused_kinds(&self.packets.refused),
             other_interfaces: self.packets.other_interfaces(self.capture.taken()),
             refused_bans: refused.bans,
+            refused_renewals: refused.renewals,
             refused_acceptances: refused.acceptances,
             refused_trust: refused.trust,
             refused_commands: refused.commands,

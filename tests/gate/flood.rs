@@ -165,6 +165,7 @@ fn status_counts_what_was_dropped_and_says_how_it_is_scheduled() -> Tried {
     assert!(made + lost + untold >= 5_000, "{status}");
     for name in [
         "refused_bans",
+        "refused_renewals",
         "refused_acceptances",
         "refused_trust",
         "refused_commands",

@@ -3,6 +3,7 @@
 
 mod changes;
 mod commands;
+mod floods;
 mod found;
 mod knocks;
 mod memo;
