@@ -25,7 +25,7 @@ pub use asked::{Asked, Entry};
 pub use protocol::{Data, PolicyText, Request, Response, Verb};
 pub use refusal::Refusal;
 pub use server::{Call, ControlError, Server};
-pub use why::{WhyAttempt, WhyEntry};
+pub use why::{WhyAttempt, WhyEntry, WhyKept};
 
 /// The socket's name in the runtime directory.
 pub const SOCKET_NAME: &str = "control.sock";

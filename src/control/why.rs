@@ -31,8 +31,20 @@ pub struct WhyEntry {
     pub attempts: Vec<WhyAttempt>,
     /// Whether it sweeps ports, so that its knocks open nothing.
     pub sweeps: bool,
+    /// Knocks that do not count for a while because it touched a port near them, or a decoy.
+    pub kept_from: Vec<WhyKept>,
     /// Where kernel and daemon disagree, and what else makes this answer doubtful.
     pub doubts: Vec<String>,
+}
+
+/// A knock that an address may not begin for a while.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WhyKept {
+    /// Its name.
+    pub knock: String,
+    /// For how long, in whole seconds, rounded up.
+    pub left_s: u64,
 }
 
 /// A knock under way.

@@ -58,6 +58,13 @@ fn details(entry: &WhyEntry) -> Vec<String> {
             it.matched, it.of, it.knock
         )
     }));
+    lines.extend(entry.kept_from.iter().map(|it| {
+        let left = time_left(Some(it.left_s));
+        format!(
+            "it touched a port near {}, or a decoy: that knock does not count for another {left}",
+            it.knock
+        )
+    }));
     if !entry.knocks.is_empty() {
         lines.push(format!("would let it in: {}", entry.knocks.join(", ")));
     }
@@ -96,6 +103,9 @@ mod tests {
              "protected": "192.0.2.12/32 is in never_ban"},
             {"address": "192.0.2.13", "gate": "ssh", "verdict": "accepted", "chain": "ssh_filter",
              "member": "0.0.0.0/0", "expires_in_s": 9, "reason": "open", "sweeps": true},
+            {"address": "192.0.2.14", "gate": "ssh", "verdict": "dropped", "chain": "ssh_policy",
+             "reason": "neither trusted nor accepted", "knocks": ["all"],
+             "kept_from": [{"knock": "in", "left_s": 13}]},
             {"address": "192.0.2.1", "gate": "ssh", "verdict": "accepted", "reason": "it is us\u{1b}"},
         ]});
         assert_snapshot!(told(&answer), @"
@@ -108,6 +118,9 @@ mod tests {
           decoys do not ban it: 192.0.2.12/32 is in never_ban
         192.0.2.13 at ssh: accepted by ssh_filter for 9s, like everybody (0.0.0.0/0): open
           it sweeps ports: its knocks open nothing until it has been quiet
+        192.0.2.14 at ssh: dropped by ssh_policy: neither trusted nor accepted
+          it touched a port near in, or a decoy: that knock does not count for another 13s
+          would let it in: all
         192.0.2.1 at ssh: accepted: it is us�
         ");
         let strange = serde_json::json!({"entries": 1});

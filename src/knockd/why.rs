@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::control::protocol::Data;
-use crate::control::{Response, WhyAttempt, WhyEntry};
+use crate::control::{Response, WhyAttempt, WhyEntry, WhyKept};
 use crate::engine::{Decided, Engine, Standing};
 use crate::firewall::{Backend, FirewallError, Hit};
-use crate::matcher::{Matcher, Progress};
-use crate::model::{Chain, GateName, Lifetime, Time, canonical};
+use crate::matcher::{Kept, Matcher, Progress};
+use crate::model::{Chain, GateName, KnockName, Lifetime, Time, canonical};
 use crate::policy::Gate;
 
 use super::answers::{is_host, shown};
@@ -89,7 +89,9 @@ fn entry(of: &mut Sources<'_>, address: IpAddr, gate: &Gate) -> Result<WhyEntry,
     entry.sweeps = of.matcher.is_some_and(|m| m.is_sweeping(address, of.now));
     entry.attempts = at_gate(of.engine, gate, progress.unwrap_or_default());
     if !is_decided && !entry.sweeps {
-        entry.knocks = standing.knocks.iter().map(ToString::to_string).collect();
+        let kept = of.matcher.map(|m| m.kept_from(address, of.now));
+        let (kept, free) = apart(&standing.knocks, &kept.unwrap_or_default());
+        (entry.kept_from, entry.knocks) = (kept, free);
     }
     entry.doubts = doubts(gate, &hits, &standing);
     entry.doubts.extend(of.fault.clone());
@@ -189,6 +191,21 @@ fn at_gate(engine: &Engine, gate: &Gate, progress: Vec<Progress>) -> Vec<WhyAtte
         .collect();
     attempts.sort_unstable_by(|a, b| a.knock.cmp(&b.knock));
     attempts
+}
+
+/// Of the knocks that would let it in, those that it may not begin now, and the others.
+fn apart(knocks: &[KnockName], kept: &[Kept]) -> (Vec<WhyKept>, Vec<String>) {
+    let (mut not_now, mut free) = (Vec::new(), Vec::new());
+    for knock in knocks {
+        match kept.iter().find(|it| it.knock == *knock) {
+            Some(Kept { left, .. }) => not_now.push(WhyKept {
+                knock: knock.to_string(),
+                left_s: Lifetime::For(*left).as_secs().unwrap_or_default(),
+            }),
+            None => free.push(knock.to_string()),
+        }
+    }
+    (not_now, free)
 }
 
 /// Where kernel and engine disagree about the address.

@@ -40,12 +40,14 @@ mod timed;
 #[cfg(test)]
 mod undo_tests;
 
+use std::time::Duration;
+
 use crate::model::{KnockName, KnockPort, Proto, Time};
 use crate::packet::Knock;
 use crate::policy::{LogStyle, Policy, TcpFlags};
 
 use ports::Ports;
-pub use progress::Progress;
+pub use progress::{Kept, Progress};
 use record::Attempt;
 pub use scope::Scope;
 pub use sequences::SequenceId;
@@ -242,14 +244,15 @@ impl Matcher {
     /// Whether the source may begin the sequence: what sweeps may not, but for decoys, which are
     /// there for that.
     fn may_begin(&self, id: SequenceId, key: Key, is_scanner: bool, at: Time) -> bool {
-        let sequence = &self.sequences[id];
-        sequence.is_drop
-            || !(is_scanner
-                || self
-                    .table
-                    .has_touched(key, &self.guard, at, sequence.timeout, |port| {
-                        self.sequences.is_spoilt_by(id, port, self.guard.nearby)
-                    }))
+        self.sequences[id].is_drop || !(is_scanner || self.kept_for(id, key, at).is_some())
+    }
+
+    /// How long the source may not begin the sequence because of one strange port.
+    fn kept_for(&self, id: SequenceId, key: Key, at: Time) -> Option<Duration> {
+        let within = self.sequences[id].timeout;
+        let spoils = |port| self.sequences.is_spoilt_by(id, port, self.guard.nearby);
+        self.table
+            .touch_counts_for(key, &self.guard, at, within, spoils)
     }
 
     /// The place of what it began, if it did.

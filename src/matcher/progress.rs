@@ -18,6 +18,15 @@ pub struct Progress {
     pub left: Duration,
 }
 
+/// A knock that a source may not begin for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Which.
+    pub knock: KnockName,
+    /// For how long.
+    pub left: Duration,
+}
+
 impl Matcher {
     /// How far a source is, in no particular order.
     pub fn progress(&self, source: IpAddr, at: Time) -> Vec<Progress> {
@@ -40,6 +49,22 @@ impl Matcher {
     pub fn is_sweeping(&self, source: IpAddr, at: Time) -> bool {
         let key = self.table.key(source);
         self.table.is_scanner(key, &self.guard, at)
+    }
+
+    /// The knocks that a source may not begin now because of one strange port, in the policy's
+    /// order.
+    pub fn kept_from(&self, source: IpAddr, at: Time) -> Vec<Kept> {
+        let key = self.table.key(source);
+        let own = self
+            .sequences
+            .ids()
+            .filter(|&id| !self.sequences[id].is_drop);
+        let kept = own.filter_map(|id| {
+            let left = self.kept_for(id, key, at)?;
+            let knock = self.sequences[id].name.clone();
+            Some(Kept { knock, left })
+        });
+        kept.collect()
     }
 }
 
@@ -66,6 +91,26 @@ mod tests {
         let _ = matcher.handle(&packet(source, "1227", 2), true, Time::from_secs(15));
         let after = matcher.progress(address(source), Time::from_secs(15));
         assert_eq!(after, [], "it is complete");
+    }
+
+    #[test]
+    fn a_port_beside_the_knock_is_told_for_as_long_as_it_counts() {
+        let mut matcher = Matcher::new(&appliance());
+        let source = "198.51.100.7";
+        let kept = |matcher: &Matcher, secs| {
+            let kept = matcher.kept_from(address(source), Time::from_secs(secs));
+            kept.into_iter()
+                .map(|it| (it.knock.to_string(), it.left.as_secs()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(kept(&matcher, 10), []);
+        let _ = matcher.handle(&packet(source, "1229", 1), true, Time::from_secs(10));
+        assert_eq!(kept(&matcher, 12), [("opencloseSSH".to_owned(), 13)]);
+        assert_eq!(kept(&matcher, 24).len(), 1);
+        assert_eq!(kept(&matcher, 26), []);
+        // Not for longer because of one that was touched before.
+        let _ = matcher.handle(&packet(source, "1300", 2), true, Time::from_secs(27));
+        assert_eq!(kept(&matcher, 27), []);
     }
 
     #[test]

@@ -218,7 +218,7 @@ impl Sequences {
             .collect()
     }
 
-    fn ids(&self) -> impl Iterator<Item = SequenceId> + use<> {
+    pub(super) fn ids(&self) -> impl Iterator<Item = SequenceId> + use<> {
         ids(self.all.len())
     }
 }

@@ -89,30 +89,34 @@ impl Table {
         false
     }
 
-    /// Whether the source touched a port of those within that time; none that is longer than the
-    /// guard's.
-    pub(super) fn has_touched(
+    /// How long it still counts for that time that the source touched a port of those, if it did;
+    /// no longer than for the guard's.
+    pub(super) fn touch_counts_for(
         &self,
         key: Key,
         guard: &Guard,
         now: Time,
         within: Duration,
         is_one: impl Fn(u16) -> bool,
-    ) -> bool {
-        let within = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX) / guard.tick_length() + 1;
+    ) -> Option<Duration> {
+        let tick = guard.tick_length();
+        // A tick more, since both times were rounded down.
+        let ticks = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX) / tick + 1;
+        let mut longest = None;
         let mut at = self.first(key);
         while let Some(record) = self.records.get(at as usize) {
-            if now.since(record.started) <= guard.within
-                && record
-                    .touches()
-                    .iter()
-                    .any(|&touch| guard.age(touch, now) <= within && is_one(high_bits(touch)))
-            {
-                return true;
+            if let Some(quiet) = guard.within.checked_sub(now.since(record.started)) {
+                let touches = record.touches().iter();
+                let ages = touches.filter(|touch| is_one(high_bits(**touch)));
+                let youngest = ages.map(|touch| guard.age(*touch, now)).min();
+                if let Some(left) = youngest.and_then(|age| ticks.checked_sub(age)) {
+                    let left = Duration::from_nanos((left + 1).saturating_mul(tick));
+                    longest = longest.max(Some(left.min(quiet)));
+                }
             }
             at = self.older(at);
         }
-        false
+        longest
     }
 
     /// Whether the source touched that port within the guard's time, and no other that is strange.

@@ -15,6 +15,7 @@ scenarios![
     why_says_what_the_connection_then_finds,
     why_names_the_network_and_the_gate,
     why_shows_how_far_a_knock_is_and_who_sweeps,
+    why_shows_whose_knock_does_not_count_because_of_one_port,
     why_tells_of_what_others_have_put_into_the_sets,
     why_of_what_is_no_address_is_refused,
 ];
@@ -177,6 +178,24 @@ fn why_shows_how_far_a_knock_is_and_who_sweeps() -> Tried {
             &world.why(&person.address)[0],
             &json!({"sweeps": true, "knocks": [], "attempts": []}),
         );
+    }
+    Ok(())
+}
+
+fn why_shows_whose_knock_does_not_count_because_of_one_port() -> Tried {
+    let policy = POLICY.replace("seq_timeout: 1s", "seq_timeout: 30s");
+    let world = World::with(&policy, TRUSTED)?;
+    for person in world.people(10)? {
+        person.knocks(&["1229"]);
+        person.knocks(KNOCK);
+        world.all_is_handled()?;
+        person.is_refused();
+        let entry = &world.why(&person.address)[0];
+        has(entry, &json!({"sweeps": false, "knocks": []}));
+        let kept = &entry["kept_from"][0];
+        has(kept, &json!({"knock": "open"}));
+        let left = kept["left_s"].as_u64().unwrap_or_default();
+        assert!((20..=31).contains(&left), "{entry}");
     }
     Ok(())
 }
