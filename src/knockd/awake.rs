@@ -3,8 +3,8 @@
 //! which is longer than all that the packet brings about.
 //!
 //! It is asked of the kernel (PM QoS, `Documentation/power/pm_qos_interface.rst` there), for all CPUs
-//! since any of them may take the packet in, and costs power. So it ends with the knock or after a
-//! second, and goes on for little of the time however many knocks are begun.
+//! since any of them may take the packet in, and costs power. So it ends with the knock or a second
+//! after the packet, and goes on for little of the time however many knocks are begun.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -25,7 +25,7 @@ const ANY: i32 = -1;
 /// Whoever takes longer from one packet to the next does not mind.
 const LONGEST: Duration = Duration::from_secs(1);
 /// So much at once is free.
-const FREE: Duration = Duration::from_secs(5);
+const FREE: Duration = Duration::from_secs(2);
 /// In the long run it is one part of the time in so many.
 const SHARE: u32 = 20;
 
