@@ -231,14 +231,16 @@ impl Table {
     /// [`Sequence::end`]: super::sequences::Sequence::end
     pub(super) fn start(&mut self, key: Key, sequence: SequenceId, stage: u8, now: Time) -> u32 {
         let (mut same, mut void, mut oldest, mut witnesses) = (None, None, None, 0);
-        let mut done = 0;
+        let mut done: Option<(Time, u32)> = None;
         let mut at = self.first(key);
         while let Some(record) = self.records.get(at as usize) {
-            if record.sequence == sequence.0 {
-                // The newest that is complete stays: it may have to be undone.
-                done += u32::from(record.stage == DONE);
-                if record.stage != DONE || (done > 1 && same.is_none()) {
-                    same = Some(at);
+            if record.sequence == sequence.0 && record.stage != DONE {
+                same = Some(at);
+            } else if record.sequence == sequence.0 {
+                // What was completed last stays: it may have to be undone.
+                let this = (record.started, at);
+                if let Some(other) = done.replace(done.map_or(this, |other| other.max(this))) {
+                    same = same.or(Some(this.min(other).1));
                 }
             }
             if record.is_void() && record.touches().is_empty() {
