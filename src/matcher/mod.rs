@@ -160,16 +160,15 @@ impl Matcher {
         let print = self.table.fingerprint(knock);
         // Where one is enough to shut somebody out for a while.
         let print = print.filter(|_| heard.knock || self.near.contains(knock.port.port));
-        let is_again = self.table.has_seen(key, print, at);
+        let seen = self.table.seen(key, print, at);
         let mut touch = Touch {
             port: knock.port.port,
             print: None,
             begun: None,
         };
-        match port {
-            _ if is_again => {}
-            None => touch.print = print,
-            Some(port) => {
+        match (port, seen) {
+            (None, _) => touch.print = print,
+            (Some(port), None) => {
                 // What is behind us is not ours to hear unless a sequence names it.
                 let reserved = !ours && self.sequences.is_target(knock.destination);
                 let place = Place {
@@ -180,16 +179,17 @@ impl Matcher {
                 };
                 touch.begun = self.knocked(knock, place, at, &mut heard);
             }
+            (Some(_), Some(seen)) => {
+                // Whoever sends the same packets round and round does not knock anew each time.
+                if let (false, false, Some(print)) = (is_strange, seen.is_fresh, print) {
+                    self.table.renew(key, print, at);
+                }
+            }
         }
         // Whoever mistyped one port is not to be shut out anew each time that it is sent again.
-        // Whoever has touched another one may be a scanner whose numbers are the same on each round.
-        let is_nothing = || {
-            is_again
-                && self
-                    .table
-                    .has_touched_only(key, touch.port, &self.guard, at)
-        };
-        if is_strange && !is_nothing() {
+        let is_sent_again = seen.is_some_and(|seen| seen.is_sent_again)
+            && !self.table.is_scanner(key, &self.guard, at);
+        if is_strange && !is_sent_again {
             self.touched(touch, key, at, &mut heard);
         }
         heard

@@ -52,8 +52,11 @@ pub(super) const WITNESS: u16 = u16::MAX;
 /// touched, its `stage` 1 if the source is a scanner. The port that a record of another kind was
 /// begun with may stand in that one.
 pub(super) const FOREIGN: u16 = u16::MAX - 1;
+/// The sequence number of a record of one foreign port near a sequence, with the fingerprint of the
+/// packet that it was touched with. Its `started` is when that was.
+pub(super) const NEAR: u16 = u16::MAX - 2;
 /// The sequence number of a place that a record has left.
-pub(super) const LEFT: u16 = u16::MAX - 2;
+pub(super) const LEFT: u16 = u16::MAX - 3;
 
 /// An address, as two halves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +77,7 @@ impl From<IpAddr> for Source {
 impl Record {
     /// Whether it is an attempt no more, or never was one.
     pub(super) fn is_void(&self) -> bool {
-        self.stage == 0 && self.sequence != FOREIGN
+        self.stage == 0 && ![FOREIGN, NEAR].contains(&self.sequence)
     }
 
     pub(super) fn prints(&self) -> &[u32] {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::record::{FOREIGN, Record};
+use super::record::{FOREIGN, NEAR, Record};
 use super::table::{Key, Table, WITNESSES};
 use crate::model::Time;
 
@@ -119,33 +119,11 @@ impl Table {
         longest
     }
 
-    /// Whether the source touched that port within the guard's time, and no other that is strange.
-    pub(super) fn has_touched_only(&self, key: Key, port: u16, guard: &Guard, now: Time) -> bool {
-        let mut found = false;
-        let mut at = self.first(key);
-        while let Some(record) = self.records.get(at as usize) {
-            if now.since(record.started) <= guard.within {
-                if record.sequence == FOREIGN && record.stage > 0 {
-                    return false;
-                }
-                let touches = record.touches().iter();
-                for &touch in touches.filter(|touch| guard.counts(**touch, now)) {
-                    if high_bits(touch) != port {
-                        return false;
-                    }
-                    found = true;
-                }
-            }
-            at = self.older(at);
-        }
-        found
-    }
-
     /// Notes that the source touched a strange port.
     pub(super) fn touch(&mut self, key: Key, touch: Touch, guard: &Guard, now: Time) -> Touched {
         let Touch { port, print, begun } = touch;
         let (mut others, mut room, mut known, mut was_scanner) = (0, None, false, false);
-        let (mut idle, mut oldest) = (0, None);
+        let (mut idle, mut oldest) = (0, None::<(Time, u32)>);
         let mut at = self.first(key);
         while let Some(record) = self.records.get_mut(at as usize) {
             let is_foreign = record.sequence == FOREIGN;
@@ -153,7 +131,6 @@ impl Table {
                 // Quiet for long enough: nothing from before counts.
                 record.clear_touches();
                 if is_foreign {
-                    record.clear_prints();
                     record.stage = 0;
                 }
             }
@@ -161,31 +138,36 @@ impl Table {
             others += record.touches().len();
             known |= is_foreign;
             was_scanner |= is_foreign && record.stage > 0;
-            let wanted = 1 + usize::from(print.is_some());
-            if record.room() >= wanted && (is_foreign || (room.is_none() && begun == Some(at))) {
+            if record.has_room() && (is_foreign || (room.is_none() && begun == Some(at))) {
                 room = Some(at);
-            } else if is_foreign && record.touches().is_empty() {
+            }
+            if record.sequence == NEAR && record.touches().is_empty() {
                 idle += 1;
-                oldest = Some(at);
+                if oldest.is_none_or(|(time, _)| record.started < time) {
+                    oldest = Some((record.started, at));
+                }
             }
             at = self.older(at);
         }
         let enough = others + 1 >= usize::from(guard.ports);
         let touch = (u32::from(port) << 16) | u32::from(guard.tick(now));
-        if !enough {
-            let oldest = oldest.filter(|_| idle >= WITNESSES);
-            if let Some(at) = oldest {
-                self.records[at as usize].clear_prints();
-            }
-            let at = room.or(oldest).unwrap_or_else(|| self.add_foreign(key));
-            let record = &mut self.records[at as usize];
-            record.push_touch(touch);
-            if let Some(print) = print {
-                record.push_print(print);
-            }
-        } else if !known {
+        if enough && !known {
             // The port that makes a scanner needs no place of its own, but the scanner does.
             let at = self.turn_foreign(key);
+            self.records[at as usize].push_touch(touch);
+        } else if let (false, Some(print)) = (enough, print) {
+            let oldest = oldest.filter(|_| idle >= WITNESSES);
+            let at = match oldest {
+                Some((_, at)) => self.make_newest(key, at),
+                None => self.add(key),
+            };
+            let record = &mut self.records[at as usize];
+            (record.sequence, record.started) = (NEAR, now);
+            record.clear_prints();
+            record.push_print(print);
+            record.push_touch(touch);
+        } else if !enough {
+            let at = room.unwrap_or_else(|| self.add_foreign(key));
             self.records[at as usize].push_touch(touch);
         }
         let is_scanner = was_scanner || enough;

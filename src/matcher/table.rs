@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::index::Index;
-use super::record::{Attempt, DONE, FOREIGN, LEFT, PRINTS, Record, Source, WITNESS};
+use super::record::{Attempt, DONE, FOREIGN, LEFT, NEAR, PRINTS, Record, Source, WITNESS};
 use super::sequences::SequenceId;
 use crate::model::{Proto, Time};
 use crate::packet::Knock;
@@ -15,6 +15,10 @@ pub(super) const WITNESSES: usize = 7;
 /// For how long a SYN may be sent again: Linux gives up after 127 s (`tcp_syn_retries`, tcp(7)). Who
 /// sends the same one after that means it, or has fixed numbers.
 const SENT_AGAIN: Duration = Duration::from_secs(130);
+/// The last of them comes 63 s after the first, or 67 s (`tcp_syn_linear_timeouts`). A strange port is
+/// not touched again by those. It is shorter, so that a scanner with fixed numbers whose strange ports
+/// are nothing has knock ports that are.
+const SENT_LAST: Duration = Duration::from_secs(75);
 /// No record.
 const NIL: u32 = u32::MAX;
 /// One place in that many is given for [`Table::young`].
@@ -64,6 +68,15 @@ pub(super) struct Key {
     hash: u32,
 }
 
+/// A packet that was seen before.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    /// It will be known for as long as it could be.
+    pub(super) is_fresh: bool,
+    /// That it is sent again says nothing of a port that is strange.
+    pub(super) is_sent_again: bool,
+}
+
 impl Table {
     pub(super) fn new(memory: usize) -> Self {
         let places = places_in(memory);
@@ -92,7 +105,7 @@ impl Table {
     /// Follows the longest time that an attempt may take, and for how long a sweep counts.
     pub(super) fn set_times(&mut self, longest: Duration, sweep: Duration) {
         self.longest = longest;
-        self.useful = longest.saturating_add(SENT_AGAIN).max(sweep);
+        self.useful = self.known_for().max(sweep);
     }
 
     /// What the other functions know a source by.
@@ -140,23 +153,54 @@ impl Table {
         Some(low_half(whole.wrapping_mul(self.multiplier) >> 32))
     }
 
-    pub(super) fn has_seen(&self, key: Key, print: Option<u32>, now: Time) -> bool {
-        let Some(print) = print else {
-            return false;
-        };
+    /// Whether such a packet was seen before, and how long ago that may have been at most.
+    pub(super) fn seen(&self, key: Key, print: Option<u32>, now: Time) -> Option<Seen> {
+        let print = print?;
+        let mut youngest = None;
         let mut at = self.first(key);
         while let Some(record) = self.records.get(at as usize) {
             if record.prints().contains(&print) && !self.is_past(record, now) {
-                return true;
+                let age = now.since(record.started);
+                youngest = Some(youngest.map_or(age, |other: Duration| other.min(age)));
             }
             at = self.older(at);
         }
-        false
+        let age = youngest?;
+        Some(Seen {
+            is_fresh: age <= self.longest,
+            is_sent_again: age <= self.longest.saturating_add(SENT_LAST),
+        })
+    }
+
+    /// For how long a record knows its fingerprints. It has taken them while it was no older than
+    /// [`Table::longest`], so each is known for longer than a strange port is.
+    fn known_for(&self) -> Duration {
+        let twice = self.longest.saturating_mul(2);
+        twice.saturating_add(SENT_AGAIN)
     }
 
     /// Whether its fingerprints are too old to count.
     fn is_past(&self, record: &Record, now: Time) -> bool {
-        now.since(record.started) > self.longest.saturating_add(SENT_AGAIN)
+        let known_for = match record.sequence {
+            NEAR => SENT_LAST,
+            _ => self.known_for(),
+        };
+        now.since(record.started) > known_for
+    }
+
+    /// Has a fingerprint known for as long as if it were seen for the first time.
+    pub(super) fn renew(&mut self, key: Key, print: u32, now: Time) {
+        let mut at = self.first(key);
+        while let Some(record) = self.records.get_mut(at as usize) {
+            // The time of others is that of something else.
+            let is_witness = record.is_void() && record.touches().is_empty();
+            if is_witness && record.prints().contains(&print) {
+                record.started = now;
+                return;
+            }
+            at = self.older(at);
+        }
+        let _ = self.remember(key, print, now);
     }
 
     /// Notes a fingerprint in one of the source's records, or in a new one, whose place is returned.
@@ -164,7 +208,7 @@ impl Table {
         let (mut witnesses, mut oldest) = (0, None::<(Time, u32)>);
         let mut at = self.first(key);
         while let Some(record) = self.records.get_mut(at as usize) {
-            if record.sequence != FOREIGN {
+            if ![FOREIGN, NEAR].contains(&record.sequence) {
                 if now.since(record.started) <= self.longest && record.push_print(print) {
                     return None;
                 }
@@ -280,7 +324,7 @@ impl Table {
         for record in self
             .records
             .iter_mut()
-            .filter(|record| ![FOREIGN, LEFT].contains(&record.sequence))
+            .filter(|record| ![FOREIGN, NEAR, LEFT].contains(&record.sequence))
         {
             let id = renumbered
                 .get(usize::from(record.sequence))
