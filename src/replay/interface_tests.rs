@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use super::input::Order as ByteOrder;
 use super::interface::{Came, Known, Listening, Name};
 use super::link::{Below, Ip, Link};
