@@ -26,6 +26,7 @@ mod pcapng;
 mod reading;
 #[cfg(test)]
 mod run_tests;
+mod steps;
 mod story;
 mod summary;
 mod survey;
@@ -44,12 +45,12 @@ use crate::model::{GateName, KnockName, Lifetime};
 use crate::policy::{self, Policy};
 use crate::totp::{Secret, Used};
 
+use clock::Clock;
 pub use error::{FormatError, ReplayError};
 pub use file::Ending;
-use file::Reader;
 use host::Host;
 pub use interface::Known;
-use reading::{format_error, is_untold, look_for, open, read_error, reader_of};
+use reading::{Capture, format_error, open, read_before, read_error, reader_of};
 use story::Story;
 pub use summary::{Counts, Holding, Summary};
 
@@ -183,14 +184,14 @@ pub fn run(
     let trusted = host::trusted(&policy, &mut warnings);
     let timed = timed(&policy, &mut warnings);
     let sheets = host::sheets(&policy, &mut warnings);
-    let (capture, host) = open(order, &policy, &mut warnings)?;
-    let host = Host {
+    let mut capture = open(order, &policy, &mut warnings)?;
+    capture.host = Host {
         sheets,
         trusted,
         timed,
-        ..host
+        ..capture.host
     };
-    let summary = tell_of(order, policy, host, capture, warnings, tell)?;
+    let summary = tell_of(order, policy, capture, warnings, tell)?;
     Ok(Summary {
         policy: path,
         ..summary
@@ -205,29 +206,36 @@ pub fn run_on(
     order: &Order,
     tell: &mut dyn FnMut(&Decision) -> io::Result<()>,
 ) -> Result<Summary, ReplayError> {
-    let mut host = host::told(order, &policy);
-    let open = || reader_of(order, capture);
     let mut warnings = Vec::new();
-    if is_untold(order) {
-        look_for(order, &policy, open()?, &mut host, &mut warnings)?;
-    }
-    tell_of(order, policy, host, open()?, warnings, tell)
+    let mut host = host::told(order, &policy);
+    let before = reader_of(order, capture)?;
+    let course = read_before(order, &policy, before, &mut host, &mut warnings)?;
+    let capture = Capture {
+        reader: reader_of(order, capture)?,
+        host,
+        course: Some(course),
+    };
+    tell_of(order, policy, capture, warnings, tell)
 }
 
 /// Takes the host through the capture.
 fn tell_of<R: Read>(
     order: &Order,
     policy: Policy,
-    mut host: Host,
-    mut reader: Reader<R>,
+    capture: Capture<R>,
     mut warnings: Vec<String>,
     tell: &mut dyn FnMut(&Decision) -> io::Result<()>,
 ) -> Result<Summary, ReplayError> {
+    let Capture {
+        mut reader,
+        mut host,
+        course,
+    } = capture;
     warnings.extend(host::untaken(&policy));
     host.addresses.sort_unstable();
     host.addresses.dedup();
     let (addresses, listening) = (host.addresses.clone(), host.listening.clone());
-    let mut story = Story::new(policy, host);
+    let mut story = Story::new(policy, host, Clock::new(course));
     let read = |source| read_error(order, source);
     let ending = loop {
         match reader.next().map_err(read)? {
@@ -237,7 +245,6 @@ fn tell_of<R: Read>(
             Err(ending) => break ending,
         }
     };
-    story.end_of_packets(tell).map_err(ReplayError::Tell)?;
     if let Some(link) = reader.unknown_link() {
         let (counts, error) = (&story.counts, FormatError::LinkType(link));
         if counts.read == counts.unknown_link {

@@ -4,63 +4,79 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
+use super::clock::Course;
 use super::file::{OpenError, Reader};
 use super::host::{self, Host};
 use super::link::Below;
+use super::steps::Steps;
 use super::survey::Survey;
 use super::{FormatError, Order, ReplayError};
 use crate::policy::Policy;
 
-/// Opens the capture, and reads it once before if it has to tell about the host.
+/// A capture from its start, and what is known of it.
+pub(super) struct Capture<R> {
+    pub(super) reader: Reader<R>,
+    pub(super) host: Host,
+    /// `None` if it was not read before.
+    pub(super) course: Option<Course>,
+}
+
+/// Opens the capture, and reads it once before if that is possible.
 pub(super) fn open(
     order: &Order,
     policy: &Policy,
     warnings: &mut Vec<String>,
-) -> Result<(Reader<Box<dyn Read>>, Host), ReplayError> {
+) -> Result<Capture<Box<dyn Read>>, ReplayError> {
     let mut host = host::told(order, policy);
-    let file = open_file(order)?;
-    let Some(file) = file else {
-        if host.addresses.is_empty() {
+    let course = match open_file(order)? {
+        Some(file) => {
+            let before = reader(order, Box::new(file))?;
+            Some(read_before(order, policy, before, &mut host, warnings)?)
+        }
+        None if host.addresses.is_empty() => {
             return Err(ReplayError::NoAddress(order.capture.clone()));
         }
-        if order.listening.is_none() {
-            warnings.push(format!(
-                "nothing is taken to listen, so that whoever uses this host's services may seem to \
-                 sweep its ports: {} can be read but once; name the ports with --listening",
-                order.capture.display()
-            ));
+        None => {
+            warnings.extend(untold(order));
+            None
         }
-        return Ok((reader(order, once(order)?)?, host));
     };
-    if is_untold(order) {
-        look_for(
-            order,
-            policy,
-            reader(order, Box::new(file))?,
-            &mut host,
-            warnings,
-        )?;
-        return Ok((reader(order, once(order)?)?, host));
-    }
-    Ok((reader(order, Box::new(file))?, host))
+    let reader = reader(order, once(order)?)?;
+    Ok(Capture {
+        reader,
+        host,
+        course,
+    })
 }
 
-/// Whether the capture has to tell something.
-pub(super) fn is_untold(order: &Order) -> bool {
-    order.addresses.is_empty() || order.listening.is_none()
+/// What is missing where the capture can be read but once.
+fn untold(order: &Order) -> Option<String> {
+    order.listening.is_none().then(|| {
+        format!(
+            "nothing is taken to listen, so that whoever uses this host's services may seem to \
+             sweep its ports: {} can be read but once; name the ports with --listening",
+            order.capture.display()
+        )
+    })
 }
 
-/// Looks in the capture for what the order does not tell of the host.
-pub(super) fn look_for<R: Read>(
+/// Looks in the capture for how its time goes, and for what the order does not tell of the host.
+pub(super) fn read_before<R: Read>(
     order: &Order,
     policy: &Policy,
     mut reader: Reader<R>,
     host: &mut Host,
     warnings: &mut Vec<String>,
-) -> Result<(), ReplayError> {
+) -> Result<Course, ReplayError> {
+    let is_untold = order.addresses.is_empty() || order.listening.is_none();
     let mut survey = Survey::new(policy);
+    let (mut start, mut steps) = (None, Steps::default());
     while let Ok((record, bytes)) = reader.next().map_err(|e| read_error(order, e))? {
-        if let Some(Below::Ip(ip)) = record.link.map(|link| link.strip(bytes)) {
+        if let Some(at) = record.at {
+            start = start.or(Some(at));
+            steps.look_at(at);
+        }
+        if is_untold && let Some(Below::Ip(ip)) = record.link.map(|link| link.strip(bytes)) {
             survey.look_at(ip, record.interface);
         }
     }
@@ -76,7 +92,8 @@ pub(super) fn look_for<R: Read>(
     if order.listening.is_none() {
         host.listening = survey.listening(&host.addresses);
     }
-    Ok(())
+    let set_back = steps.set_back();
+    Ok(Course { start, set_back })
 }
 
 /// The capture, if it can be read as often as one likes.

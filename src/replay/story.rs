@@ -24,9 +24,6 @@ use crate::totp;
 /// Who hears what was decided.
 pub(super) type Tell<'a> = &'a mut dyn FnMut(&Decision) -> io::Result<()>;
 
-/// As many packets wait until it is known when the capture begins.
-const MOST_EARLY: usize = 256;
-
 /// A daemon without a kernel.
 #[derive(Debug)]
 pub(super) struct Story {
@@ -38,15 +35,13 @@ pub(super) struct Story {
     listens: Listening,
     only_ipv4: bool,
     clock: Clock,
-    /// Packets without a time before the first that has one.
-    early: Vec<(Record, Vec<u8>)>,
     copies: Copies,
     ends: Ends,
     pub(super) counts: Counts,
 }
 
 impl Story {
-    pub(super) fn new(policy: Policy, host: Host) -> Self {
+    pub(super) fn new(policy: Policy, host: Host, clock: Clock) -> Self {
         let mut scope = Scope::default();
         scope.set_own(host.addresses.iter().copied());
         scope.set_broadcast(host.broadcast);
@@ -70,46 +65,17 @@ impl Story {
             cards: host.cards,
             listens: host.listens,
             only_ipv4: host.only_ipv4,
-            clock: Clock::default(),
-            early: Vec::new(),
+            clock,
             copies: Copies::default(),
             ends: Ends::default(),
             counts: Counts::default(),
         }
     }
 
-    /// Takes a packet into account; at the beginning not before the time is known.
+    /// Takes a packet into account.
     pub(super) fn packet(&mut self, record: Record, bytes: &[u8], tell: Tell) -> io::Result<()> {
-        if self.clock.now.is_none() {
-            if record.at.is_none() && self.early.len() < MOST_EARLY {
-                self.early.push((record, bytes.to_vec()));
-                return Ok(());
-            }
-            self.begin(record.at, tell)?;
-        }
-        self.take(record, bytes, tell)
-    }
-
-    /// There are no more packets.
-    pub(super) fn end_of_packets(&mut self, tell: Tell) -> io::Result<()> {
-        self.begin(None, tell)
-    }
-
-    /// Takes the packets into account that wait for the time.
-    fn begin(&mut self, at: Option<u64>, tell: Tell) -> io::Result<()> {
-        let early = std::mem::take(&mut self.early);
-        if !early.is_empty() {
-            self.clock.begin(at.map(Time).unwrap_or_default());
-        }
-        for (record, bytes) in early {
-            self.take(record, &bytes, tell)?;
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, record: Record, bytes: &[u8], tell: Tell) -> io::Result<()> {
         self.counts.read += 1;
-        let now = self.follow(record.at);
+        let now = self.clock.follow(record.at, &mut self.counts);
         self.expire(now, tell)?;
         // As the daemon goes by the clock that people see.
         let wall = Duration::from_nanos(self.clock.shown(now));
@@ -298,14 +264,6 @@ impl Story {
         Ok(())
     }
 
-    /// The time of a packet.
-    fn follow(&mut self, at: Option<u64>) -> Time {
-        if at.is_none() {
-            self.counts.untimed += 1;
-        }
-        self.clock.follow(at, &mut self.counts)
-    }
-
     /// Where it listens.
     pub(super) fn listens(&self) -> &Listening {
         &self.listens
@@ -313,7 +271,13 @@ impl Story {
 
     /// The engine, what was counted, and how time went by.
     pub(super) fn end(self) -> (Engine, Counts, Clock) {
-        (self.engine, self.counts, self.clock)
+        let (set_back, most_set_back) = self.clock.set_back();
+        let counts = Counts {
+            set_back,
+            most_set_back,
+            ..self.counts
+        };
+        (self.engine, counts, self.clock)
     }
 }
 

@@ -119,8 +119,9 @@ impl Summary {
         }
         if counts.set_back > 0 {
             warnings.push(format!(
-                "the clock was set back in this capture (times: {}, by up to {:?}): time goes on from \
-                 the moment before, and how much had passed nobody knows",
+                "the clock was set back in this capture (times: {}, by up to {:?}), or it is several in \
+                 a row, which reordercap would put in order: time goes on from the moment before, and \
+                 how much had passed nobody knows",
                 counts.set_back, counts.most_set_back
             ));
         }
@@ -160,7 +161,7 @@ impl Summary {
             policy: PathBuf::new(),
             addresses: Vec::new(),
             listening: Vec::new(),
-            span: clock.now.map(|last| (clock.first.0, clock.shown(last))),
+            span: clock.span(),
             length: now.since(clock.first),
             completed: completed.map(|it| (it.name, it.completed)).collect(),
             refused_bans: engine.refused_bans(),
