@@ -19,7 +19,7 @@ use etherparse::{
 use crate::model::{KnockPort, Proto, canonical};
 
 /// A TCP packet or UDP datagram that may count as a knock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Knock {
     /// Canonical. Never unspecified, loopback, broadcast (255.255.255.255) or multicast; whether
     /// it is one of this host's own is the caller's to ask.

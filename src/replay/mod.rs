@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod copies;
 mod error;
 mod file;
 #[cfg(test)]

@@ -311,6 +311,25 @@ fn a_packet_that_came_through_two_interfaces_is_one_knock() {
 }
 
 #[test]
+fn a_copy_is_one_however_late_its_interface_was_written() {
+    let packet = |port| udp("198.51.100.7", HERE, port);
+    let written = |late: u64| {
+        let mut frames = Vec::new();
+        for (interface, late) in [(2, 0), (3, late)] {
+            frames.push((0, sll2(&packet(1301), 0, 1, interface)));
+            frames.push((5_000_000 + late, sll2(&packet(1302), 0, 1, interface)));
+            let others = (0..100).map(|n| 1_500_000_000 + n * 1_000_000);
+            frames.extend(others.map(|at| (at, sll2(&packet(80), 0, 1, interface))));
+        }
+        pcap(ByteOrder::Big, true, 276, &frames)
+    };
+    let (told, summary) = Place::with(&written(1_000_000)).run();
+    assert_eq!((told.len(), summary.counts.copies), (0, 102));
+    let (told, summary) = Place::with(&written(1_100_000)).run();
+    assert_eq!((told.len(), summary.counts.copies), (1, 101));
+}
+
+#[test]
 fn a_packet_with_its_vlan_s_tag_and_one_without_are_one_knock() {
     let packet = |port| sll(&udp("198.51.100.7", HERE, port), 0, 1);
     let mut tagged = packet(1302);

@@ -8,10 +8,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::clock::Clock;
+use super::copies::{Copies, Device};
 use super::file::Record;
 use super::host::Host;
 use super::interface::{Came, Listening};
-use super::link::{Below, Ip, Mac, Tags, Way};
+use super::link::{Below, Ip, Mac, Way};
 use super::{Cause, Counts, Decision, Deed, Effect};
 use crate::engine::{Action, Engine, Event};
 use crate::firewall::Change;
@@ -102,13 +103,14 @@ impl Story {
         match packet::parse(ip.bytes) {
             Ok(knock) => {
                 let device = (record.interface, ip.device, ip.vlan);
+                let stamp = record.at.unwrap_or_else(|| self.clock.shown(now));
                 let came = self.listens.came(record.name.as_ref(), &ip);
                 if came == Came::Elsewhere {
                     self.counts.not_for_us += 1;
                     return Ok(());
                 }
                 let is_placed = came == Came::Here;
-                self.heard(&knock, (ip, is_placed), device, now, tell)
+                self.heard(&knock, (ip, is_placed), (device, Time(stamp)), now, tell)
             }
             Err(why) => {
                 self.refused(why);
@@ -125,7 +127,7 @@ impl Story {
         &mut self,
         knock: &Knock,
         (ip, is_placed): (Ip<'_>, bool),
-        device: Device,
+        (device, stamp): (Device, Time),
         now: Time,
         tell: Tell,
     ) -> io::Result<()> {
@@ -136,7 +138,7 @@ impl Story {
             self.counts.not_for_us += 1;
             return Ok(());
         }
-        if self.copies.is_one(knock, device, now) {
+        if self.copies.is_one(knock, device, stamp) {
             self.counts.copies += 1;
             return Ok(());
         }
@@ -373,34 +375,5 @@ impl Ends {
             }
         }
         ended
-    }
-}
-
-/// An interface of the capture, one that the link header names, and the VLANs that are tagged.
-type Device = (Option<u32>, Option<u32>, Tags);
-
-/// A capture on several interfaces holds a packet once for each that it came through: a VLAN and
-/// the interface below it, a bridge and its port. The daemon hears it once.
-#[derive(Debug, Default)]
-struct Copies(VecDeque<(Knock, Device, Time)>);
-
-/// More than come in within a moment from a packet's first interface to its last.
-const MOST_COPIES: usize = 32;
-/// The time that takes; the kernel stamps a packet but once.
-const COPIED_WITHIN: Duration = Duration::from_millis(1);
-
-impl Copies {
-    /// Whether the packet was there just before, on another interface.
-    fn is_one(&mut self, knock: &Knock, device: Device, now: Time) -> bool {
-        let is_copy = self.0.iter().any(|(known, on, at)| {
-            known == knock && *on != device && now.since(*at) <= COPIED_WITHIN
-        });
-        if !is_copy {
-            if self.0.len() == MOST_COPIES {
-                self.0.pop_front();
-            }
-            self.0.push_back((*knock, device, now));
-        }
-        is_copy
     }
 }
