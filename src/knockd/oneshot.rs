@@ -16,7 +16,7 @@ use crate::policy::{self, WhitelistSummary, check_report};
 use crate::sessions;
 use crate::sheets;
 use crate::store::{FILE_NAME, Readers, Store, StoreError};
-use crate::totp::Secret;
+use crate::totp::Secrets;
 use crate::whitelist;
 
 use super::cli::Options;
@@ -151,9 +151,10 @@ pub(super) fn check(file: &Path) -> Result<ExitCode, StartError> {
 
 /// Says which secrets and sheets would keep their doors shut.
 fn changing(policy: &policy::Policy) {
+    let mut secrets = Secrets::default();
     for knock in &policy.knocks {
         let name = &knock.name;
-        if let Some(Err(error)) = knock.time_based().map(|it| Secret::read(&it.file)) {
+        if let Some(Err(error)) = knock.time_based().map(|it| secrets.read(&it.file)) {
             eprintln!("knockd: warning: {name}: {error}: the door stays shut");
         }
         let Some(file) = knock.one_time() else {

@@ -11,7 +11,7 @@ use tracing::warn;
 use crate::matcher::{Timed, Whose};
 use crate::model::{Bucket, KnockName, KnockPort, Time};
 use crate::sys::clock;
-use crate::totp::{self, Secret, Used};
+use crate::totp::{self, Secrets, Used};
 
 use super::daemon::{Daemon, now};
 
@@ -65,25 +65,14 @@ impl Daemon {
     /// gone for a while.
     pub(super) fn read_secrets(&mut self) {
         let mut problems = Vec::new();
-        let mut known: Vec<Secret> = Vec::new();
+        let mut secrets = Secrets::default();
         let Clockwork { timed, used, .. } = &mut self.clockwork;
         used.extend(std::mem::take(timed).into_used());
         *timed = Timed::new(self.engine.policy(), |knock, what| {
             let used = used.remove(&knock.name).unwrap_or_default();
-            let secret = match Secret::read(&what.file) {
-                // Of another range or length, the ports of one would tell those of the other.
-                Ok(secret) if known.contains(&secret) => {
-                    problems.push(format!(
-                        "{}: the secret in {} is another knock's: the door stays shut (`knockctl \
-                         sequences secret` makes one of its own)",
-                        knock.name,
-                        what.file.display()
-                    ));
-                    None
-                }
+            let secret = match secrets.read(&what.file) {
                 Ok(secret) => {
                     problems.extend(readable(&what.file));
-                    known.push(secret.clone());
                     Some(secret)
                 }
                 Err(error) => {

@@ -44,7 +44,7 @@ use ipnet::IpNet;
 use crate::matcher::Timed;
 use crate::model::{GateName, KnockName, Lifetime};
 use crate::policy::{self, Policy};
-use crate::totp::{Secret, Used};
+use crate::totp::{Secrets, Used};
 
 use clock::Clock;
 pub use error::{FormatError, ReplayError};
@@ -264,8 +264,9 @@ fn tell_of<R: Read>(
 
 /// The knocks whose sequences follow from a secret and the time of the capture.
 fn timed(policy: &Policy, warnings: &mut Vec<String>) -> Timed {
+    let mut secrets = Secrets::default();
     Timed::new(policy, |knock, what| {
-        let secret = Secret::read(&what.file);
+        let secret = secrets.read(&what.file);
         let secret = secret.map_err(|error| {
             let name = &knock.name;
             warnings.push(format!("{name}: {error}; it is never knocked here"));

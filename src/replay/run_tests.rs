@@ -686,3 +686,35 @@ fn a_time_based_sequence_follows_the_time_of_the_capture() {
         "{warnings:?}"
     );
 }
+
+#[test]
+fn of_two_knocks_with_one_secret_the_second_is_never_knocked() {
+    use crate::totp::{Family, Secret, Shape};
+    let secret = Secret::new(vec![7; 20]).unwrap();
+    let knock = |from: &str, length: u8, at: u64| {
+        let shape = Shape::new("20000-40000".parse().unwrap(), length).unwrap();
+        let ports = shape.sequence(&secret, START / 30 + 1, Family::V4);
+        let packets = ports.iter().zip(at..);
+        let packets = packets.map(|(port, at)| (at, syn(from, HERE, port.port)));
+        packets.collect::<Vec<_>>()
+    };
+    let packets = [knock("198.51.100.1", 3, 0), knock("198.51.100.2", 4, 1_000)];
+    let place = Place::of(&packets.concat());
+    let door = |name: &str, file: &str, length: u8| {
+        format!(
+            "  {name}: {{ sequence: {{ totp: {file}, ports: \"20000-40000\", length: {length} }}, \
+             action: accept }}\n"
+        )
+    };
+    let policy = [POLICY, &door("travel", "s", 3), &door("second", "t", 4)].concat();
+    fs::write(place.path("p.yaml"), policy).unwrap();
+    for file in ["s", "t"] {
+        fs::write(place.path(file), secret.written()).unwrap();
+    }
+    let (told, summary) = place.run();
+    assert_eq!(told, ["2 198.51.100.1 travel: accept 198.51.100.1/32 1m"]);
+    let warned = summary.warnings.join("\n");
+    assert!(warned.contains("second: the secret in "), "{warned}");
+    assert!(warned.contains("t is another knock's"), "{warned}");
+    assert!(!warned.contains("travel: "), "{warned}");
+}

@@ -22,7 +22,7 @@ mod used;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-pub use secret::{ReadError, Secret, SecretError};
+pub use secret::{ReadError, Secret, SecretError, Secrets};
 pub use shape::{Family, MOST_PORTS, Shape, ShapeError};
 pub use used::Used;
 

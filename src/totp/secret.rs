@@ -60,6 +60,12 @@ pub enum ReadError {
         /// What is wrong.
         what: SecretError,
     },
+    /// A good one, but not this knock's alone.
+    #[error(
+        "the secret in {} is another knock's (`knockctl sequences secret` makes one of its own)",
+        .0.display()
+    )]
+    Anothers(PathBuf),
 }
 
 fn hint(error: &io::Error) -> &'static str {
@@ -67,6 +73,23 @@ fn hint(error: &io::Error) -> &'static str {
         io::ErrorKind::NotFound => " (`knockctl sequences secret` makes one)",
         io::ErrorKind::PermissionDenied => " (whose file is it?)",
         _ => "",
+    }
+}
+
+/// The secrets of several knocks, each of which needs one of its own: of another range or length,
+/// the ports of one would tell those of the other.
+#[derive(Debug, Default)]
+pub struct Secrets(Vec<Secret>);
+
+impl Secrets {
+    /// The secret in a file, if it is none that was read before.
+    pub fn read(&mut self, path: &Path) -> Result<Secret, ReadError> {
+        let secret = Secret::read(path)?;
+        if self.0.contains(&secret) {
+            return Err(ReadError::Anothers(path.to_owned()));
+        }
+        self.0.push(secret.clone());
+        Ok(secret)
     }
 }
 

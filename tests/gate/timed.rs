@@ -202,6 +202,8 @@ fn without_a_secret_the_door_is_shut_and_the_state_says_so() -> Tried {
     site.world.expect(0, &["reload"]);
     let problems = site.status(5)["problems"].to_string();
     assert!(problems.contains("is another knock's"), "{problems}");
+    let check = site.world.daemon.run_knockd(&["check"])?;
+    assert!(check.stderr.contains("is another knock's"), "{check:?}");
     site.world.daemon.write_policy(&policy)?;
     site.world.expect(0, &["reload"]);
     let [third, _] = site.world.people(12)?;
