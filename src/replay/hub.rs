@@ -31,6 +31,8 @@ struct End<T> {
     near: HashSet<IpAddr>,
     /// And on the other.
     far: HashSet<IpAddr>,
+    /// Whether anybody ever turned to it.
+    is_sought: bool,
 }
 
 impl<T> Default for Hub<T> {
@@ -43,8 +45,9 @@ impl<T> Default for Hub<T> {
 }
 
 impl<T: Copy + PartialEq> Hub<T> {
-    /// Takes a packet into account, and between whom it went.
-    pub(super) fn look_at(&mut self, from: T, to: T, packet: &Knock) {
+    /// Takes a packet into account, and between whom it went. `is_first`: it is no answer, and
+    /// belongs to nothing that goes on already.
+    pub(super) fn look_at(&mut self, from: T, to: T, packet: &Knock, is_first: bool) {
         if from == to {
             return;
         }
@@ -58,6 +61,7 @@ impl<T: Copy + PartialEq> Hub<T> {
                 end.note(to, source, destination);
             } else if end.who == to {
                 end.note(from, destination, source);
+                end.is_sought |= is_first;
             } else {
                 return false;
             }
@@ -65,8 +69,12 @@ impl<T: Copy + PartialEq> Hub<T> {
         });
     }
 
+    /// A host is one to which somebody turns now and then. Whoever only turns to others and takes part
+    /// in everything may be a scanner, of whom alone the capture is, or the router through which
+    /// that one comes: it has many beyond if the host has many addresses.
     fn one(&self, is_it: impl Fn(&End<T>) -> bool) -> Option<T> {
-        let mut found = self.left.iter().filter(|end| is_it(end));
+        let sought = self.left.iter().filter(|end| end.is_sought);
+        let mut found = sought.filter(|end| is_it(end));
         found.next().map(|end| end.who)
     }
 }
@@ -78,6 +86,7 @@ impl<T: Copy + PartialEq> End<T> {
             others: Vec::new(),
             near: HashSet::new(),
             far: HashSet::new(),
+            is_sought: false,
         }
     }
 

@@ -95,24 +95,27 @@ impl<'a> Survey<'a> {
         if !ip.to_us || is_group(packet.destination) {
             return;
         }
+        let is_knock = self.is_knock(&packet);
+        let is_answer = (ip.way != Way::Said && self.replies.is_one(&packet)) || is_answer;
+        let is_opening = packet.port.proto == Proto::Udp || TcpFlags::OPENING.fit(packet.flags);
+        let is_first = !is_answer && (is_opening || is_knock);
         let place = match ip.way {
             Way::Said => Place::Here,
             Way::Cards { from, to } => {
                 if self.cards.len() < MOST_CARDS || self.cards.contains_key(&interface) {
                     let hub = self.cards.entry(interface).or_default();
-                    hub.look_at(from, to, &packet);
+                    hub.look_at(from, to, &packet, is_first);
                 }
                 Place::Card(interface, to)
             }
             Way::Unsaid => Place::Unsaid,
         };
-        let mut is_reply = false;
         if place != Place::Here {
             let family = usize::from(packet.source.is_ipv6());
-            self.addresses[family].look_at(packet.source, packet.destination, &packet);
-            is_reply = self.replies.is_one(&packet);
+            let hub = &mut self.addresses[family];
+            hub.look_at(packet.source, packet.destination, &packet, is_first);
         }
-        if is_answer || is_reply || !self.is_knock(&packet) {
+        if is_answer || !is_knock {
             return;
         }
         let at = (place, packet.destination);

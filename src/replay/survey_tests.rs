@@ -228,6 +228,41 @@ fn a_router_in_front_of_several_hosts_is_not_this_one() {
     assert_eq!(addresses, format!("{HOST} {ALIAS}"));
 }
 
+/// A host with many addresses, each of which answers a scanner.
+fn scanned() -> (String, Vec<[Vec<u8>; 2]>) {
+    let addresses: Vec<_> = (1..=20).map(|n| format!("10.0.0.{n}")).collect();
+    let scan = addresses.iter().flat_map(|to| {
+        let answer = |port| tcp(to, STRANGER, (port, 40_000), "A", 5);
+        [1228, 1227].map(|port| [syn(STRANGER, to, port), answer(port)])
+    });
+    (addresses.join(" "), scan.collect())
+}
+
+#[test]
+fn a_scanner_of_whom_alone_the_capture_is_is_not_this_host() {
+    let (addresses, scan) = scanned();
+    let (found, accepted, warnings) = replayed(POLICY, RAW, &scan.concat(), &Order::default());
+    assert_eq!((found, accepted.as_str()), (addresses, STRANGER));
+    let warned = warnings.join("\n");
+    assert!(
+        warned.starts_with("taken for this host's, since they are knocked on: 10.0.0.1, "),
+        "{warned}"
+    );
+}
+
+#[test]
+fn a_router_through_which_a_scanner_comes_is_not_this_host() {
+    let (addresses, scan) = scanned();
+    let frames = scan
+        .iter()
+        .flat_map(|[knock, answer]| [framed(knock, ROUTER, CARD), framed(answer, CARD, ROUTER)]);
+    let frames: Vec<_> = frames.collect();
+    assert_eq!(
+        guessed(POLICY, ETHERNET, &frames),
+        own(&addresses, STRANGER)
+    );
+}
+
 #[test]
 fn the_target_of_a_knock_may_be_behind_the_host() {
     let policy = "
