@@ -1,5 +1,3 @@
-use std::path::Path;
-
 use super::input::Order as ByteOrder;
 use super::interface::{Came, Known, Listening, Name};
 use super::link::{Below, Ip, Link};

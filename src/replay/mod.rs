@@ -36,14 +36,14 @@ mod survey_tests;
 
 use std::io::{self, Read};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::matcher::Timed;
+use crate::matcher::{Matcher, Timed};
 use crate::model::{GateName, KnockName, Lifetime};
-use crate::policy::{self, Policy};
+use crate::policy::{self, LoadError, Policy};
 use crate::totp::{Secrets, Used};
 
 use clock::Clock;
@@ -181,6 +181,7 @@ pub fn run(
         None => policy::usual_path(),
     };
     let policy = policy::load(&path)?.policy;
+    has_memory(&policy, &path)?;
     let mut warnings = Vec::new();
     let trusted = host::trusted(&policy, &mut warnings);
     let timed = timed(&policy, &mut warnings);
@@ -207,6 +208,7 @@ pub fn run_on(
     order: &Order,
     tell: &mut dyn FnMut(&Decision) -> io::Result<()>,
 ) -> Result<Summary, ReplayError> {
+    has_memory(&policy, order.policy.as_deref().unwrap_or(Path::new("-")))?;
     let mut warnings = Vec::new();
     let mut host = host::told(order, &policy);
     let before = reader_of(order, capture)?;
@@ -217,6 +219,16 @@ pub fn run_on(
         course: Some(course),
     };
     tell_of(order, policy, capture, warnings, tell)
+}
+
+/// Refuses what the daemon refuses: nothing can be any more when the matcher takes its memory.
+fn has_memory(policy: &Policy, file: &Path) -> Result<(), LoadError> {
+    let memory = policy.memory;
+    if Matcher::has_memory(memory) {
+        return Ok(());
+    }
+    let file = file.to_owned();
+    Err(LoadError::Memory { file, memory })
 }
 
 /// Takes the host through the capture.

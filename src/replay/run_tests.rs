@@ -562,6 +562,21 @@ fn bad_input_is_named_and_ends_with_2() {
 }
 
 #[test]
+fn more_memory_than_there_is_is_refused_as_the_daemon_refuses_it() {
+    let capture = pcap(ByteOrder::Little, true, 101, &[]);
+    let mut policy = policy::parse(POLICY, Path::new("p.yaml")).unwrap().policy;
+    policy.memory = usize::MAX / 2;
+    let order = Order {
+        policy: Some("p.yaml".into()),
+        ..Order::default()
+    };
+    let error = run_on(&capture, policy, &order, &mut |_| Ok(())).unwrap_err();
+    let said = "p.yaml: memory: the machine does not give";
+    assert!(error.to_string().starts_with(said), "{error}");
+    assert_eq!(error.code(), 2);
+}
+
+#[test]
 fn what_may_not_be_read_ends_with_1() {
     let capture = ReplayError::Open {
         file: "night.pcap".into(),

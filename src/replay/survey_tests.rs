@@ -1,5 +1,3 @@
-use std::path::Path;
-
 use super::input::Order as ByteOrder;
 use super::made_tests::{datagram, framed, pcap, syn, tcp};
 use super::*;
