@@ -183,16 +183,20 @@ fn lines(out: &mut impl Write, decision: &Decision) -> io::Result<()> {
 const UNSAID: &str = "refused, or so already; the daemon's log would not say either";
 
 /// Whether an effect or a command tells what the words do: at a gate something changes or is refused,
-/// not both; and what time brings about nobody refuses.
+/// not both; and what time brings about nobody refuses. Of the words only what comes first is the
+/// engine's; behind it may stand what people wrote, such as a comment of the whitelist.
 fn is_told(words: &str, decision: &Decision) -> bool {
-    let is_at = |gate: &str| {
-        let at = format!(" at {gate}");
-        let mut after = words.match_indices(&at).map(|(start, _)| start + at.len());
-        after.any(|end| !words[end..].starts_with(char::is_alphanumeric))
-    };
+    let gate = words.split_once(" at ").map(|(_, rest)| {
+        let end = rest.find(|c: char| !c.is_alphanumeric());
+        &rest[..end.unwrap_or(rest.len())]
+    });
+    let command = words.split_once(": running command: ");
     decision.cause == Cause::Time
-        || decision.effects.iter().any(|it| is_at(it.gate.as_str()))
-        || decision.commands.iter().any(|it| words.contains(it))
+        || decision
+            .effects
+            .iter()
+            .any(|it| gate == Some(it.gate.as_str()))
+        || command.is_some_and(|(_, rest)| decision.commands.iter().any(|it| it == rest))
 }
 
 fn cause(cause: &Cause) -> String {
@@ -363,6 +367,16 @@ mod tests {
             "{lines}"
         );
         assert_eq!(lines.lines().count(), 3, "{lines}");
+    }
+
+    #[test]
+    fn what_people_wrote_into_the_whitelist_tells_no_effect() {
+        let banned = [(Deed::Banned, "ssh")];
+        for comment in ["works at ssh", "running command: /bin/x"] {
+            let refused = format!("192.0.2.7: bad: not banned at web: it is trusted ({comment})");
+            let lines = shown(&banned, &[&refused]);
+            assert!(lines.contains(&refused), "{lines}");
+        }
     }
 
     #[test]
