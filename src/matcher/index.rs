@@ -45,6 +45,11 @@ impl Index {
         }
     }
 
+    /// Takes all out.
+    pub(super) fn clear(&mut self) {
+        self.slots.fill(0);
+    }
+
     /// Enters a place with a hash.
     pub(super) fn insert(&mut self, hash: u32, place: u32) {
         let mut at = self.home(hash);

@@ -1,10 +1,15 @@
 //! What becomes of the records when sequences or the memory for them change.
 
-use super::{FOREIGN, LEFT, NEAR, SequenceId, Table, WITNESS, index, places_in};
+use super::{FOREIGN, LEFT, NEAR, NIL, Record, SequenceId, Table, WITNESS, index, places_in};
+
+/// One record of so many may be of use where the others are worth forgetting, so that it takes no
+/// longer than to walk through all.
+const MANY_TIMES: usize = 16;
 
 impl Table {
     /// Gives sequences their new numbers; attempts at those without one are void.
     pub(in crate::matcher) fn renumber(&mut self, renumbered: &[Option<SequenceId>]) {
+        self.forget();
         for record in self
             .records
             .iter_mut()
@@ -18,6 +23,28 @@ impl Table {
                 record.stage = 0;
             }
             record.sequence = id.map_or(WITNESS, |id| id.0);
+        }
+    }
+
+    /// Lets go of what is of no use for anything any more, if that is nearly all: whoever walks through
+    /// the records again and again has little more to do than was added in the meantime.
+    fn forget(&mut self) {
+        let is_of_use = |record: &&Record| {
+            record.sequence != LEFT && self.now.since(record.started) <= self.useful
+        };
+        let all = self.records.len();
+        let is_little = all <= self.young as usize;
+        if is_little || self.records.iter().filter(is_of_use).count() > all / MANY_TIMES {
+            return;
+        }
+        let (newer, older) = self.records.split_at(self.oldest() as usize);
+        let kept = older.iter().chain(newer).filter(is_of_use);
+        let kept: Vec<Record> = kept.copied().collect();
+        self.records.clear();
+        self.index.clear();
+        self.newest = NIL;
+        for record in kept {
+            self.put(self.key_of(record.source), record);
         }
     }
 

@@ -44,6 +44,43 @@ fn when_it_is_full_the_oldest_goes_first() {
     assert_eq!(table.evicted(), 2 * places as u64);
 }
 
+#[test]
+fn of_records_that_are_over_hardly_any_are_left_when_sequences_change() {
+    let address = |i: u32| IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + i));
+    // Once round the ring, or not quite.
+    for (memory, sources) in [(1 << 20, 5_000), (64 << 10, 5_000)] {
+        let mut table = Table::new(memory);
+        table.set_times(Duration::from_secs(5), Duration::from_secs(120));
+        let start = |table: &mut Table, sources: std::ops::Range<u32>, now| {
+            for i in sources {
+                table.next_packet(now);
+                table.start(table.key(address(i)), SequenceId(0), 1, now);
+            }
+        };
+        start(&mut table, 0..sources, Time::from_secs(0));
+        let (filled, capacity) = (table.len(), table.capacity());
+        start(&mut table, sources..sources + 30, Time::from_secs(135));
+        table.renumber(&[Some(SequenceId(1))]);
+        assert_eq!(table.len(), capacity.min(filled + 30), "of use to the end");
+        start(&mut table, sources + 30..sources + 60, Time::from_secs(136));
+        table.renumber(&[Some(SequenceId(0)), Some(SequenceId(2))]);
+        assert_eq!(table.len(), 60, "{memory}");
+        for i in sources..sources + 60 {
+            let attempts = table.attempts(table.key(address(i)));
+            let stages: Vec<_> = attempts
+                .iter()
+                .map(|it| (it.sequence.0, it.stage))
+                .collect();
+            let expected = if i < sources + 30 { 2 } else { 0 };
+            assert_eq!(stages, [(expected, 1)], "{i}");
+        }
+        assert!(table.is_new(table.key(address(sources - 1))));
+        // What comes then finds its place.
+        start(&mut table, 0..sources, Time::from_secs(137));
+        assert_eq!(table.len(), capacity.min(filled + 60));
+    }
+}
+
 /// What the README promises of a flood, in time rather than in places.
 #[test]
 #[allow(clippy::cast_possible_truncation, reason = "small numbers, in a test")]

@@ -78,13 +78,6 @@ impl Story {
         self.counts.read += 1;
         let now = self.clock.follow(record.at, &mut self.counts);
         self.expire(now, tell)?;
-        // As the daemon goes by the clock that people see.
-        let wall = Duration::from_nanos(self.clock.shown(now));
-        if self.timed.turn(totp::step(wall)) {
-            let filled_in = self.timed.filled_in(self.engine.policy());
-            self.matcher.reload(&filled_in);
-            self.scope.set_gates(&filled_in);
-        }
         let Some(link) = record.link else {
             self.counts.unknown_link += 1;
             return Ok(());
@@ -145,6 +138,7 @@ impl Story {
         if !is_placed {
             self.counts.unplaced += 1;
         }
+        self.turn(now);
         let ours = self.scope.is_own(knock.destination);
         let heard = self.matcher.handle(knock, ours, now);
         if heard.knock {
@@ -184,6 +178,16 @@ impl Story {
             )?;
         }
         Ok(())
+    }
+
+    /// Has those time-based sequences that count; before a packet that counts is soon enough.
+    fn turn(&mut self, now: Time) {
+        // As the daemon goes by the clock that people see.
+        let wall = Duration::from_nanos(self.clock.shown(now));
+        if self.timed.turn(totp::step(wall)) {
+            self.matcher
+                .reload(&self.timed.filled_in(self.engine.policy()));
+        }
     }
 
     /// Whether it was sent to this host, and not by it, as far as the link shows.
