@@ -33,6 +33,8 @@ mod summary;
 mod survey;
 #[cfg(test)]
 mod survey_tests;
+#[cfg(test)]
+mod time_tests;
 
 use std::io::{self, Read};
 use std::net::IpAddr;
