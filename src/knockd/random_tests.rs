@@ -37,8 +37,9 @@ use crate::store::{Batch, Clocks, Store};
 const STEP: u64 = 150;
 /// As near as this to its end, something may be over or not.
 const DOUBT: u64 = 50;
-/// What a member may have lost or won, over all restarts.
-const TOLERANCE: u64 = 1_000;
+/// What a member may have lost or won, over all restarts, and by what less a ban may end than if it had
+/// begun again with a decoy.
+const TOLERANCE: u64 = 2_000;
 /// How long a reboot takes.
 const REBOOT: u64 = 10_000;
 /// Noon, some day.

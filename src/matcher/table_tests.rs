@@ -59,10 +59,10 @@ fn of_records_that_are_over_hardly_any_are_left_when_sequences_change() {
         };
         start(&mut table, 0..sources, Time::from_secs(0));
         let (filled, capacity) = (table.len(), table.capacity());
-        start(&mut table, sources..sources + 30, Time::from_secs(135));
+        start(&mut table, sources..sources + 30, Time::from_secs(140));
         table.renumber(&[Some(SequenceId(1))]);
         assert_eq!(table.len(), capacity.min(filled + 30), "of use to the end");
-        start(&mut table, sources + 30..sources + 60, Time::from_secs(136));
+        start(&mut table, sources + 30..sources + 60, Time::from_secs(141));
         table.renumber(&[Some(SequenceId(0)), Some(SequenceId(2))]);
         assert_eq!(table.len(), 60, "{memory}");
         for i in sources..sources + 60 {

@@ -91,6 +91,18 @@ impl Gate {
         self.banned.keys().any(|net| net.contains(&who))
     }
 
+    /// Whether a network around it is banned for as long, to the second, so that a decoy of its adds
+    /// nothing.
+    fn holds_as_long(&self, who: IpNet, end: Until) -> bool {
+        let holds = |held: Until| match (held, end) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(held), Some(end)) => held + 1_000 > end,
+        };
+        let mut around = self.banned.iter().filter(|(net, _)| net.contains(&who));
+        around.any(|(net, held)| *net != who && holds(*held)) && !self.accepted.contains_key(&who)
+    }
+
     fn ban(&mut self, net: IpNet, end: Until) {
         self.banned.insert(net, end);
         self.accepted.retain(|who, _| !net.contains(who));
@@ -275,9 +287,11 @@ impl Model {
                 continue;
             }
             let gate = self.gates.get_mut(name).expect("a gate");
-            let held = gate.banned.get(&who);
-            let end = held.map_or(end, |held| later(*held, end));
-            gate.ban(who, end);
+            if !gate.holds_as_long(who, end) {
+                let held = gate.banned.get(&who);
+                let end = held.map_or(end, |held| later(*held, end));
+                gate.ban(who, end);
+            }
             self.withdraw_where_gone(who);
         }
     }
