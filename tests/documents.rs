@@ -49,7 +49,10 @@ fn programs() -> [Program; 3] {
                     "A classic policy, read where there is no other.",
                 ),
                 ("/etc/knockd/knockd.trusted", "The whitelist."),
-                ("/var/lib/knockd", "What outlives the daemon."),
+                (
+                    "/var/lib/knockd",
+                    "What outlives the daemon, and a lock: one daemon to a state directory.",
+                ),
                 ("/run/knockd", "The control socket and the pid file."),
             ],
         },

@@ -26,7 +26,7 @@ end
 
 complete -c knockctl -n "__fish_knockctl_needs_command" -l socket -d 'The control socket of knockd' -r -F
 complete -c knockctl -n "__fish_knockctl_needs_command" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
-complete -c knockctl -n "__fish_knockctl_needs_command" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_needs_command" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_needs_command" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_needs_command" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
@@ -60,7 +60,7 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand accept" -l for -d 'How
 complete -c knockctl -n "__fish_knockctl_using_subcommand accept" -s g -l gate -d 'Only at this gate; may be repeated (default: every gate)' -r
 complete -c knockctl -n "__fish_knockctl_using_subcommand accept" -l socket -d 'The control socket of knockd' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand accept" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand accept" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand accept" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand accept" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand accept" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
@@ -71,7 +71,7 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand drop" -l for -d 'How l
 complete -c knockctl -n "__fish_knockctl_using_subcommand drop" -s g -l gate -d 'Only at this gate; may be repeated (default: every gate)' -r
 complete -c knockctl -n "__fish_knockctl_using_subcommand drop" -l socket -d 'The control socket of knockd' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand drop" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand drop" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand drop" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand drop" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand drop" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
@@ -82,7 +82,7 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand trust" -l comment -d '
 complete -c knockctl -n "__fish_knockctl_using_subcommand trust" -s g -l gate -d 'Only at this gate; may be repeated (default: every gate)' -r
 complete -c knockctl -n "__fish_knockctl_using_subcommand trust" -l socket -d 'The control socket of knockd' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand trust" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand trust" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand trust" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand trust" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand trust" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
@@ -93,7 +93,7 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand trust" -s h -l help -d
 complete -c knockctl -n "__fish_knockctl_using_subcommand untrust" -s g -l gate -d 'Only at this gate; may be repeated (default: every gate)' -r
 complete -c knockctl -n "__fish_knockctl_using_subcommand untrust" -l socket -d 'The control socket of knockd' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand untrust" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand untrust" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand untrust" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand untrust" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand untrust" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
@@ -104,7 +104,7 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand untrust" -s h -l help 
 complete -c knockctl -n "__fish_knockctl_using_subcommand unban" -s g -l gate -d 'Only at this gate; may be repeated (default: every gate)' -r
 complete -c knockctl -n "__fish_knockctl_using_subcommand unban" -l socket -d 'The control socket of knockd' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand unban" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand unban" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand unban" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand unban" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand unban" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
@@ -113,7 +113,7 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand unban" -s h -l help -d
 complete -c knockctl -n "__fish_knockctl_using_subcommand flush" -s g -l gate -d 'Only at this gate; may be repeated (default: every gate)' -r
 complete -c knockctl -n "__fish_knockctl_using_subcommand flush" -l socket -d 'The control socket of knockd' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand flush" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand flush" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand flush" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand flush" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand flush" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
@@ -123,7 +123,7 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand open" -l for -d 'How l
 complete -c knockctl -n "__fish_knockctl_using_subcommand open" -s g -l gate -d 'Only at this gate; may be repeated (default: every gate)' -r
 complete -c knockctl -n "__fish_knockctl_using_subcommand open" -l socket -d 'The control socket of knockd' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand open" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand open" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand open" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand open" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand open" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
@@ -132,7 +132,7 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand open" -s h -l help -d 
 complete -c knockctl -n "__fish_knockctl_using_subcommand close" -s g -l gate -d 'Only at this gate; may be repeated (default: every gate)' -r
 complete -c knockctl -n "__fish_knockctl_using_subcommand close" -l socket -d 'The control socket of knockd' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand close" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand close" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand close" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand close" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand close" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
@@ -140,7 +140,7 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand close" -l direct -d 'W
 complete -c knockctl -n "__fish_knockctl_using_subcommand close" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c knockctl -n "__fish_knockctl_using_subcommand status" -l socket -d 'The control socket of knockd' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand status" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand status" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand status" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand status" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand status" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
@@ -149,7 +149,7 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand status" -s h -l help -
 complete -c knockctl -n "__fish_knockctl_using_subcommand list" -s g -l gate -d 'Only at this gate; may be repeated (default: every gate)' -r
 complete -c knockctl -n "__fish_knockctl_using_subcommand list" -l socket -d 'The control socket of knockd' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand list" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand list" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand list" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand list" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand list" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
@@ -158,7 +158,7 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand list" -s h -l help -d 
 complete -c knockctl -n "__fish_knockctl_using_subcommand why" -s g -l gate -d 'Only at this gate; may be repeated (default: every gate)' -r
 complete -c knockctl -n "__fish_knockctl_using_subcommand why" -l socket -d 'The control socket of knockd' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand why" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand why" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand why" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand why" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand why" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
@@ -168,7 +168,7 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand history" -s n -l limit
 complete -c knockctl -n "__fish_knockctl_using_subcommand history" -s g -l gate -d 'Only at this gate; may be repeated (default: every gate)' -r
 complete -c knockctl -n "__fish_knockctl_using_subcommand history" -l socket -d 'The control socket of knockd' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand history" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand history" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand history" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand history" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand history" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
@@ -176,7 +176,7 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand history" -l direct -d 
 complete -c knockctl -n "__fish_knockctl_using_subcommand history" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c knockctl -n "__fish_knockctl_using_subcommand ping" -l socket -d 'The control socket of knockd' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand ping" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand ping" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand ping" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand ping" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand ping" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
@@ -184,7 +184,7 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand ping" -l direct -d 'Wo
 complete -c knockctl -n "__fish_knockctl_using_subcommand ping" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c knockctl -n "__fish_knockctl_using_subcommand reload" -l socket -d 'The control socket of knockd' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand reload" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand reload" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand reload" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand reload" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand reload" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
@@ -193,7 +193,7 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand reload" -l direct -d '
 complete -c knockctl -n "__fish_knockctl_using_subcommand reload" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c knockctl -n "__fish_knockctl_using_subcommand diff" -l socket -d 'The control socket of knockd' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand diff" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand diff" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand diff" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand diff" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand diff" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
@@ -202,7 +202,7 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand diff" -s h -l help -d 
 complete -c knockctl -n "__fish_knockctl_using_subcommand apply" -l confirm -d 'Take it back after this time, such as 120s, unless `knockctl confirm` comes first; until then the file that knockd starts with stays as it is' -r
 complete -c knockctl -n "__fish_knockctl_using_subcommand apply" -l socket -d 'The control socket of knockd' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand apply" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand apply" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand apply" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand apply" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand apply" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
@@ -211,7 +211,7 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand apply" -l direct -d 'W
 complete -c knockctl -n "__fish_knockctl_using_subcommand apply" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c knockctl -n "__fish_knockctl_using_subcommand confirm" -l socket -d 'The control socket of knockd' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand confirm" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand confirm" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand confirm" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand confirm" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand confirm" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
@@ -219,7 +219,7 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand confirm" -l direct -d 
 complete -c knockctl -n "__fish_knockctl_using_subcommand confirm" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c knockctl -n "__fish_knockctl_using_subcommand rollback" -l socket -d 'The control socket of knockd' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand rollback" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand rollback" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand rollback" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand rollback" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand rollback" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
@@ -232,7 +232,7 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand replay" -l listening -
 complete -c knockctl -n "__fish_knockctl_using_subcommand replay" -s i -l interface -d 'Listen on this interface, whatever the policy says, as `knockd -i` does; `any` is all' -r
 complete -c knockctl -n "__fish_knockctl_using_subcommand replay" -l on -d 'What the capture does not tell: the interface that it was made on, or which one a number in it stands for (`eth0=2`, as `ip link` shows it)' -r
 complete -c knockctl -n "__fish_knockctl_using_subcommand replay" -l socket -d 'The control socket of knockd' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand replay" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand replay" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand replay" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand replay" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
@@ -242,7 +242,7 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand replay" -s h -l help -
 complete -c knockctl -n "__fish_knockctl_using_subcommand import" -l out -d 'Write the policy here, where nothing may be yet (default: standard output)' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand import" -l socket -d 'The control socket of knockd' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand import" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand import" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand import" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand import" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand import" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
@@ -256,7 +256,7 @@ it\t''"
 complete -c knockctl -n "__fish_knockctl_using_subcommand handout" -s c -l config -d 'The policy [default: /etc/knockd/knockd.yaml, else /etc/knockd.conf]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand handout" -l knock -d 'The knock to tell of, where several let the sender in' -r
 complete -c knockctl -n "__fish_knockctl_using_subcommand handout" -l socket -d 'The control socket of knockd' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand handout" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand handout" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand handout" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand handout" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
@@ -264,7 +264,7 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand handout" -l direct -d 
 complete -c knockctl -n "__fish_knockctl_using_subcommand handout" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new secret help" -l socket -d 'The control socket of knockd' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new secret help" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new secret help" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new secret help" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new secret help" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and not __fish_seen_subcommand_from new secret help" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
@@ -278,7 +278,7 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_
 complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from new" -l out -d 'Write the sheet here, where nothing may be yet (default: standard output)' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from new" -l socket -d 'The control socket of knockd' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from new" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from new" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from new" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from new" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from new" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"
@@ -287,7 +287,7 @@ complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_
 complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from secret" -l out -d 'Write it here, where nothing may be yet (default: standard output)' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from secret" -l socket -d 'The control socket of knockd' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from secret" -s c -l config -d 'With --direct: the policy [default: where knockd looks for it]' -r -F
-complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from secret" -l state-dir -d 'With --direct: where knockd keeps its state [default: /var/lib/knockd]' -r -F
+complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from secret" -l state-dir -d 'With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from secret" -l runtime-dir -d 'With --direct: where knockd\'s lock is [default: /run/knockd]' -r -F
 complete -c knockctl -n "__fish_knockctl_using_subcommand sequences; and __fish_seen_subcommand_from secret" -s o -l output -d 'How to show the answer' -r -f -a "table\t'For people'
 json\t'For programs'"

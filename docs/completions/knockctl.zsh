@@ -18,7 +18,7 @@ _knockctl() {
 '--socket=[The control socket of knockd]:PATH:_files' \
 '-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
 '--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \
@@ -46,7 +46,7 @@ _arguments "${_arguments_options[@]}" : \
 '--socket=[The control socket of knockd]:PATH:_files' \
 '-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
 '--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \
@@ -68,7 +68,7 @@ _arguments "${_arguments_options[@]}" : \
 '--socket=[The control socket of knockd]:PATH:_files' \
 '-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
 '--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \
@@ -90,7 +90,7 @@ _arguments "${_arguments_options[@]}" : \
 '--socket=[The control socket of knockd]:PATH:_files' \
 '-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
 '--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \
@@ -112,7 +112,7 @@ _arguments "${_arguments_options[@]}" : \
 '--socket=[The control socket of knockd]:PATH:_files' \
 '-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
 '--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \
@@ -134,7 +134,7 @@ _arguments "${_arguments_options[@]}" : \
 '--socket=[The control socket of knockd]:PATH:_files' \
 '-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
 '--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \
@@ -153,7 +153,7 @@ _arguments "${_arguments_options[@]}" : \
 '--socket=[The control socket of knockd]:PATH:_files' \
 '-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
 '--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \
@@ -173,7 +173,7 @@ _arguments "${_arguments_options[@]}" : \
 '--socket=[The control socket of knockd]:PATH:_files' \
 '-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
 '--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \
@@ -191,7 +191,7 @@ _arguments "${_arguments_options[@]}" : \
 '--socket=[The control socket of knockd]:PATH:_files' \
 '-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
 '--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \
@@ -207,7 +207,7 @@ _arguments "${_arguments_options[@]}" : \
 '--socket=[The control socket of knockd]:PATH:_files' \
 '-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
 '--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \
@@ -225,7 +225,7 @@ _arguments "${_arguments_options[@]}" : \
 '--socket=[The control socket of knockd]:PATH:_files' \
 '-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
 '--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \
@@ -244,7 +244,7 @@ _arguments "${_arguments_options[@]}" : \
 '--socket=[The control socket of knockd]:PATH:_files' \
 '-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
 '--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \
@@ -265,7 +265,7 @@ _arguments "${_arguments_options[@]}" : \
 '--socket=[The control socket of knockd]:PATH:_files' \
 '-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
 '--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \
@@ -282,7 +282,7 @@ _arguments "${_arguments_options[@]}" : \
 '--socket=[The control socket of knockd]:PATH:_files' \
 '-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
 '--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \
@@ -298,7 +298,7 @@ _arguments "${_arguments_options[@]}" : \
 '--socket=[The control socket of knockd]:PATH:_files' \
 '-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
 '--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \
@@ -316,7 +316,7 @@ _arguments "${_arguments_options[@]}" : \
 '--socket=[The control socket of knockd]:PATH:_files' \
 '-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
 '--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \
@@ -334,7 +334,7 @@ _arguments "${_arguments_options[@]}" : \
 '--socket=[The control socket of knockd]:PATH:_files' \
 '-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
 '--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \
@@ -353,7 +353,7 @@ _arguments "${_arguments_options[@]}" : \
 '--socket=[The control socket of knockd]:PATH:_files' \
 '-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
 '--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \
@@ -369,7 +369,7 @@ _arguments "${_arguments_options[@]}" : \
 '--socket=[The control socket of knockd]:PATH:_files' \
 '-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
 '--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \
@@ -392,7 +392,7 @@ _arguments "${_arguments_options[@]}" : \
 '--interface=[Listen on this interface, whatever the policy says, as \`knockd -i\` does; \`any\` is all]:INTERFACE:_default' \
 '*--on=[What the capture does not tell\: the interface that it was made on, or which one a number in it stands for (\`eth0=2\`, as \`ip link\` shows it)]:INTERFACE[=NUMBER]:_default' \
 '--socket=[The control socket of knockd]:PATH:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \
@@ -412,7 +412,7 @@ _arguments "${_arguments_options[@]}" : \
 '--socket=[The control socket of knockd]:PATH:_files' \
 '-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
 '--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \
@@ -432,7 +432,7 @@ _arguments "${_arguments_options[@]}" : \
 '--config=[The policy \[default\: /etc/knockd/knockd.yaml, else /etc/knockd.conf\]]:POLICY:_files' \
 '--knock=[The knock to tell of, where several let the sender in]:NAME:_default' \
 '--socket=[The control socket of knockd]:PATH:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \
@@ -448,7 +448,7 @@ _arguments "${_arguments_options[@]}" : \
 '--socket=[The control socket of knockd]:PATH:_files' \
 '-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
 '--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \
@@ -475,7 +475,7 @@ _arguments "${_arguments_options[@]}" : \
 '--socket=[The control socket of knockd]:PATH:_files' \
 '-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
 '--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \
@@ -493,7 +493,7 @@ _arguments "${_arguments_options[@]}" : \
 '--socket=[The control socket of knockd]:PATH:_files' \
 '-c+[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
 '--config=[With --direct\: the policy \[default\: where knockd looks for it\]]:POLICY:_files' \
-'--state-dir=[With --direct\: where knockd keeps its state \[default\: /var/lib/knockd\]]:DIR:_files' \
+'--state-dir=[With --direct\: where knockd keeps its state, and a second lock \[default\: /var/lib/knockd\]]:DIR:_files' \
 '--runtime-dir=[With --direct\: where knockd'\''s lock is \[default\: /run/knockd\]]:DIR:_files' \
 '-o+[How to show the answer]:OUTPUT:((table\:"For people"
 json\:"For programs"))' \

@@ -49,7 +49,7 @@ pub(super) struct Direct {
     /// With --direct: the policy [default: where knockd looks for it]
     #[arg(short = 'c', long = "config", global = true, value_name = "POLICY")]
     policy: Option<PathBuf>,
-    /// With --direct: where knockd keeps its state [default: /var/lib/knockd]
+    /// With --direct: where knockd keeps its state, and a second lock [default: /var/lib/knockd]
     #[arg(long, global = true, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// With --direct: where knockd's lock is [default: /run/knockd]

@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use tracing::warn;
 
 use crate::policy::{self, LogSettings, Policy};
+
+use super::lock::{Claim, Lock, LockError};
 
 /// Where state is kept unless a flag says otherwise.
 pub(super) const STATE_DIR: &str = "/var/lib/knockd";
@@ -159,6 +162,28 @@ impl Options {
     /// The path of the pid file that init scripts look at.
     pub(super) fn pid_path(&self) -> PathBuf {
         self.pidfile.clone().unwrap_or_else(|| self.own_pid_path())
+    }
+
+    /// Takes the directories; says in the log if the state directory cannot be locked.
+    pub(super) fn lock(&self) -> Result<Lock, LockError> {
+        self.lock_with(Some(self.state_dir.clone()))
+    }
+
+    /// The same, but makes no state directory.
+    pub(super) fn lock_what_is_there(&self) -> Result<Lock, LockError> {
+        self.lock_with(Some(self.state_dir.clone()).filter(|dir| dir.exists()))
+    }
+
+    fn lock_with(&self, state_dir: Option<PathBuf>) -> Result<Lock, LockError> {
+        let lock = Lock::take(&Claim {
+            runtime_dir: self.runtime_dir.clone(),
+            pid_path: self.pid_path(),
+            state_dir,
+        })?;
+        if let Some(problem) = lock.unguarded() {
+            warn!("{problem}");
+        }
+        Ok(lock)
     }
 
     fn own_pid_path(&self) -> PathBuf {

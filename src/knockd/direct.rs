@@ -28,7 +28,7 @@ use super::cli;
 use super::cut::Cutter;
 use super::daemon::now;
 use super::guard::{self, Operators};
-use super::lock::{Lock, LockError};
+use super::lock::{Claim, Lock, LockError};
 use super::merge::{Merged, Remembered, merge};
 use super::recall::{Recalled, recall};
 use super::requests::{nets, told};
@@ -57,6 +57,9 @@ enum DirectError {
     /// There is somebody whose business it is.
     #[error("{0}: leave --direct out")]
     Running(LockError),
+    /// The same, and not at the usual place.
+    #[error("{0}: leave --direct out, and name its socket with --socket")]
+    RunningElsewhere(LockError),
     /// Only a daemon could answer.
     #[error("`{0}` is for a running knockd")]
     NeedsDaemon(Verb),
@@ -77,7 +80,7 @@ enum DirectError {
 impl DirectError {
     fn code(&self) -> u8 {
         match self {
-            DirectError::Running(_) => 4,
+            DirectError::Running(_) | DirectError::RunningElsewhere(_) => 4,
             DirectError::NeedsDaemon(_) => 3,
             DirectError::Start(error) => error.code(),
             DirectError::NoGates(_) => 2,
@@ -418,13 +421,22 @@ impl Whitelisting for Direct {
     }
 }
 
-/// Takes the lock that a running daemon has.
+/// Takes the locks that a running daemon has.
 fn take_lock(places: &Places) -> Result<Lock, DirectError> {
-    let pid_path = places.runtime_dir.join("knockd.pid");
-    Lock::take(&places.runtime_dir, &pid_path).map_err(|error| match error {
+    let claim = Claim {
+        runtime_dir: places.runtime_dir.clone(),
+        pid_path: places.runtime_dir.join("knockd.pid"),
+        state_dir: Some(places.state_dir.clone()),
+    };
+    let lock = Lock::take(&claim).map_err(|error| match error {
+        taken @ LockError::StateTaken { .. } => DirectError::RunningElsewhere(taken),
         taken @ LockError::Taken { .. } => DirectError::Running(taken),
-        error => StartError::from(error).into(),
-    })
+        error @ LockError::Io { .. } => StartError::from(error).into(),
+    })?;
+    if let Some(problem) = lock.unguarded() {
+        eprintln!("knockctl: {problem}");
+    }
+    Ok(lock)
 }
 
 /// Whoever runs this program.

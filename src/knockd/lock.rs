@@ -1,5 +1,5 @@
-//! One daemon to a runtime directory: a lock that the kernel releases however the holder ends,
-//! and the pid file.
+//! One daemon to a runtime directory and to a state directory: locks that the kernel releases
+//! however the holder ends, and the pid file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -17,16 +17,44 @@ use tracing::warn;
 /// about to start has it until it is started, and `knockctl --direct` while it works.
 const MOMENT: Duration = Duration::from_secs(1);
 
-/// Why the runtime directory is not ours.
+/// The lock's file in the state directory.
+const STATE_LOCK: &str = "lock";
+
+/// What one daemon has to itself.
+#[derive(Debug, Clone)]
+pub(super) struct Claim {
+    /// Where its socket and its first pid file are.
+    pub(super) runtime_dir: PathBuf,
+    /// Names who has the runtime directory.
+    pub(super) pid_path: PathBuf,
+    /// What outlives it, and whose rules the kernel holds; `None`: nothing there is touched.
+    pub(super) state_dir: Option<PathBuf>,
+}
+
+/// Why the directories are not ours.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LockError {
-    /// Somebody else has it.
+    /// Somebody else has the runtime directory.
     #[error("knockd is already running{} with the runtime directory {}", of(.pid.as_ref()), .dir.display())]
     Taken {
         /// Which process, if its pid file says so.
         pid: Option<String>,
         /// The runtime directory.
         dir: PathBuf,
+    },
+    /// Somebody else has the state directory, with another runtime directory. Each would take back
+    /// what the other does to the kernel.
+    #[error(
+        "knockd is already running{} with the state directory {}, but with another runtime directory than {}",
+        of(.pid.as_ref()), .dir.display(), .runtime_dir.display()
+    )]
+    StateTaken {
+        /// Which process, if the lock's file says so.
+        pid: Option<String>,
+        /// The state directory.
+        dir: PathBuf,
+        /// Our runtime directory.
+        runtime_dir: PathBuf,
     },
     /// A system call failed.
     #[error("cannot {operation} {}: {source}", path.display())]
@@ -38,6 +66,21 @@ pub(super) enum LockError {
         /// The errno.
         source: io::Error,
     },
+}
+
+impl LockError {
+    /// Whether somebody else runs.
+    pub(super) fn is_taken(&self) -> bool {
+        !matches!(self, LockError::Io { .. })
+    }
+
+    /// What whoever wants to start can do, to be appended.
+    pub(super) fn what_to_do(&self) -> &'static str {
+        match self {
+            LockError::StateTaken { .. } => ": stop that one, or name its --runtime-dir",
+            _ => "",
+        }
+    }
 }
 
 fn of(pid: Option<&String>) -> String {
@@ -54,35 +97,44 @@ fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Loc
     }
 }
 
-/// The lock, and the pid files, which go with it.
+/// The locks, and the pid files, which go with them.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _lock: Flock<File>,
+    /// Released before the runtime directory: whoever has got that finds this free.
+    state: Option<Flock<File>>,
+    unguarded: Option<LockError>,
+    _runtime: Flock<File>,
     pid_paths: Vec<PathBuf>,
 }
 
 impl Lock {
-    /// Takes the runtime directory, making it where it is missing. Unless the pid file names a
-    /// process that lives, it waits a moment for whoever still has it.
-    pub(super) fn take(runtime_dir: &Path, pid_path: &Path) -> Result<Self, LockError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(runtime_dir)
-            .map_err(failed("create the runtime directory", runtime_dir))?;
-        let path = runtime_dir.join("knockd.lock");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed("open", &path))?;
-        let lock = lock_soon(file, runtime_dir, &path, pid_path)?;
+    /// Takes the directories, making them where they are missing. Unless a file names a process
+    /// that lives, it waits a moment for whoever still has one. A state directory that cannot be
+    /// locked, as on a disk that is read-only or full, is gone without: nobody is to be shut out,
+    /// or left without a daemon, for that.
+    pub(super) fn take(claim: &Claim) -> Result<Self, LockError> {
+        let runtime = take_runtime(claim)?;
+        let state = claim.state_dir.as_deref();
+        let state = state.map(|dir| take_state(dir, &claim.runtime_dir));
+        let (state, unguarded) = match state.transpose() {
+            Ok(state) => (state, None),
+            Err(error) if error.is_taken() => return Err(error),
+            Err(error) => (None, Some(error)),
+        };
         Ok(Self {
-            _lock: lock,
+            state,
+            unguarded,
+            _runtime: runtime,
             pid_paths: Vec::new(),
         })
+    }
+
+    /// Why the state directory is not locked, in words.
+    pub(super) fn unguarded(&self) -> Option<String> {
+        let error = self.unguarded.as_ref()?;
+        Some(format!(
+            "{error}; a second knockd with this state directory would not be noticed"
+        ))
     }
 
     /// Writes this process's number into the pid files. The first, in the runtime directory, is
@@ -93,6 +145,10 @@ impl Lock {
                 Err(error) if index > 0 => warn!("{error}"),
                 result => result?,
             }
+        }
+        if let Some(mut state) = self.state.as_deref() {
+            // Without it, whoever is refused is not told which process runs.
+            let _ = writeln!(state, "{}", std::process::id());
         }
         Ok(())
     }
@@ -116,11 +172,58 @@ impl Lock {
     }
 }
 
+fn take_runtime(claim: &Claim) -> Result<Flock<File>, LockError> {
+    let dir = &claim.runtime_dir;
+    make("create the runtime directory", dir, 0o755)?;
+    let path = dir.join("knockd.lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(failed("open", &path))?;
+    lock_soon(file, &path, &claim.pid_path, |pid| LockError::Taken {
+        pid,
+        dir: dir.clone(),
+    })
+}
+
+fn take_state(dir: &Path, runtime_dir: &Path) -> Result<Flock<File>, LockError> {
+    // As the store makes it.
+    make("create the state directory", dir, 0o750)?;
+    let path = dir.join(STATE_LOCK);
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        // What is on a disk that has become read-only can still be locked.
+        .or_else(|error| File::open(&path).map_err(|_| error))
+        .map_err(failed("open", &path))?;
+    // Where the other's pid file is, nobody here knows.
+    let lock = lock_soon(file, &path, &path, |pid| LockError::StateTaken {
+        pid,
+        dir: dir.to_owned(),
+        runtime_dir: runtime_dir.to_owned(),
+    })?;
+    // Whoever was killed has left its number. Where that cannot be written over, it is a dead one's.
+    let _ = lock.set_len(0);
+    Ok(lock)
+}
+
+fn make(operation: &'static str, dir: &Path, mode: u32) -> Result<(), LockError> {
+    let mut builder = fs::DirBuilder::new();
+    let builder = builder.recursive(true).mode(mode);
+    builder.create(dir).map_err(failed(operation, dir))
+}
+
 fn lock_soon(
     mut file: File,
-    dir: &Path,
     path: &Path,
     pid_path: &Path,
+    taken: impl FnOnce(Option<String>) -> LockError,
 ) -> Result<Flock<File>, LockError> {
     let until = Instant::now() + MOMENT;
     loop {
@@ -131,8 +234,7 @@ fn lock_soon(
         };
         let pid = recorded(pid_path);
         if pid.as_deref().is_some_and(is_alive) || Instant::now() >= until {
-            let dir = dir.to_owned();
-            return Err(LockError::Taken { pid, dir });
+            return Err(taken(pid));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -168,98 +270,12 @@ impl Drop for Lock {
             // What is left behind is harmless: the lock tells who runs, not the file.
             let _ = fs::remove_file(path);
         }
+        if let Some(state) = &self.state {
+            let _ = state.set_len(0);
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_second_daemon_is_refused_and_the_first_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let (run, pid) = (dir.path().join("run"), dir.path().join("pid"));
-        let mut first = Lock::take(&run, &pid).unwrap();
-        first.write_pid(&pid).unwrap();
-        let refused = Lock::take(&run, &pid).unwrap_err().to_string();
-        assert!(
-            refused.contains(&format!("process {}", std::process::id())),
-            "{refused}"
-        );
-        drop(first);
-        assert!(!pid.exists());
-        Lock::take(&run, &pid).unwrap();
-    }
-
-    /// More than any kernel numbers its processes (PID_MAX_LIMIT in linux/threads.h).
-    const NOBODY: &str = "4194305\n";
-
-    #[test]
-    fn what_a_dead_daemon_leaves_running_for_a_moment_is_waited_for() {
-        for text in [Some(NOBODY), None] {
-            let dir = tempfile::tempdir().unwrap();
-            let pid = dir.path().join("pid");
-            if let Some(text) = text {
-                fs::write(&pid, text).unwrap();
-            }
-            let left = Lock::take(dir.path(), &pid).unwrap();
-            let ends = std::thread::spawn(move || {
-                std::thread::sleep(Duration::from_millis(100));
-                drop(left);
-            });
-            let taken = Lock::take(dir.path(), &pid);
-            assert!(taken.is_ok(), "{text:?}: {taken:?}");
-            ends.join().unwrap();
-        }
-    }
-
-    #[test]
-    fn what_does_not_end_has_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let pid = dir.path().join("pid");
-        fs::write(&pid, NOBODY).unwrap();
-        let _held = Lock::take(dir.path(), &pid).unwrap();
-        let refused = Lock::take(dir.path(), &pid);
-        assert!(
-            matches!(refused, Err(LockError::Taken { .. })),
-            "{refused:?}"
-        );
-    }
-
-    #[test]
-    fn a_pid_file_that_cannot_be_written_is_told_unless_it_is_our_own() {
-        let dir = tempfile::tempdir().unwrap();
-        let [own, other] = ["pid", "nowhere/pid"].map(|name| dir.path().join(name));
-        let mut lock = Lock::take(dir.path(), &own).unwrap();
-        lock.write_pids(&[own.clone(), other.clone()]).unwrap();
-        assert_eq!(unwritten(std::slice::from_ref(&own)), None);
-        let told = unwritten(&[own.clone(), other.clone()]).unwrap();
-        assert!(told.contains("nowhere/pid is not written"), "{told}");
-        assert!(lock.write_pids(&[other, own.clone()]).is_err());
-        drop(lock);
-        assert!(!own.exists());
-    }
-
-    #[test]
-    fn a_daemon_that_fails_can_leave_its_pid_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let pid = dir.path().join("pid");
-        let mut lock = Lock::take(dir.path(), &pid).unwrap();
-        lock.write_pid(&pid).unwrap();
-        lock.leave_pid_files();
-        drop(lock);
-        assert!(pid.exists());
-        Lock::take(dir.path(), &pid).unwrap();
-    }
-
-    #[test]
-    fn a_stale_pid_file_does_not_matter() {
-        let dir = tempfile::tempdir().unwrap();
-        let pid = dir.path().join("pid");
-        fs::write(&pid, "garbage\n").unwrap();
-        Lock::take(dir.path(), &pid)
-            .unwrap()
-            .write_pid(&pid)
-            .unwrap();
-    }
-}
+#[path = "lock_tests.rs"]
+mod tests;

@@ -52,7 +52,6 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use cli::{Cli, Options, Role, Task};
-use lock::Lock;
 use logging::Log;
 use start::StartError;
 
@@ -117,7 +116,7 @@ fn serve(options: &Options) -> Result<ExitCode, StartError> {
         }
         None if options.daemon => supervisor::launch(),
         None => privileged(options, |options, log| {
-            let mut lock = Lock::take(&options.runtime_dir, &options.pid_path())?;
+            let mut lock = options.lock()?;
             lock.write_pids(&options.pid_paths())?;
             run::run(options, log)
         }),

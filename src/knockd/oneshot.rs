@@ -21,7 +21,7 @@ use crate::whitelist;
 
 use super::cli::Options;
 use super::direct::who;
-use super::lock::{Lock, LockError};
+use super::lock::LockError;
 use super::memory::{clocks, happened};
 use super::start::{self, StartError};
 
@@ -30,8 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Installs the rules with all members that are known, and ends.
 pub(super) fn setup(options: &Options) -> Result<ExitCode, StartError> {
-    let _lock = match Lock::take(&options.runtime_dir, &options.pid_path()) {
-        Err(taken @ LockError::Taken { .. }) => {
+    let _lock = match options.lock() {
+        Err(taken) if taken.is_taken() => {
             return Ok(say(&format!("{taken}: there is nothing to set up\n")));
         }
         lock => lock?,
@@ -89,7 +89,7 @@ pub(super) fn teardown(options: &Options) -> Result<ExitCode, StartError> {
     let until = Instant::now() + PATIENCE;
     let mut asked = false;
     loop {
-        match Lock::take(&options.runtime_dir, &options.pid_path()) {
+        match options.lock_what_is_there() {
             Err(LockError::Taken { .. }) if Instant::now() < until => {}
             lock => {
                 // Also where a daemon has done it: it may have died before it was through.

@@ -61,8 +61,8 @@ pub(super) enum StartError {
     /// The policy.
     #[error(transparent)]
     Policy(#[from] LoadError),
-    /// The runtime directory.
-    #[error(transparent)]
+    /// The runtime directory, or the state directory.
+    #[error("{0}{advice}", advice = .0.what_to_do())]
     Lock(#[from] LockError),
     /// The kernel's rules.
     #[error(transparent)]

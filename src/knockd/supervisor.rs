@@ -26,7 +26,6 @@ use worker::Worker;
 use crate::operators;
 
 use super::cli::Options;
-use super::lock::Lock;
 use super::logging::Log;
 use super::start::StartError;
 
@@ -169,7 +168,7 @@ pub(super) fn supervise(options: &Options, log: &Log) -> Result<ExitCode, StartE
         // So that no file system stays mounted for its sake.
         let _ = std::env::set_current_dir("/");
     }
-    let mut lock = Lock::take(&options.runtime_dir, &options.pid_path())?;
+    let mut lock = options.lock()?;
     // The one before died without being stopped. It still did if we fail to take its place.
     let died = options.pid_path().exists();
     lock.write_pids(&options.pid_paths())?;

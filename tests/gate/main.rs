@@ -23,6 +23,7 @@ mod restart;
 mod restarts;
 mod running;
 mod setup;
+mod sharing;
 mod sheets;
 mod tap;
 mod timed;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         ("interfaces", interfaces::SCENARIOS),
         ("running", running::SCENARIOS),
         ("setup", setup::SCENARIOS),
+        ("sharing", sharing::SCENARIOS),
         ("sheets", sheets::SCENARIOS),
         ("timed", timed::SCENARIOS),
         ("hostile", hostile::SCENARIOS),
