@@ -1,13 +1,11 @@
-//! Changes of the policy: `diff`, `apply`, `confirm`, `rollback`, `reload`. Checked first, put into
+//! Changes of the policy: `apply`, `confirm`, `rollback`, `reload`. Checked first, put into
 //! force whole or not at all, and taken back whole.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::json;
 use tracing::{error, info, warn};
 
-use crate::control::protocol::Data;
 use crate::control::{PolicyText, Response};
 use crate::engine::{Event, Record, What, Who};
 use crate::files::FileError;
@@ -29,7 +27,7 @@ const FORCE_OR_CONFIRM: &str =
     "--confirm 120s takes it back by itself, --force does it all the same";
 
 /// What is known already of a policy that is to be put into force.
-type Found = Option<Result<Checked, PolicyErrors>>;
+pub(super) type Found = Option<Result<Checked, PolicyErrors>>;
 
 /// A policy that could be put into force.
 struct Candidate {
@@ -90,30 +88,6 @@ impl ChangeError {
 }
 
 impl Daemon {
-    /// What a policy would change about the one in force.
-    pub(super) fn diff(&self, new: &PolicyText, checked: Found) -> Response {
-        let file = Path::new(&new.file);
-        let checked = checked.unwrap_or_else(|| check_as(&new.text, self.policies.path(), file));
-        let checked = match checked {
-            Ok(checked) => checked,
-            Err(error) => return Response::refused(2, error.to_string()),
-        };
-        let differences = policy::diff(self.engine.policy(), &checked.policy);
-        let changes: Vec<_> = differences
-            .iter()
-            .map(|it| json!({"of": it.of, "key": it.key, "from": it.from, "to": it.to}))
-            .collect();
-        let mut lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
-        if lines.is_empty() {
-            lines.push("nothing would change".to_owned());
-        }
-        let warnings = said(&checked, file);
-        Response {
-            data: Data::Json(json!({"changes": changes, "warnings": warnings})),
-            ..Response::new(0, [lines, warnings].concat(), Vec::new())
-        }
-    }
-
     /// Takes down in the history what became of a change. Where it was made, whoever asked is told
     /// when it is on the disk: whatever happens then, the next start knows of it.
     pub(super) fn recorded(&mut self, what: What, who: &Who, response: Response) -> Response {
@@ -383,7 +357,7 @@ impl Daemon {
 }
 
 /// What is doubtful about a policy, a line each.
-fn said(checked: &Checked, file: &Path) -> Vec<String> {
+pub(super) fn said(checked: &Checked, file: &Path) -> Vec<String> {
     let warnings = checked.warnings.iter();
     warnings
         .map(|warning| format!("warning: {}", warning.in_file(file)))

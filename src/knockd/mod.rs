@@ -9,6 +9,7 @@ mod cli;
 mod commands;
 mod cut;
 mod daemon;
+mod diff;
 pub mod direct;
 mod drift;
 mod follow;

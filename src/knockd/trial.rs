@@ -61,16 +61,21 @@ impl Daemon {
 
     /// What a trial that goes on refuses everything else with.
     pub(super) fn pending(&self, who: &Who) -> Option<Response> {
+        let text = self.waits_to_be_confirmed()?;
+        warn!("{who}: refused: {text}");
+        Some(Response::refused(4, text))
+    }
+
+    /// The same in words.
+    pub(super) fn waits_to_be_confirmed(&self) -> Option<String> {
         let trial = self.trial.as_ref()?;
-        let text = format!(
+        Some(format!(
             "{}, applied by {}, waits to be confirmed for another {}: `knockctl confirm` or \
              `knockctl rollback` first",
             trial.source.file.display(),
             trial.by,
             Lifetime::For(trial.until.since(now()))
-        );
-        warn!("{who}: refused: {text}");
-        Some(Response::refused(4, text))
+        ))
     }
 
     /// When the trial ends by itself.

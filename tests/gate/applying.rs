@@ -18,6 +18,7 @@ scenarios![
     a_trial_that_cannot_be_kept_any_more_goes_on_until_its_time_is_over,
     an_edit_that_was_never_in_force_is_not_lost,
     diff_says_what_would_change,
+    diff_warns_of_what_apply_refuses,
     garbage_at_start_is_overcome_by_the_last_good_policy,
     without_a_last_good_policy_garbage_is_refused,
 ];
@@ -265,6 +266,59 @@ fn diff_says_what_would_change() -> Tried {
     let reply = world.expect(2, &["diff", &bad]);
     assert!(reply.stderr.contains("bad.yaml:1:"), "{reply:?}");
     opens_with(&world, KNOCK, OTHER);
+    Ok(())
+}
+
+/// What `diff` warns of is what `apply` says, which fails with this code.
+#[track_caller]
+fn is_warned_of(world: &World, file: &str, code: i32) {
+    let reply = world.expect(0, &["diff", file]);
+    let said = world.expect(code, &["apply", file]).stderr;
+    let mut said = said
+        .lines()
+        .map(|line| line.trim_start_matches("knockctl: "));
+    let first = said.next().expect("it says why");
+    let mut warned = reply.stderr.lines();
+    let warning = format!("knockctl: warning: `apply` would be refused: {first}");
+    assert!(warned.any(|line| line == warning), "{warning} in {reply:?}");
+    for line in said {
+        let line = format!("knockctl: {line}");
+        assert!(reply.stderr.contains(&line), "{line} in {reply:?}");
+    }
+    assert!(!reply.stdout.contains("warning"), "{reply:?}");
+    let json = world.json(&["diff", file])["warnings"].to_string();
+    assert!(json.contains(first), "{first} in {json}");
+}
+
+fn diff_warns_of_what_apply_refuses() -> Tried {
+    let world = World::with(&pinned(&long_policy()), TRUSTED)?;
+    let same = candidate(&world, "same.yaml", &pinned(&long_policy()))?;
+    let reply = world.expect(0, &["diff", &same]);
+    assert_eq!(reply.stderr, "", "there is nothing to warn of");
+    let missing = other_policy().replace("knockd.trusted", "nowhere");
+    let missing = candidate(&world, "missing.yaml", &missing)?;
+    is_warned_of(&world, &missing, 2);
+    world
+        .daemon
+        .write_trusted("192.0.2.50\nnonsense!\nmore!\n")?;
+    is_warned_of(&world, &same, 2);
+    world.daemon.write_trusted(TRUSTED)?;
+    let doubtful = format!("{TRUSTED}192.0.2.9/28 typo\n");
+    world.daemon.write_trusted(&doubtful)?;
+    let reply = world.expect(0, &["diff", &same]);
+    let doubt = "knockctl: warning: ";
+    assert!(reply.stderr.starts_with(doubt), "{reply:?}");
+    assert!(reply.stderr.contains("192.0.2.0/28"), "{reply:?}");
+    let other = candidate(&world, "other.yaml", &other_policy())?;
+    {
+        let path = world.daemon.policy_path();
+        let mounted = Mounted::new(path.parent().ok_or("a file is in a directory")?)?;
+        mounted.is_read_only(true)?;
+        is_warned_of(&world, &other, 1);
+    }
+    world.expect(0, &["apply", &other, "--confirm", "60s"]);
+    let reply = world.expect(0, &["diff", &same]);
+    assert!(reply.stderr.contains("waits to be confirmed"), "{reply:?}");
     Ok(())
 }
 
