@@ -184,6 +184,7 @@ pub(super) trait Whitelisting {
         let asked = asked.collect();
         self.handle(Event::Relisted(asked));
         self.follow_names();
+        log(who, &done);
         self.told(who, done, unsettled(settled).into_iter().collect())
     }
 
@@ -236,25 +237,39 @@ pub(super) trait Whitelisting {
             remove: change.remove,
         });
         self.follow_names();
+        log(who, &done);
+        let more = self.untrust_at_runtime(entries, unlisted, who);
+        self.told(who, [done, more.0].concat(), [refused, more.1].concat())
+    }
+
+    /// Withdraws what was trusted until reboot. Returns what was done and what was not; of those who
+    /// are `unlisted` too, it says that they are not trusted.
+    fn untrust_at_runtime(
+        &mut self,
+        entries: &[Entry],
+        mut unlisted: Vec<&Entry>,
+        who: &Who,
+    ) -> (Vec<String>, Vec<String>) {
         let command = Command::Untrust {
             nets: nets(entries),
             gates: Vec::new(),
         };
-        if let Some(outcome) = self.handle(Event::Command {
+        let Some(outcome) = self.handle(Event::Command {
             who: who.clone(),
             command,
-        }) {
-            let nothing = |entry: &Entry| match entry {
-                Entry::Net(net) => outcome.unchanged.iter().any(|(it, _)| it == net),
-                Entry::Name(_) => true,
-            };
-            unlisted.retain(|entry| nothing(entry));
-            done.extend(outcome.done);
-            refused.extend(outcome.refused);
-            let untrusted = |entry: &Entry| format!("{entry} is not trusted");
-            done.extend(unlisted.into_iter().map(untrusted));
-        }
-        self.told(who, done, refused)
+        }) else {
+            return (Vec::new(), Vec::new());
+        };
+        let nothing = |entry: &Entry| match entry {
+            Entry::Net(net) => outcome.unchanged.iter().any(|(it, _)| it == net),
+            Entry::Name(_) => true,
+        };
+        unlisted.retain(|entry| nothing(entry));
+        let untrusted = |entry: &Entry| format!("{entry} is not trusted");
+        let unlisted: Vec<String> = unlisted.into_iter().map(untrusted).collect();
+        // What it has done, the engine has logged.
+        log(who, &unlisted);
+        ([outcome.done, unlisted].concat(), outcome.refused)
     }
 
     /// The networks that the entry trusts now.
@@ -283,14 +298,20 @@ pub(super) trait Whitelisting {
     }
 
     fn told(&self, who: &Who, mut done: Vec<String>, mut refused: Vec<String>) -> Response {
-        done.extend(self.only_tried());
-        for line in &done {
-            tracing::info!("{who}: {line}");
+        if let Some(tried) = self.only_tried() {
+            log(who, std::slice::from_ref(&tried));
+            done.push(tried);
         }
         if let Some(problem) = self.not_in_force() {
             refused.push(format!("not in force yet: {problem}"));
         }
         answer(u8::from(!refused.is_empty()), done, refused)
+    }
+}
+
+fn log(who: &Who, done: &[String]) {
+    for line in done {
+        tracing::info!("{who}: {line}");
     }
 }
 

@@ -20,6 +20,7 @@ scenarios![
     open_for_a_time,
     several_addresses_at_once,
     asking_for_what_already_holds_is_success,
+    untrust_is_logged_once,
     list_takes_a_chain,
     status_says_what_there_is,
     bad_input_exits_2,
@@ -247,6 +248,28 @@ fn asking_for_what_already_holds_is_success() -> Tried {
     world.expect(0, &["trust", "9.9.9.9", "--runtime"]);
     let held = said(&["untrust", "9.9.9.9"]);
     assert_eq!(held, "9.9.9.9 no longer trusted\n");
+    Ok(())
+}
+
+fn untrust_is_logged_once() -> Tried {
+    let world = World::new()?;
+    world.expect(0, &["trust", "9.9.9.9", "9.9.9.8", "9.9.9.7", "--runtime"]);
+    world.expect(0, &["trust", "9.9.9.8"]);
+    let all = ["untrust", "9.9.9.9", "9.9.9.8", "9.9.9.6"];
+    let answered = world.expect(0, &all).stdout;
+    // The log is written in order: what comes later comes behind.
+    world.expect(0, &["untrust", "9.9.9.7", "--runtime"]);
+    world.daemon.await_log("9.9.9.7 no longer trusted", 1)?;
+    let log = world.daemon.log();
+    for said in [
+        "9.9.9.9 no longer trusted",
+        "9.9.9.8 taken off the whitelist",
+        "9.9.9.8 no longer trusted",
+        "9.9.9.7 no longer trusted",
+    ] {
+        assert_eq!(log.matches(said).count(), 1, "{said} in {log}");
+        assert!(said.contains("9.9.9.7") || answered.contains(said));
+    }
     Ok(())
 }
 
