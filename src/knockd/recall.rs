@@ -196,7 +196,9 @@ impl Daemon {
             known.is_none()
         });
         let number = members.len();
-        info!("the state from before can be read: {number} acceptances and bans come back");
+        let come = if number == 1 { "comes" } else { "come" };
+        let back = in_words(number);
+        info!("the state from before can be read: {back} {come} back");
         // Their numbers may have been given to others since.
         let taken = self.engine.everything().owed;
         let next = taken.iter().map(|owed| owed.id.saturating_add(1)).max();
@@ -214,12 +216,27 @@ impl Daemon {
     }
 }
 
+/// So many acceptances and bans.
+pub(super) fn in_words(number: usize) -> String {
+    match number {
+        1 => "1 acceptance or ban".to_owned(),
+        _ => format!("{number} acceptances and bans"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::Kept;
     use crate::model::{Chain, Deadline};
     use crate::store::Batch;
+
+    #[test]
+    fn one_is_not_counted_as_many() {
+        assert_eq!(in_words(0), "0 acceptances and bans");
+        assert_eq!(in_words(1), "1 acceptance or ban");
+        assert_eq!(in_words(2), "2 acceptances and bans");
+    }
 
     #[test]
     fn what_was_read_at_the_start_is_not_read_again() {

@@ -39,7 +39,7 @@ use super::pace::Scheduling;
 use super::packets::Packets;
 use super::policies::{self, Policies};
 use super::problems::{FORMER, KEPT, POLICY, Problems, WHITELIST};
-use super::recall::{Recalled, Trust, recall, retention};
+use super::recall::{Recalled, Trust, in_words, recall, retention};
 use super::rehearsal::Rehearsal;
 use super::roster::Roster;
 use super::sheets::Sheets;
@@ -283,7 +283,7 @@ fn look(
     let how = if nothing {
         "installed".to_owned()
     } else {
-        format!("found {} acceptances and bans", held.members.len())
+        format!("found {}", in_words(held.members.len()))
     };
     Ok(InKernel { held, trust, how })
 }
