@@ -96,7 +96,12 @@ impl Roster {
                 let problem = problem.or_else(|| skipped(file, &parsed.bad, parsed.more_bad));
                 (roster, complaints, problem)
             }
-            Err(error) => (roster, Vec::new(), Some(error.to_string())),
+            Err(error) => {
+                let problem = format!(
+                    "{error}; nobody is trusted until it can be read: `knockctl reload` then"
+                );
+                (roster, Vec::new(), Some(problem))
+            }
         }
     }
 

@@ -77,7 +77,11 @@ fn a_file_of_comments_only_empties_the_whitelist() {
 fn a_file_that_cannot_be_read_at_start_is_a_problem() {
     let (dir, _) = file("");
     let (roster, complaints, problem) = Roster::at_start(Some(&dir.path().join("none")));
-    assert!(complaints.is_empty() && problem.is_some());
+    assert!(complaints.is_empty());
+    let problem = problem.unwrap();
+    for part in ["there is no whitelist at ", "nobody is trusted", "reload"] {
+        assert!(problem.contains(part), "{part} in {problem}");
+    }
     assert!(nets(&roster).is_empty());
     assert!(
         Roster::at_start(Some(dir.path())).2.is_some(),
