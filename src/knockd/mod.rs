@@ -78,7 +78,10 @@ pub fn main() -> ExitCode {
         None => serve(&cli.options.completed()),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("knockd: {error}");
+        // A policy has as many lines as mistakes.
+        for line in error.to_string().lines() {
+            eprintln!("knockd: {line}");
+        }
         ExitCode::from(error.code())
     })
 }

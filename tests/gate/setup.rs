@@ -218,6 +218,12 @@ fn check_points_at_the_mistake() -> Tried {
             );
         }
     }
+    let two = POLICY.replace("[1228, 1227]", "[0]").replace("2s", "2");
+    world.daemon.write_policy(&two)?;
+    let reply = runs(&world, &["check"], 2);
+    let mut lines = reply.stderr.lines();
+    assert!(reply.stderr.lines().count() > 1, "{reply:?}");
+    assert!(lines.all(|line| line.starts_with("knockd: ")), "{reply:?}");
     Ok(())
 }
 
