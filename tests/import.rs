@@ -106,6 +106,20 @@ fn a_file_that_is_there_is_never_written_over() {
 }
 
 #[test]
+fn a_file_that_is_not_there_is_not_to_be_created() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("nothere"), dir.path().join("knockd.yaml"));
+    let told = run(KNOCKCTL, &["import", named(&from), "--out", named(&to)]);
+    assert_eq!(told.code, 2);
+    let expected = format!(
+        "knockctl: cannot import {}: there is no such file\n",
+        from.display()
+    );
+    assert_eq!(told.err, expected);
+    assert!(!to.exists());
+}
+
+#[test]
 fn what_cannot_be_imported_says_why_and_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (

@@ -23,8 +23,10 @@ pub(super) struct Arguments {
 /// Why nothing was imported.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
+    #[error("cannot import {}: there is no such file", .0.display())]
+    Missing(PathBuf),
     #[error(transparent)]
-    Load(#[from] LoadError),
+    Load(LoadError),
     #[error(transparent)]
     Import(#[from] ImportError),
     #[error("{} is there already: remove it, or name another file with --out", .0.display())]
@@ -33,10 +35,20 @@ enum Failure {
     Write { path: PathBuf, source: io::Error },
 }
 
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        match error {
+            // It need not be a policy that is to be put there.
+            LoadError::Missing(file) => Failure::Missing(file),
+            error => Failure::Load(error),
+        }
+    }
+}
+
 impl Failure {
     fn code(&self) -> u8 {
         match self {
-            Failure::Load(_) | Failure::Import(_) | Failure::Exists(_) => 2,
+            Failure::Missing(_) | Failure::Load(_) | Failure::Import(_) | Failure::Exists(_) => 2,
             Failure::Write { .. } => 1,
         }
     }
