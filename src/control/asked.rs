@@ -8,8 +8,8 @@ use super::refusal::printable;
 use super::{PolicyText, Refusal, Request, Verb};
 use crate::engine::{Command, Flush};
 use crate::model::{
-    Chain, GateName, Lifetime, SshConnection, canonical, canonical_net, host_net, is_host_name,
-    parse_duration,
+    Chain, DurationError, GateName, Lifetime, SshConnection, canonical, canonical_net, host_net,
+    is_host_name, parse_duration,
 };
 
 /// Each address that `why` is asked about costs look-ups while packets wait.
@@ -405,9 +405,11 @@ impl Request {
         if self.verb == Verb::Diff {
             return Ok(Asked::Diff(policy));
         }
-        let confirm = match self.confirm.as_deref().map(parse_duration).transpose()? {
-            Some(Lifetime::For(time)) if time <= LONGEST_TRIAL => Some(time),
-            Some(_) => return Err(Refusal::Confirm),
+        let confirm = match self.confirm.as_deref().map(parse_duration) {
+            Some(Ok(Lifetime::For(time))) if time <= LONGEST_TRIAL => Some(time),
+            // The bounds of other durations are not those of this one.
+            Some(Ok(_) | Err(DurationError::Range(_))) => return Err(Refusal::Confirm),
+            Some(Err(error)) => return Err(error.into()),
             None => None,
         };
         Ok(Asked::Apply {

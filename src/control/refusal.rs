@@ -35,7 +35,7 @@ pub enum Refusal {
         problem: &'static str,
     },
     /// A change that would never be taken back, or too late to be of use.
-    #[error("--confirm takes a time of up to a day, such as 120s")]
+    #[error("--confirm takes more than zero and at most a day, such as 120s")]
     Confirm,
     /// The caller's session.
     #[error(transparent)]

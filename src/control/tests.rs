@@ -481,6 +481,13 @@ fn a_policy_comes_with_diff_and_apply_alone() {
     ] {
         assert!(refused.asked().is_err(), "{refused:?}");
     }
+    for text in ["0s", "2d", "40000d", "never"] {
+        let refused = with(Verb::Apply, Some(text)).asked();
+        let Err(refusal @ Refusal::Confirm) = refused else {
+            panic!("apply --confirm {text}: {refused:?}");
+        };
+        assert!(refusal.to_string().contains("at most a day"), "{refusal}");
+    }
     let long = Request {
         policy: Some(policy(&"#".repeat(MAX_REQUEST))),
         ..request(Verb::Apply, &[])
