@@ -34,8 +34,7 @@ fn knock_warnings(body: &str) -> Vec<String> {
 fn sequences_that_a_scan_steps_on_unseen_are_warned_about() {
     const ASCENDING: &str = "a sequence of UDP ports in ascending order";
     const DESCENDING: &str = "a sequence of UDP ports in descending order";
-    const OTHER_FLAGS: &str =
-        "a sequence of ports that other packets than SYNs without ACK fit in ascending order";
+    const OTHER_FLAGS: &str = "a sequence of ports in ascending order without the flags `syn,!ack`";
     for (body, expected) in [
         ("[2/udp, 4/udp, 6/udp], action: accept", ASCENDING),
         ("[2/udp, 4/udp, 4/udp], action: open", ASCENDING),

@@ -72,20 +72,21 @@ fn scans(reader: &mut Reader, placed: &PlacedKnock, knocks: &[PlacedKnock]) {
     if (!udp_only && needs_syn(knock.flags)) || has_others_between(knock, knocks) {
         return;
     }
-    let (found, expected, scan) = if udp_only {
-        ("UDP ports", "TCP ports", "a scan of UDP ports")
+    let (found, without, expected, scan) = if udp_only {
+        ("UDP ports", "", "TCP ports", "A scan of UDP ports")
     } else {
         (
-            "ports that other packets than SYNs without ACK fit",
-            "the flags `syn,!ack`",
-            "a scan with other flags",
+            "ports",
+            " without the flags `syn,!ack`",
+            "these flags",
+            "A scan with other flags",
         )
     };
     reader.warn(
         placed.sequence_at,
-        format!("a sequence of {found} in {order} order"),
+        format!("a sequence of {found} in {order} order{without}"),
         format!("{expected}, or ports that neither ascend nor descend"),
-        format!("the scan guard counts SYNs only, and {scan}, one after the other, {gets}"),
+        format!("the scan guard counts SYNs only. {scan}, one port after the other, {gets}"),
     );
 }
 

@@ -160,8 +160,11 @@ fn ban_time(lifetime: Lifetime) -> String {
 
 /// "TCP SYN to 1228 then 1227 within 15s lets the sender in to ssh for 5m."
 fn knock_sentence(policy: &Policy, knock: &Knock) -> String {
-    let within = if knock.sequence.len() > 1 || knock.time_based().is_some() {
-        format!(" within {}", Lifetime::For(knock.seq_timeout))
+    let timeout = Lifetime::For(knock.seq_timeout);
+    let within = if knock.time_based().is_some() {
+        format!(", knocked within {timeout},")
+    } else if knock.sequence.len() > 1 {
+        format!(" within {timeout}")
     } else {
         String::new()
     };
@@ -189,7 +192,7 @@ fn sequence(knock: &Knock) -> String {
         Some(Changing::OneTime(file)) => text = format!("The next sequence of {}", file.display()),
         Some(Changing::TimeBased(TimeBased { file, shape })) => {
             text = format!(
-                "The {} ports of {} that follow from the secret in {} and the time",
+                "The sequence of {} ports of {} that follows from the secret in {} and the time",
                 shape.length(),
                 shape.ports(),
                 file.display()

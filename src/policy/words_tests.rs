@@ -105,7 +105,7 @@ fn everything_a_policy_can_say_in_words() {
       udp, knocks: 1229-1230
 
     Warnings
-      13:25: found a sequence of ports that other packets than SYNs without ACK fit in ascending order, expected the flags `syn,!ack`, or ports that neither ascend nor descend (the scan guard counts SYNs only, and a scan with other flags, one after the other, lets the scanner in)
+      13:25: found a sequence of ports in ascending order without the flags `syn,!ack`, expected these flags, or ports that neither ascend nor descend (the scan guard counts SYNs only. A scan with other flags, one port after the other, lets the scanner in)
       15:24: found the ephemeral port 40000/tcp, expected a port up to 32767 (kernels give the ports above to clients, so that replies to this host may knock)
       15:46: found `action: trust` for the knock `friend`, expected `accept` (who has seen the knock can send it again and is trusted until the daemon restarts)
     "#);
@@ -138,6 +138,23 @@ fn a_knock_port_that_something_listens_on_is_a_warning() {
     let expected = "\nWarnings\n  a program listens on 1224/tcp, a port of banned2 and banned4: \
                     its clients knock without knowing\n";
     assert!(told.ends_with(expected), "{told}");
+}
+
+#[test]
+fn sequences_that_change_in_words() {
+    let told = told(
+        "gates: { ssh: { ports: [22] } }\n\
+         knocks:\n  \
+           timed: { sequence: { totp: /etc/s, ports: \"20000-40000\" }, action: accept }\n  \
+           once: { sequence: { one_time: /etc/o }, action: accept, seq_timeout: 5s }\n",
+    );
+    for sentence in [
+        "timed: The sequence of 4 ports of 20000-40000/tcp that follows from the secret in /etc/s \
+         and the time, knocked within 15s, lets the sender in to ssh for 5m.",
+        "once: The next sequence of /etc/o lets the sender in to ssh for 5m.",
+    ] {
+        assert!(told.contains(sentence), "{told}");
+    }
 }
 
 #[test]

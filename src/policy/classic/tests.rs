@@ -298,9 +298,9 @@ fn what_is_doubtful_but_works_is_a_warning() {
     let text = "[options]\nInterface = eth0:1\n[open it]\nsequence=7000,8000\ncmd_timeout=5\n";
     let told = warnings(text);
     assert_eq!(told.len(), 5, "{told:#?}");
-    assert!(told[3].starts_with(
-        "4:10: found a sequence of ports that other packets than SYNs without ACK fit"
-    ));
+    assert!(
+        told[3].starts_with("4:10: found a sequence of ports in ascending order without the flags")
+    );
     assert!(told[0].starts_with("2:13: found `eth0:1`, expected `eth0`, with `Target`"));
     assert!(
         told.iter()
@@ -351,7 +351,7 @@ fn what_the_classic_daemon_runs_soundly_runs_with_a_warning() {
         "5:12: found a sequence of UDP ports in ascending order",
         "7:1: found the door `open_it` a second time (line 4), expected a name of its own for each \
          door (this one is called `open_it_2` here)",
-        "8:10: found a sequence of ports that other packets than SYNs without ACK fit in ascending order",
+        "8:10: found a sequence of ports in ascending order without the flags `syn,!ack`",
         "10:1: found the door `open_it` a second time",
         "11:20: found `seq`, expected the absolute path of a file of sequences (`/seq` is taken)",
     ]) {
