@@ -13,7 +13,7 @@ use std::time::Duration;
 use tracing::debug;
 
 use crate::control::protocol::AwakeStatus;
-use crate::model::Time;
+use crate::model::{Bucket, Time};
 
 /// Mode 0600; absent where the kernel has no power management.
 const DEVICE: &str = "/dev/cpu_dma_latency";
@@ -28,6 +28,10 @@ const LONGEST: Duration = Duration::from_secs(1);
 const FREE: Duration = Duration::from_secs(2);
 /// In the long run it is one part of the time in so many.
 const SHARE: u32 = 20;
+/// So often a second at most: the kernel wakes every CPU that sleeps for each.
+const TURNS: u64 = 50;
+/// It is put off by no less, to set no timer for each packet.
+const SLACK: Duration = Duration::from_millis(100);
 
 /// The request; the kernel forgets it when this process ends, however it does.
 #[derive(Debug)]
@@ -38,6 +42,7 @@ pub(super) struct Awake<D = File> {
     until: Option<Time>,
     /// How much of the time that it did is not made up for yet.
     debt: Duration,
+    turns: Bucket,
     /// When that was so.
     at: Time,
     times: u64,
@@ -62,6 +67,7 @@ impl<D: Write> Awake<D> {
             device,
             until: None,
             debt: Duration::ZERO,
+            turns: Bucket::new(TURNS, TURNS),
             at: Time(0),
             times: 0,
             total: Duration::ZERO,
@@ -74,13 +80,15 @@ impl<D: Write> Awake<D> {
         if self.debt >= FREE {
             return;
         }
-        if self.until.is_none() {
-            if !self.ask(AWAKE) {
-                return;
+        let until = now.after(LONGEST);
+        if let Some(held) = self.until {
+            if until.since(held) > SLACK {
+                self.until = Some(until);
             }
+        } else if self.turns.take(now) && self.ask(AWAKE) {
             self.times += 1;
+            self.until = Some(until);
         }
-        self.until = Some(now.after(LONGEST));
     }
 
     /// Nobody is waited for any more.
@@ -108,9 +116,10 @@ impl<D: Write> Awake<D> {
         let passed = now.since(self.at);
         self.at = self.at.max(now);
         if self.until.is_some() {
-            self.total += passed;
             // The machine may have been suspended meanwhile.
-            self.debt = (self.debt + passed).min(FREE + LONGEST);
+            let passed = passed.min(FREE + LONGEST);
+            self.total += passed;
+            self.debt += passed;
         }
         self.debt = self.debt.saturating_sub(passed / SHARE);
     }
@@ -164,6 +173,11 @@ mod tests {
         assert_eq!(asked(&awake), [AWAKE]);
         awake.hold(at(100));
         assert_eq!(asked(&awake), [AWAKE], "asked for already");
+        assert_eq!(
+            awake.due(),
+            Some(at(1_000)),
+            "for so little no timer is set"
+        );
         awake.release(at(200));
         awake.release(at(300));
         assert_eq!(asked(&awake), [AWAKE, ANY]);
@@ -203,12 +217,24 @@ mod tests {
     }
 
     #[test]
+    fn the_kernel_is_not_asked_for_each_packet() {
+        let mut awake = awake();
+        for millis in 0..10_000 {
+            awake.hold(at(millis));
+            awake.release(at(millis));
+        }
+        let times = awake.status(at(10_000)).times;
+        assert!((500..=550).contains(&times), "{times} in ten seconds");
+    }
+
+    #[test]
     fn a_suspended_machine_is_not_made_up_for() {
         let mut awake = awake();
         awake.hold(at(0));
         awake.tick(at(100_000_000));
         awake.hold(at(100_200_000));
         assert_eq!(asked(&awake), [AWAKE, ANY, AWAKE]);
+        assert_eq!(awake.status(at(100_200_000)).total_ms, 3_000);
     }
 
     #[test]

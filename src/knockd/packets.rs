@@ -81,19 +81,23 @@ impl Daemon {
             Fired::Knock(id) | Fired::Undone(id) => Some((
                 self.matcher.name(*id).clone(),
                 self.matcher.ports(*id).to_vec(),
+                self.matcher.is_decoy(*id),
             )),
             Fired::Step(_) | Fired::Sweep => None,
         };
         let sequences: Vec<_> = fired.iter().map(|(_, what)| sequence(what)).collect();
         for ((source, what), sequence) in fired.into_iter().zip(sequences) {
             match (what, sequence) {
-                (Fired::Knock(_), Some((knock, ports))) => {
+                (Fired::Knock(_), Some((knock, ports, is_decoy))) => {
                     if self.counts(source, &knock, &ports) && self.knocked(source, knock, &ports) {
                         self.look_up(source);
                     }
-                    self.awake.release(now());
+                    // Somebody's decoy says nothing of who is waited for.
+                    if !is_decoy {
+                        self.awake.release(now());
+                    }
                 }
-                (Fired::Undone(_), Some((knock, _))) => {
+                (Fired::Undone(_), Some((knock, ..))) => {
                     self.sheets.undone(source, &knock);
                     self.handle(Event::Undone { source, knock });
                 }
@@ -133,7 +137,8 @@ impl Daemon {
             let heard = matcher.handle(&knock, ours, frame.at);
             if heard.knock {
                 packets.knocks += 1;
-                *expects = (*expects || heard.nearly) && heard.completed.is_empty();
+                let granted = heard.completed.iter().any(|&id| !matcher.is_decoy(id));
+                *expects = (*expects || heard.nearly) && !granted;
             } else {
                 packets.others += 1;
             }

@@ -356,6 +356,11 @@ impl Matcher {
         &self.sequences[id].name
     }
 
+    /// Whether a sequence that [`Matcher::handle`] returned is there to ban whoever knocks it.
+    pub fn is_decoy(&self, id: SequenceId) -> bool {
+        self.sequences[id].is_drop
+    }
+
     /// The ports of a sequence that [`Matcher::handle`] returned.
     pub fn ports(&self, id: SequenceId) -> &[KnockPort] {
         &self.sequences[id].ports

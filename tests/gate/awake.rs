@@ -57,6 +57,8 @@ fn cpus_stay_awake_until_the_knock_is_complete() -> Tried {
     let may = latency()?.is_some();
     assert_eq!(world.never_awake(), !may);
     person.knocks(&["1228"]);
+    world.all_is_handled()?;
+    assert_eq!(world.awake().0, u64::from(may));
     let started = Instant::now();
     while may && latency()? != Some(0) {
         let late = started.elapsed() > Duration::from_millis(900);
@@ -99,6 +101,7 @@ fn a_knock_that_is_never_complete_keeps_them_awake_for_a_second() -> Tried {
         before = now;
     }
     assert_eq!(before.0, 1);
-    assert!((1_000..=9_000).contains(&before.1), "{before:?}");
+    // And what a busy machine is late.
+    assert!((1_000..=3_000).contains(&before.1), "{before:?}");
     Ok(())
 }
