@@ -91,8 +91,8 @@ impl Gate {
         self.banned.keys().any(|net| net.contains(&who))
     }
 
-    /// Whether a network around it is banned for as long, to the second, so that a decoy of its adds
-    /// nothing.
+    /// Whether it is banned for as long, or a network around it is, to the second: then a decoy of
+    /// its adds nothing.
     fn holds_as_long(&self, who: IpNet, end: Until) -> bool {
         let holds = |held: Until| match (held, end) {
             (None, _) => true,
@@ -100,7 +100,7 @@ impl Gate {
             (Some(held), Some(end)) => held + 1_000 > end,
         };
         let mut around = self.banned.iter().filter(|(net, _)| net.contains(&who));
-        around.any(|(net, held)| *net != who && holds(*held)) && !self.accepted.contains_key(&who)
+        around.any(|(_, held)| holds(*held)) && !self.accepted.contains_key(&who)
     }
 
     fn ban(&mut self, net: IpNet, end: Until) {
@@ -291,8 +291,8 @@ impl Model {
                 let held = gate.banned.get(&who);
                 let end = held.map_or(end, |held| later(*held, end));
                 gate.ban(who, end);
+                self.withdraw_where_gone(who);
             }
-            self.withdraw_where_gone(who);
         }
     }
 
