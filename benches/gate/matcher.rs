@@ -54,7 +54,39 @@ pub(crate) fn measure() -> Measured {
         let times = times.into_iter().map(Samples::new).collect();
         kinds.push((kind, has_target, times));
     }
-    Ok(lines(&tables, &kinds))
+    let mut lines = lines(&tables, &kinds);
+    let what = "beside it: a read somewhere in 32 MiB, which a packet at a full table takes two of";
+    lines.push(Line::aside(
+        what,
+        format!("median {:.0} ns", read_anywhere()),
+    ));
+    Ok(lines)
+}
+
+/// What the machine takes for a read from memory that is in no cache, in nanoseconds: each tells where
+/// the next one is. Where others use the same cache and memory it may be twice what it is else.
+fn read_anywhere() -> f64 {
+    const COUNT: usize = (32 << 20) / size_of::<usize>();
+    const READS: u32 = 100_000;
+    let mut next: Vec<usize> = (0..COUNT).collect();
+    let mut random = 1usize;
+    // One circle through all (Sattolo, "An algorithm to generate a random cyclic permutation", 1986).
+    for last in (1..COUNT).rev() {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        next.swap(last, (random >> 33) % last);
+    }
+    let mut at = 0;
+    let times = (0..so_many(20, 5)).map(|_| {
+        let started = Instant::now();
+        for _ in 0..READS {
+            at = next[at];
+        }
+        black_box(at);
+        started.elapsed()
+    });
+    Samples::new(times.collect()).median().as_secs_f64() * 1e9 / f64::from(READS)
 }
 
 /// A kind of packet, whether it has the target, and what each of the tables takes for a batch of it.
