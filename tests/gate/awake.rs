@@ -57,12 +57,16 @@ fn cpus_stay_awake_until_the_knock_is_complete() -> Tried {
     let may = latency()?.is_some();
     assert_eq!(world.never_awake(), !may);
     person.knocks(&["1228"]);
-    world.all_is_handled()?;
-    assert_eq!(world.awake().0, u64::from(may));
     let started = Instant::now();
-    while may && latency()? != Some(0) {
-        let late = started.elapsed() > Duration::from_millis(900);
+    while may && world.awake().0 == 0 {
+        let late = started.elapsed() > Duration::from_secs(10);
         assert!(!late, "CPUs sleep although somebody has begun");
+    }
+    if may {
+        let micros = latency()?;
+        let (_, total) = world.awake();
+        // On a busy machine the second may be over by now.
+        assert!(micros == Some(0) || total >= 900, "{micros:?}, {total} ms");
     }
     person.opens_with(&["1228", "1227"], 22);
     let (times, total) = world.awake();
