@@ -176,13 +176,7 @@ fn take_runtime(claim: &Claim) -> Result<Flock<File>, LockError> {
     let dir = &claim.runtime_dir;
     make("create the runtime directory", dir, 0o755)?;
     let path = dir.join("knockd.lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(failed("open", &path))?;
+    let file = open(&path).map_err(failed("open", &path))?;
     lock_soon(file, &path, &claim.pid_path, |pid| LockError::Taken {
         pid,
         dir: dir.clone(),
@@ -193,12 +187,7 @@ fn take_state(dir: &Path, runtime_dir: &Path) -> Result<Flock<File>, LockError> 
     // As the store makes it.
     make("create the state directory", dir, 0o750)?;
     let path = dir.join(STATE_LOCK);
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
+    let file = open(&path)
         // What is on a disk that has become read-only can still be locked.
         .or_else(|error| File::open(&path).map_err(|_| error))
         .map_err(failed("open", &path))?;
@@ -211,6 +200,13 @@ fn take_state(dir: &Path, runtime_dir: &Path) -> Result<Flock<File>, LockError> 
     // Whoever was killed has left its number. Where that cannot be written over, it is a dead one's.
     let _ = lock.set_len(0);
     Ok(lock)
+}
+
+/// A lock's file, made where it is missing.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let options = options.create(true).truncate(false).write(true);
+    options.mode(0o600).open(path)
 }
 
 fn make(operation: &'static str, dir: &Path, mode: u32) -> Result<(), LockError> {
