@@ -31,7 +31,7 @@ impl Attempt {
     }
 }
 
-/// 40 bytes, so that 32 MiB hold 600,000: two seconds of the fastest flood that we have seen.
+/// 40 bytes, so that 32 MiB hold 670,000: two seconds of the fastest flood that we have seen.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Record {
     pub(super) source: Source,

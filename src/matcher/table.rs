@@ -446,7 +446,7 @@ impl Table {
 fn places_in(memory: usize) -> usize {
     let left = memory.saturating_sub(Index::MORE_BYTES);
     let places = left / (size_of::<Record>() + Index::BYTES_PER_PLACE);
-    places.clamp(1, NIL as usize - 1)
+    places.clamp(1, Index::MOST_PLACES)
 }
 
 #[inline]
