@@ -3,6 +3,8 @@
 
 use std::mem::size_of;
 
+use crate::sys::cache::prefetch;
+
 /// What a bucket is made of. The layout is that of F14 (Bronson and Shi, "Open-sourcing F14", 2019):
 /// first a byte of each entry's hash, which are compared at once, and how many entries have passed the
 /// bucket because it was full, so that nothing moves when one is taken out; then the entries.
@@ -98,6 +100,12 @@ impl Index {
             at = self.next(at);
         }
         None
+    }
+
+    /// What has this hash is going to be looked up or taken out.
+    #[inline]
+    pub(super) fn expect(&self, hash: u32) {
+        prefetch(self.bucket(self.home(hash)));
     }
 
     /// Takes all out.

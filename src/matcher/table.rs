@@ -21,6 +21,9 @@ const SENT_AGAIN: Duration = Duration::from_secs(130);
 const SENT_LAST: Duration = Duration::from_secs(75);
 /// No record.
 const NIL: u32 = u32::MAX;
+/// So many places before a record goes its entry in the index is fetched: what a read from memory takes
+/// is a few packets' time.
+const AHEAD: u32 = 16;
 /// One place in that many is given for [`Table::young`].
 const YOUNG: usize = 32;
 
@@ -361,6 +364,7 @@ impl Table {
             let older = self.first(key);
             self.records.push(Record { older, ..record });
         } else {
+            self.expect_to_evict(at);
             self.evict(at);
             // The record that went may have been this very source's.
             let older = self.first(key);
@@ -378,6 +382,15 @@ impl Table {
     fn oldest(&self) -> u32 {
         let next = self.newest.wrapping_add(1);
         if next == self.places { 0 } else { next }
+    }
+
+    /// Of a record that goes soon after this one.
+    fn expect_to_evict(&self, at: u32) {
+        let next = at + AHEAD;
+        let next = next.checked_sub(self.places).unwrap_or(next);
+        if let Some(record) = self.records.get(next as usize) {
+            self.index.expect(self.key_of(record.source).hash);
+        }
     }
 
     /// Forgets the oldest record. If its source has newer ones, their list ends where the place
