@@ -142,7 +142,13 @@ pub struct Frame<'a> {
     pub ifindex: u32,
     /// When the kernel received it.
     pub at: Time,
+    /// The bytes of one that is handed over soon, [`AHEAD`] places behind this one, if it waits there.
+    pub coming: Option<&'a [u8]>,
 }
+
+/// Far enough for what is known of a source to be read from memory before its packet's turn, and near
+/// enough that it is still at hand then.
+pub const AHEAD: usize = 8;
 
 /// Whether everything has been looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -307,6 +313,7 @@ impl Source {
                     bytes: packet.bytes(),
                     ifindex,
                     at,
+                    coming: packet.bytes_behind(AHEAD),
                 })?;
             }
         }

@@ -121,6 +121,9 @@ impl Daemon {
             ..
         } = self;
         capture.drain(|frame| {
+            if let Some(source) = frame.coming.and_then(packet::source) {
+                matcher.expect(source);
+            }
             let knock = match packet::parse(frame.bytes) {
                 Ok(knock) => knock,
                 Err(why) => {

@@ -40,6 +40,7 @@ mod timed;
 #[cfg(test)]
 mod undo_tests;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::model::{KnockName, KnockPort, Proto, Time};
@@ -136,6 +137,12 @@ impl Matcher {
     /// those that something listens on.
     pub fn set_neutral(&mut self, ports: impl IntoIterator<Item = u16>) {
         self.neutral = ports.into_iter().collect();
+    }
+
+    /// A packet of this source is soon to be handled, if it comes to that: what is known of the source
+    /// need not be waited for then. Where packets come one by one this is not worth while.
+    pub fn expect(&self, source: IpAddr) {
+        self.table.expect(self.table.key(source));
     }
 
     /// Takes a packet into account. `at` is the kernel's time of it. Nothing is allocated unless a

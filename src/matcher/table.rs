@@ -126,6 +126,11 @@ impl Table {
         Key { source, hash }
     }
 
+    /// The source is going to be looked up.
+    pub(super) fn expect(&self, key: Key) {
+        self.index.expect(key.hash);
+    }
+
     /// Whether the source has no records.
     pub(super) fn is_new(&self, key: Key) -> bool {
         self.first(key) == NIL

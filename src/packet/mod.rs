@@ -104,6 +104,16 @@ pub fn parse(bytes: &[u8]) -> Result<Knock, NotAKnock> {
     }
 }
 
+/// What [`parse`] would give as the source if the packet were a knock, in less time.
+pub fn source(bytes: &[u8]) -> Option<IpAddr> {
+    let source: IpAddr = match bytes.first()? >> 4 {
+        4 => <[u8; 4]>::try_from(bytes.get(12..16)?).ok()?.into(),
+        6 => <[u8; 16]>::try_from(bytes.get(8..24)?).ok()?.into(),
+        _ => return None,
+    };
+    Some(canonical(source))
+}
+
 /// What is left of a packet: the bytes that were captured, and how many there were on the wire
 /// according to the IP header.
 #[derive(Clone, Copy)]

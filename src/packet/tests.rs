@@ -337,13 +337,15 @@ proptest! {
             packet[at] = byte;
         }
         for len in 0..=packet.len() {
-            let _ = parse(&packet[..len]);
+            let known = parse(&packet[..len]).map(|knock| Some(knock.source));
+            prop_assert!(known.is_err() || known == Ok(source(&packet[..len])));
         }
     }
 
     #[test]
     fn what_was_built_is_read_back((packet, knock) in any_packet()) {
         prop_assert_eq!(parse(&packet), Ok(knock));
+        prop_assert_eq!(source(&packet), Some(knock.source));
     }
 
     #[test]

@@ -178,9 +178,7 @@ impl Ring {
     /// The oldest packet that has not been released, if there is one. It is released, which gives
     /// its place back to the kernel, when the answer is dropped.
     pub fn next_packet(&mut self) -> Option<Packet<'_>> {
-        if self.status().load(Ordering::Acquire) & libc::TP_STATUS_USER == 0 {
-            return None;
-        }
+        self.filled(self.next)?;
         // Made only now: dropping it releases the frame.
         Some(Packet { ring: self })
     }
@@ -208,20 +206,28 @@ impl Ring {
         })
     }
 
-    /// The start of the frame that is next; `next < frames` always holds.
-    fn frame(&self) -> NonNull<u8> {
-        // SAFETY: `next < frames`, and `frames * frame_size` is the length of the mapping.
-        unsafe { self.memory.start.add(self.next * self.frame_size) }
+    /// The frame, if there is a packet in it. The kernel leaves it alone until it is released, which
+    /// only the owner of the ring does.
+    fn filled(&self, at: usize) -> Option<Filled<'_>> {
+        let is_filled = self.status(at).load(Ordering::Acquire) & libc::TP_STATUS_USER != 0;
+        is_filled.then_some(Filled { ring: self, at })
     }
 
-    fn header(&self) -> NonNull<libc::tpacket2_hdr> {
-        let header = self.frame().cast::<libc::tpacket2_hdr>();
+    /// The start of a frame.
+    fn frame(&self, at: usize) -> NonNull<u8> {
+        assert!(at < self.frames, "there is such a frame");
+        // SAFETY: `at < frames`, and `frames * frame_size` is the length of the mapping.
+        unsafe { self.memory.start.add(at * self.frame_size) }
+    }
+
+    fn header(&self, at: usize) -> NonNull<libc::tpacket2_hdr> {
+        let header = self.frame(at).cast::<libc::tpacket2_hdr>();
         debug_assert!(header.is_aligned());
         header
     }
 
-    fn status(&self) -> &AtomicU32 {
-        let field = self.header().as_ptr();
+    fn status(&self, at: usize) -> &AtomicU32 {
+        let field = self.header(at).as_ptr();
         // SAFETY: a frame starts with a tpacket2_hdr and is aligned to 256 bytes; the mapping
         // lives as long as `self`. The kernel writes this field too, which is why it is atomic.
         unsafe { AtomicU32::from_ptr(&raw mut (*field).tp_status) }
@@ -243,56 +249,80 @@ pub struct Statistics {
     pub drops: u32,
 }
 
-/// A packet in the ring. While it lives the kernel leaves its frame alone.
-#[derive(Debug)]
-pub struct Packet<'ring> {
-    ring: &'ring mut Ring,
+/// A frame with a packet. While it is borrowed from the ring the kernel does not write to it.
+#[derive(Debug, Clone, Copy)]
+struct Filled<'ring> {
+    ring: &'ring Ring,
+    at: usize,
 }
 
-impl Packet<'_> {
-    fn header(&self) -> libc::tpacket2_hdr {
+impl<'ring> Filled<'ring> {
+    fn header(self) -> libc::tpacket2_hdr {
         // SAFETY: the frame starts with this header. TP_STATUS_USER was read with acquire, so
         // what the kernel wrote before is visible, and it writes no more until we release.
-        unsafe { self.ring.header().read() }
+        unsafe { self.ring.header(self.at).read() }
     }
 
-    /// The packet from its IP header on, cut to the size of a frame.
-    pub fn bytes(&self) -> &[u8] {
+    fn bytes(self) -> &'ring [u8] {
         let header = self.header();
         let start = usize::from(header.tp_net);
         let len = header.tp_snaplen as usize;
         // The kernel does not write outside the frame; this keeps a mistake there from spreading.
         let room = self.ring.frame_size.saturating_sub(start);
-        let frame = self.ring.frame();
+        let frame = self.ring.frame(self.at);
         // SAFETY: `start + min(len, room)` is at most `frame_size`, so this lies in the frame
         // (or is empty, at its end or, for a `start` beyond it, at its beginning); the kernel
-        // does not write to it while `self` lives.
+        // does not write to it while the ring is borrowed.
         unsafe {
             let start = if room == 0 { 0 } else { start };
             std::slice::from_raw_parts(frame.add(start).as_ptr(), len.min(room))
         }
     }
 
+    fn interface(self) -> u32 {
+        const AT: usize = size_of::<libc::tpacket2_hdr>().next_multiple_of(16);
+        let frame = self.ring.frame(self.at);
+        // SAFETY: an aligned tpacket2_hdr is followed by a sockaddr_ll (packet_mmap.rst), well
+        // within the smallest frame. As for `header`, the kernel writes no more.
+        let address = unsafe { frame.add(AT).cast::<libc::sockaddr_ll>().as_ptr().read() };
+        u32::try_from(address.sll_ifindex).unwrap_or(0)
+    }
+}
+
+/// The oldest packet in the ring. While it lives the kernel leaves its frame alone.
+#[derive(Debug)]
+pub struct Packet<'ring> {
+    ring: &'ring mut Ring,
+}
+
+impl Packet<'_> {
+    fn frame(&self) -> Filled<'_> {
+        Filled {
+            ring: self.ring,
+            at: self.ring.next,
+        }
+    }
+
+    /// The packet from its IP header on, cut to the size of a frame.
+    pub fn bytes(&self) -> &[u8] {
+        self.frame().bytes()
+    }
+
+    /// The same of the packet that many places behind, if that has come in, too.
+    pub fn bytes_behind(&self, places: usize) -> Option<&[u8]> {
+        let at = (self.ring.next + places) % self.ring.frames;
+        Some(self.ring.filled(at)?.bytes())
+    }
+
     /// When the kernel received it, in nanoseconds of `CLOCK_REALTIME`.
     pub fn received(&self) -> u64 {
-        let header = self.header();
+        let header = self.frame().header();
         u64::from(header.tp_sec) * 1_000_000_000 + u64::from(header.tp_nsec)
     }
 
     /// The index of the interface it came in on.
     pub fn interface(&self) -> u32 {
-        const AT: usize = size_of::<libc::tpacket2_hdr>().next_multiple_of(16);
-        // SAFETY: an aligned tpacket2_hdr is followed by a sockaddr_ll (packet_mmap.rst), well
-        // within the smallest frame. As for `header`, the kernel writes no more.
-        let address = unsafe {
-            self.ring
-                .frame()
-                .add(AT)
-                .cast::<libc::sockaddr_ll>()
-                .as_ptr()
-                .read()
-        };
-        u32::try_from(address.sll_ifindex).unwrap_or(0)
+        self.frame().interface()
     }
 }
 
@@ -300,7 +330,7 @@ impl Drop for Packet<'_> {
     fn drop(&mut self) {
         // Release: our reads of the frame come before the kernel's next writes to it.
         self.ring
-            .status()
+            .status(self.ring.next)
             .store(libc::TP_STATUS_KERNEL, Ordering::Release);
         self.ring.next = (self.ring.next + 1) % self.ring.frames;
     }

@@ -3,11 +3,12 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use portcullis::capture::{Capture, Drained, Statistics};
+use portcullis::capture::{AHEAD, Capture, Drained, Statistics};
 use portcullis::model::KnockPort;
+use portcullis::packet;
 
 use crate::net::Veth;
-use crate::support::{drain_all, ports, seen_until, syn, syn6, wants};
+use crate::support::{drain_all, in_ten_seconds, ports, seen_until, syn, syn6, wants};
 
 /// Sends `count` knocks and sees to it that each has reached the sockets.
 pub(crate) fn flood(
@@ -82,4 +83,33 @@ pub(crate) fn draining_is_bounded() {
     assert!((1..=512).contains(&received), "{received}");
     received += drain_all(&mut capture);
     assert_eq!(received, 2000);
+}
+
+/// Also where the ring begins again.
+pub(crate) fn what_waits_behind_is_shown_before_its_turn() {
+    const TOGETHER: u16 = 20;
+    let veth = Veth::new("behind");
+    let wanted: Vec<_> = (2000..2000 + TOGETHER).map(KnockPort::tcp).collect();
+    let mut capture = Capture::open(&wants(&wanted)).unwrap();
+    let port = |bytes: &[u8]| packet::parse(bytes).unwrap().port.port;
+    for round in 1..=4200 / u64::from(TOGETHER) {
+        for port in 2000..2000 + TOGETHER {
+            veth.send(&syn(port));
+        }
+        let until = in_ten_seconds();
+        while capture.statistics().unwrap().seen < round * u64::from(TOGETHER) {
+            assert!(Instant::now() < until, "lost before the sockets");
+        }
+        let mut seen = Vec::new();
+        let drained = capture.drain(|frame| {
+            seen.push((port(frame.bytes), frame.coming.map(port)));
+            ControlFlow::Continue(())
+        });
+        assert_eq!(drained, Drained::All);
+        let ports: Vec<_> = seen.iter().map(|(port, _)| *port).collect();
+        assert_eq!(ports.len(), usize::from(TOGETHER));
+        for (place, (_, coming)) in seen.iter().enumerate() {
+            assert_eq!(*coming, ports.get(place + AHEAD).copied(), "{place}");
+        }
+    }
 }

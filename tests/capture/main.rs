@@ -82,6 +82,10 @@ fn main() -> ExitCode {
         ),
         trial("draining_is_bounded", flood::draining_is_bounded),
         trial(
+            "what_waits_behind_is_shown_before_its_turn",
+            flood::what_waits_behind_is_shown_before_its_turn,
+        ),
+        trial(
             "without_privileges_it_says_so",
             without_privileges_it_says_so,
         ),
