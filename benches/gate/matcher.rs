@@ -3,11 +3,12 @@
 //! many sources or sequences there are. `benches/core.rs` has more of it; this is what has a target.
 
 use std::hint::black_box;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use portcullis::matcher::Matcher;
+use portcullis::capture::AHEAD;
+use portcullis::matcher::{Heard, Matcher};
 use portcullis::model::{KnockPort, Time};
 use portcullis::packet::Knock;
 use portcullis::policy::{self, Policy, TcpFlags};
@@ -25,14 +26,16 @@ const TURNS: usize = 4;
 const WARMING: usize = 60;
 /// In nanoseconds.
 const TARGET: f64 = 100.0;
+/// How far behind a packet is the one whose source is fetched: as the daemon does it.
+#[allow(clippy::cast_possible_truncation)] // some places
+const BEHIND: u32 = AHEAD as u32;
 /// Sequences, and memory for attempts: a table that the processor's caches hold, the daemon's own
 /// default, and that with many sequences.
 const TABLES: [(u16, &str); 3] = [(2, "64KiB"), (2, "32MiB"), (200, "32MiB")];
 /// How much more a packet may cost with the last table than with the one before: more sequences.
 const MORE_SEQUENCES: f64 = 1.25;
-/// The same of that one and the first: more sources. The larger table does not fit into the
-/// processor's caches, and memory is that much slower; twice as much would not be that alone.
-const MORE_SOURCES: f64 = 2.0;
+/// The same of that one and the first: more sources, which do not fit into the processor's caches.
+const MORE_SOURCES: f64 = 1.5;
 
 pub(crate) fn measure() -> Measured {
     let mut tables = Vec::new();
@@ -40,22 +43,22 @@ pub(crate) fn measure() -> Measured {
         tables.push(Table::full(sequences, &with_sequences(sequences, memory)?));
     }
     let mut kinds = Vec::new();
-    for (kind, has_target, port) in KINDS {
+    for (kind, comes, has_target, port) in KINDS {
         let mut times: Vec<Vec<Duration>> = vec![Vec::new(); tables.len()];
         for _ in 0..so_many(TURNS, 2) {
             for (table, times) in tables.iter_mut().zip(&mut times) {
                 let port = KnockPort::tcp(port(table.sequences));
                 for _ in 0..so_many(WARMING, 5) {
-                    table.batch(port);
+                    table.batch(port, comes);
                 }
-                times.extend((0..so_many(AT_ONCE, 10)).map(|_| table.batch(port)));
+                times.extend((0..so_many(AT_ONCE, 10)).map(|_| table.batch(port, comes)));
             }
         }
         let times = times.into_iter().map(Samples::new).collect();
-        kinds.push((kind, has_target, times));
+        kinds.push((kind, comes, has_target, times));
     }
     let mut lines = lines(&tables, &kinds);
-    let what = "beside it: a read somewhere in 32 MiB, which a packet at a full table takes two of";
+    let what = "beside it: a read somewhere in 32 MiB, which one that comes alone takes";
     lines.push(Line::aside(
         what,
         format!("median {:.0} ns", read_anywhere()),
@@ -89,35 +92,50 @@ fn read_anywhere() -> f64 {
     Samples::new(times.collect()).median().as_secs_f64() * 1e9 / f64::from(READS)
 }
 
-/// A kind of packet, whether it has the target, and what each of the tables takes for a batch of it.
-type Kind = (&'static str, bool, Vec<Samples>);
+/// A kind of packet, how it comes, whether it has the target, and what each of the tables takes for a
+/// batch of it.
+type Kind = (&'static str, Comes, bool, Vec<Samples>);
 
 /// The port of a packet where there are so many sequences.
 type Port = fn(u16) -> u16;
 
+/// Whether others wait behind a packet, so that what is known of their sources is fetched meanwhile. In
+/// a flood they do, as long as the daemon has more to do than to wait for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Comes {
+    InLine,
+    Alone,
+}
+use Comes::{Alone, InLine};
+
 const DECOY: u16 = 4000;
 
-/// Those that are held against the source for a while have no target.
-const KINDS: [(&str, bool, Port); 5] = [
-    ("a port that nobody knocks on", true, |_| 9),
-    ("a stray knock", true, |sequences| {
+/// Those that are held against the source for a while have no target, nor have those that come alone:
+/// it is of floods, and they wait for memory however long that takes.
+const KINDS: [(&str, Comes, bool, Port); 7] = [
+    ("a port that nobody knocks on", InLine, true, |_| 9),
+    ("a stray knock", InLine, true, |sequences| {
         2001 + 2 * (sequences - 1)
     }),
-    ("a first knock", true, |sequences| {
-        2000 + 2 * (sequences - 1)
-    }),
-    ("a port beside a knock", false, |sequences| {
+    ("a first knock", InLine, true, first_port),
+    ("a port beside a knock", InLine, false, |sequences| {
         2000 + 2 * sequences
     }),
-    ("a decoy", false, |_| DECOY),
+    ("a decoy", InLine, false, |_| DECOY),
+    ("a port that nobody knocks on, alone", Alone, false, |_| 9),
+    ("a first knock, alone", Alone, false, first_port),
 ];
+
+fn first_port(sequences: u16) -> u16 {
+    2000 + 2 * (sequences - 1)
+}
 
 fn lines(tables: &[Table], kinds: &[Kind]) -> Vec<Line> {
     let each = |time: Duration| time.as_secs_f64() * 1e9 / f64::from(BATCH);
     let mut lines = Vec::new();
     for (at, table) in tables.iter().enumerate() {
         let (room, sequences) = (table.room(), table.sequences);
-        for (kind, has_target, times) in kinds {
+        for (kind, _, has_target, times) in kinds {
             let samples = &times[at];
             let (median, p99) = (each(samples.median()), each(samples.percentile(99)));
             let what = format!("{kind}, {room} sources in the table, {sequences} sequences");
@@ -146,18 +164,23 @@ fn lines(tables: &[Table], kinds: &[Kind]) -> Vec<Line> {
     lines
 }
 
-/// What a packet costs with that table, to the one before: the mean of all kinds, as one of them
-/// alone varies more.
+/// What a packet costs with that table, to the one before: the mean of all kinds that come in line, as
+/// one of them alone varies more.
 fn compared(what: String, kinds: &[Kind], more: usize, factor: f64) -> Line {
-    let median = |times: &[Samples], at: usize| times[at].median().as_secs_f64();
-    let total = |at: usize| -> f64 { kinds.iter().map(|(.., times)| median(times, at)).sum() };
-    let ratio = total(more) / total(more - 1);
-    let each = kinds.iter().map(|(.., times)| {
-        let ratio = median(times, more) / median(times, more - 1);
-        format!("{ratio:.2}")
-    });
-    let each: Vec<String> = each.collect();
-    let figure = format!("{ratio:.2} ({} for each kind of packet)", each.join(", "));
+    let in_line = kinds.iter().filter(|(_, comes, ..)| *comes == InLine);
+    let medians: Vec<(f64, f64)> = in_line
+        .map(|(.., times)| {
+            let median = |at: usize| times[at].median().as_secs_f64();
+            (median(more), median(more - 1))
+        })
+        .collect();
+    let (all, before): (Vec<f64>, Vec<f64>) = medians.iter().copied().unzip();
+    let ratio = all.iter().sum::<f64>() / before.iter().sum::<f64>();
+    let each: Vec<String> = medians
+        .iter()
+        .map(|(more, before)| format!("{:.2}", more / before))
+        .collect();
+    let figure = format!("{ratio:.2} ({} for each kind in line)", each.join(", "));
     Line::new(what, figure, format!("≤ {factor:.2}"), ratio <= factor)
 }
 
@@ -191,7 +214,7 @@ impl Table {
         };
         let first = KnockPort::tcp(2000);
         while table.matcher.occupancy().0 < table.room() {
-            let begun = table.packet(first);
+            let begun = table.packet(first, Alone);
             assert!(begun.completed.is_empty(), "one knock completes nothing");
         }
         table
@@ -202,12 +225,14 @@ impl Table {
         self.matcher.occupancy().1
     }
 
-    fn packet(&mut self, port: KnockPort) -> portcullis::matcher::Heard {
+    fn packet(&mut self, port: KnockPort, comes: Comes) -> Heard {
         self.number = self.number.wrapping_add(1);
-        let host = self.number.wrapping_mul(0x9E37_79B1) & 0x00ff_ffff;
-        let source = Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() | host);
+        if comes == Comes::InLine {
+            let behind = source(self.number.wrapping_add(BEHIND));
+            self.matcher.expect(black_box(behind));
+        }
         let knock = Knock {
-            source: source.into(),
+            source: source(self.number),
             destination: Ipv4Addr::new(198, 18, 0, 1).into(),
             port,
             source_port: 40_000,
@@ -218,11 +243,16 @@ impl Table {
         self.matcher.handle(black_box(&knock), true, now)
     }
 
-    fn batch(&mut self, port: KnockPort) -> Duration {
+    fn batch(&mut self, port: KnockPort, comes: Comes) -> Duration {
         let started = Instant::now();
         for _ in 0..BATCH {
-            drop(black_box(self.packet(port)));
+            drop(black_box(self.packet(port, comes)));
         }
         started.elapsed()
     }
+}
+
+fn source(number: u32) -> IpAddr {
+    let host = number.wrapping_mul(0x9E37_79B1) & 0x00ff_ffff;
+    Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() | host).into()
 }

@@ -104,6 +104,8 @@ pub enum Step {
 struct Place {
     /// The source's records.
     key: Key,
+    /// There are none yet.
+    is_new: bool,
     /// What a retransmission of it is known by.
     print: Option<u32>,
     port: PortId,
@@ -167,7 +169,9 @@ impl Matcher {
         let print = self.table.fingerprint(knock);
         // Where one is enough to shut somebody out for a while.
         let print = print.filter(|_| heard.knock || self.near.contains(knock.port.port));
-        let seen = self.table.seen(key, print, at);
+        // Of a source that is new there is nothing to ask, and in a flood nearly all are.
+        let is_new = self.table.is_new(key);
+        let seen = (!is_new).then(|| self.table.seen(key, print, at)).flatten();
         let mut touch = Touch {
             port: knock.port.port,
             print: None,
@@ -180,6 +184,7 @@ impl Matcher {
                 let reserved = !ours && self.sequences.is_target(knock.destination);
                 let place = Place {
                     key,
+                    is_new,
                     print,
                     port,
                     reserved,
@@ -266,12 +271,11 @@ impl Matcher {
     fn knocked(&mut self, knock: &Knock, place: Place, at: Time, heard: &mut Heard) -> Option<u32> {
         let Place {
             key,
+            is_new,
             print,
             port,
             reserved,
         } = place;
-        // Of a source that is new there is nothing to ask, and in a flood nearly all are.
-        let is_new = self.table.is_new(key);
         let mut begun = None;
         self.moved.clear();
         if !is_new {
@@ -299,7 +303,10 @@ impl Matcher {
             begun = Some(self.table.start(key, id, stage, at));
         }
         if let Some(print) = print {
-            begun = self.table.remember(key, print, at).or(begun);
+            let is_noted = is_new && begun.is_some_and(|at| self.table.note(at, print));
+            if !is_noted {
+                begun = self.table.remember(key, print, at).or(begun);
+            }
         }
         let completed = &mut heard.completed;
         completed.sort_unstable_by_key(|&id| (!self.sequences[id].is_drop, id));

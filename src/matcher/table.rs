@@ -211,6 +211,11 @@ impl Table {
         let _ = self.remember(key, print, now);
     }
 
+    /// Notes a fingerprint in that record, if it has room.
+    pub(super) fn note(&mut self, at: u32, print: u32) -> bool {
+        self.records[at as usize].push_print(print)
+    }
+
     /// Notes a fingerprint in one of the source's records, or in a new one, whose place is returned.
     pub(super) fn remember(&mut self, key: Key, print: u32, now: Time) -> Option<u32> {
         let (mut witnesses, mut oldest) = (0, None::<(Time, u32)>);
