@@ -1,3 +1,8 @@
+mod changes;
+mod prints;
+#[cfg(test)]
+mod tests;
+
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::mem::size_of;
@@ -7,18 +12,10 @@ use std::time::Duration;
 use super::index::Index;
 use super::record::{Attempt, DONE, FOREIGN, LEFT, NEAR, PRINTS, Record, Source, WITNESS};
 use super::sequences::SequenceId;
-use crate::model::{Proto, Time};
-use crate::packet::Knock;
+use crate::model::Time;
 
 /// How many records a source may have for fingerprints alone, void attempts among them.
 pub(super) const WITNESSES: usize = 7;
-/// For how long a SYN may be sent again: Linux gives up after 127 s (`tcp_syn_retries`, tcp(7)). Who
-/// sends the same one after that means it, or has fixed numbers.
-const SENT_AGAIN: Duration = Duration::from_secs(130);
-/// The last of them comes 63 s after the first, or 67 s (`tcp_syn_linear_timeouts`). A strange port is
-/// not touched again by those. It is shorter, so that a scanner with fixed numbers whose strange ports
-/// are nothing has knock ports that are.
-const SENT_LAST: Duration = Duration::from_secs(75);
 /// No record.
 const NIL: u32 = u32::MAX;
 /// So many places before a record goes its entry in the index is fetched: what a read from memory takes
@@ -69,15 +66,6 @@ pub(super) struct Table {
 pub(super) struct Key {
     source: Source,
     hash: u32,
-}
-
-/// A packet that was seen before.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Seen {
-    /// It will be known for as long as it could be.
-    pub(super) is_fresh: bool,
-    /// That it is sent again says nothing of a port that is strange.
-    pub(super) is_sent_again: bool,
 }
 
 impl Table {
@@ -149,101 +137,6 @@ impl Table {
     /// How many had to go that were still of use.
     pub(super) fn evicted(&self) -> u64 {
         self.evicted
-    }
-
-    /// What tells a retransmission: ports and TCP sequence number. A datagram has none.
-    pub(super) fn fingerprint(&self, knock: &Knock) -> Option<u32> {
-        if knock.port.proto == Proto::Udp {
-            return None;
-        }
-        let (from, to) = (knock.source_port, knock.port.port);
-        let whole = (u64::from(knock.seq) << 32) | (u64::from(from) << 16) | u64::from(to);
-        Some(low_half(whole.wrapping_mul(self.multiplier) >> 32))
-    }
-
-    /// Whether such a packet was seen before, and how long ago that may have been at most.
-    pub(super) fn seen(&self, key: Key, print: Option<u32>, now: Time) -> Option<Seen> {
-        let print = print?;
-        let mut youngest = None;
-        let mut at = self.first(key);
-        while let Some(record) = self.records.get(at as usize) {
-            if record.prints().contains(&print) && !self.is_past(record, now) {
-                let age = now.since(record.started);
-                youngest = Some(youngest.map_or(age, |other: Duration| other.min(age)));
-            }
-            at = self.older(at);
-        }
-        let age = youngest?;
-        Some(Seen {
-            is_fresh: age <= self.longest,
-            is_sent_again: age <= self.longest.saturating_add(SENT_LAST),
-        })
-    }
-
-    /// For how long a record knows its fingerprints. It has taken them while it was no older than
-    /// [`Table::longest`], so each is known for longer than a strange port is.
-    fn known_for(&self) -> Duration {
-        let twice = self.longest.saturating_mul(2);
-        twice.saturating_add(SENT_AGAIN)
-    }
-
-    /// Whether its fingerprints are too old to count.
-    fn is_past(&self, record: &Record, now: Time) -> bool {
-        let known_for = match record.sequence {
-            NEAR => SENT_LAST,
-            _ => self.known_for(),
-        };
-        now.since(record.started) > known_for
-    }
-
-    /// Has a fingerprint known for as long as if it were seen for the first time.
-    pub(super) fn renew(&mut self, key: Key, print: u32, now: Time) {
-        let mut at = self.first(key);
-        while let Some(record) = self.records.get_mut(at as usize) {
-            // The time of others is that of something else.
-            let is_witness = record.is_void() && record.touches().is_empty();
-            if is_witness && record.prints().contains(&print) {
-                record.started = now;
-                return;
-            }
-            at = self.older(at);
-        }
-        let _ = self.remember(key, print, now);
-    }
-
-    /// Notes a fingerprint in that record, if it has room.
-    pub(super) fn note(&mut self, at: u32, print: u32) -> bool {
-        self.records[at as usize].push_print(print)
-    }
-
-    /// Notes a fingerprint in one of the source's records, or in a new one, whose place is returned.
-    pub(super) fn remember(&mut self, key: Key, print: u32, now: Time) -> Option<u32> {
-        let (mut witnesses, mut oldest) = (0, None::<(Time, u32)>);
-        let mut at = self.first(key);
-        while let Some(record) = self.records.get_mut(at as usize) {
-            if ![FOREIGN, NEAR].contains(&record.sequence) {
-                if now.since(record.started) <= self.longest && record.push_print(print) {
-                    return None;
-                }
-                if record.is_void() && record.touches().is_empty() {
-                    witnesses += 1;
-                    if oldest.is_none_or(|(time, _)| record.started < time) {
-                        oldest = Some((record.started, at));
-                    }
-                }
-            }
-            at = self.older(at);
-        }
-        let at = match oldest {
-            Some((_, at)) if witnesses >= WITNESSES => self.make_newest(key, at),
-            _ => self.add(key),
-        };
-        let record = &mut self.records[at as usize];
-        record.sequence = WITNESS;
-        record.started = now;
-        record.clear_prints();
-        record.push_print(print);
-        Some(at)
     }
 
     /// Shows the attempts of a source, those that are done included.
@@ -488,9 +381,3 @@ fn low_half(hash: u64) -> u32 {
 fn index(place: usize) -> u32 {
     place as u32
 }
-
-#[path = "table_changes.rs"]
-mod changes;
-#[cfg(test)]
-#[path = "table_tests.rs"]
-mod tests;
