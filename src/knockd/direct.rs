@@ -431,7 +431,7 @@ fn take_lock(places: &Places) -> Result<Lock, DirectError> {
     let lock = Lock::take(&claim).map_err(|error| match error {
         taken @ LockError::StateTaken { .. } => DirectError::RunningElsewhere(taken),
         taken @ LockError::Taken { .. } => DirectError::Running(taken),
-        error @ LockError::Io { .. } => StartError::from(error).into(),
+        error => StartError::from(error).into(),
     })?;
     if let Some(problem) = lock.unguarded() {
         eprintln!("knockctl: {problem}");

@@ -14,8 +14,8 @@ use nix::unistd::{Pid, getppid};
 use tracing::warn;
 
 /// How long the lock may still be held although no daemon runs: a program that a killed daemon was
-/// about to start has it until it is started, and `knockctl --direct` while it works.
-const MOMENT: Duration = Duration::from_secs(1);
+/// about to start has it until it is started, and `knockctl --direct` and the like while they work.
+const MOMENT: Duration = Duration::from_secs(5);
 
 /// The lock's file in the state directory.
 const STATE_LOCK: &str = "lock";
@@ -34,27 +34,40 @@ pub(super) struct Claim {
 /// Why the directories are not ours.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LockError {
-    /// Somebody else has the runtime directory.
-    #[error("knockd is already running{} with the runtime directory {}", of(.pid.as_ref()), .dir.display())]
+    /// A daemon has the runtime directory.
+    #[error("knockd is already running (process {pid}) with the runtime directory {}", .dir.display())]
     Taken {
-        /// Which process, if its pid file says so.
-        pid: Option<String>,
+        /// Which process, by its pid file.
+        pid: String,
         /// The runtime directory.
         dir: PathBuf,
     },
-    /// Somebody else has the state directory, with another runtime directory. Each would take back
-    /// what the other does to the kernel.
+    /// A daemon has the state directory, with another runtime directory. Each would take back what the
+    /// other does to the kernel.
     #[error(
-        "knockd is already running{} with the state directory {}, but with another runtime directory than {}",
-        of(.pid.as_ref()), .dir.display(), .runtime_dir.display()
+        "knockd is already running (process {pid}) with the state directory {}, but with another runtime \
+         directory than {}",
+        .dir.display(), .runtime_dir.display()
     )]
     StateTaken {
-        /// Which process, if the lock's file says so.
-        pid: Option<String>,
+        /// Which process, by the lock's file.
+        pid: String,
         /// The state directory.
         dir: PathBuf,
         /// Our runtime directory.
         runtime_dir: PathBuf,
+    },
+    /// Somebody has one of them who is not known to be a daemon.
+    #[error(
+        "something is at work with the {what} {}: a `knockctl --direct`, a `knockd setup` or \
+         `teardown`, or a knockd that has only begun to start; try again when it is done",
+        .dir.display()
+    )]
+    Busy {
+        /// Which directory that is.
+        what: &'static str,
+        /// Its path.
+        dir: PathBuf,
     },
     /// A system call failed.
     #[error("cannot {operation} {}: {source}", path.display())]
@@ -69,9 +82,9 @@ pub(super) enum LockError {
 }
 
 impl LockError {
-    /// Whether somebody else runs.
-    pub(super) fn is_taken(&self) -> bool {
-        !matches!(self, LockError::Io { .. })
+    /// Whether a daemon runs.
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self, LockError::Taken { .. } | LockError::StateTaken { .. })
     }
 
     /// What whoever wants to start can do, to be appended.
@@ -81,11 +94,6 @@ impl LockError {
             _ => "",
         }
     }
-}
-
-fn of(pid: Option<&String>) -> String {
-    pid.map(|pid| format!(" (process {pid})"))
-        .unwrap_or_default()
 }
 
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LockError {
@@ -118,8 +126,8 @@ impl Lock {
         let state = state.map(|dir| take_state(dir, &claim.runtime_dir));
         let (state, unguarded) = match state.transpose() {
             Ok(state) => (state, None),
-            Err(error) if error.is_taken() => return Err(error),
-            Err(error) => (None, Some(error)),
+            Err(error @ LockError::Io { .. }) => (None, Some(error)),
+            Err(taken) => return Err(taken),
         };
         Ok(Self {
             state,
@@ -177,9 +185,15 @@ fn take_runtime(claim: &Claim) -> Result<Flock<File>, LockError> {
     make("create the runtime directory", dir, 0o755)?;
     let path = dir.join("knockd.lock");
     let file = open(&path).map_err(failed("open", &path))?;
-    lock_soon(file, &path, &claim.pid_path, |pid| LockError::Taken {
-        pid,
-        dir: dir.clone(),
+    lock_soon(file, &path, &claim.pid_path, |pid| {
+        let dir = dir.clone();
+        match pid {
+            Some(pid) => LockError::Taken { pid, dir },
+            None => LockError::Busy {
+                what: "runtime directory",
+                dir,
+            },
+        }
     })
 }
 
@@ -192,10 +206,19 @@ fn take_state(dir: &Path, runtime_dir: &Path) -> Result<Flock<File>, LockError> 
         .or_else(|error| File::open(&path).map_err(|_| error))
         .map_err(failed("open", &path))?;
     // Where the other's pid file is, nobody here knows.
-    let lock = lock_soon(file, &path, &path, |pid| LockError::StateTaken {
-        pid,
-        dir: dir.to_owned(),
-        runtime_dir: runtime_dir.to_owned(),
+    let lock = lock_soon(file, &path, &path, |pid| {
+        let dir = dir.to_owned();
+        match pid {
+            Some(pid) => LockError::StateTaken {
+                pid,
+                dir,
+                runtime_dir: runtime_dir.to_owned(),
+            },
+            None => LockError::Busy {
+                what: "state directory",
+                dir,
+            },
+        }
     })?;
     // Whoever was killed has left its number. Where that cannot be written over, it is a dead one's.
     let _ = lock.set_len(0);
@@ -228,8 +251,8 @@ fn lock_soon(
             Err((file, Errno::EWOULDBLOCK)) => file,
             Err((_, errno)) => return Err(failed("lock", path)(errno.into())),
         };
-        let pid = recorded(pid_path);
-        if pid.as_deref().is_some_and(is_alive) || Instant::now() >= until {
+        let pid = recorded(pid_path).filter(|pid| is_alive(pid));
+        if pid.is_some() || Instant::now() >= until {
             return Err(taken(pid));
         }
         std::thread::sleep(Duration::from_millis(20));

@@ -64,9 +64,12 @@ fn what_does_not_end_has_it() {
     let _held = Lock::take(&claim(dir.path(), &pid)).unwrap();
     let refused = Lock::take(&claim(dir.path(), &pid));
     assert!(
-        matches!(refused, Err(LockError::Taken { .. })),
+        matches!(refused, Err(LockError::Busy { .. })),
         "{refused:?}"
     );
+    let refused = refused.unwrap_err();
+    assert!(!refused.is_running(), "a dead one does not run");
+    assert!(refused.to_string().contains("try again"), "{refused}");
 }
 
 #[test]
@@ -116,7 +119,7 @@ fn a_second_daemon_with_the_state_directory_is_refused_and_the_first_is_named() 
     let since = Instant::now();
     let refused = Lock::take(&second).unwrap_err();
     assert!(since.elapsed() < MOMENT, "it lives: nothing to wait for");
-    assert!(refused.is_taken());
+    assert!(refused.is_running());
     let refused = refused.to_string();
     for part in [
         format!("process {}", std::process::id()),
@@ -138,10 +141,7 @@ fn who_is_dead_is_not_named_by_the_state_directory_either() {
     fs::write(dir.path().join("state/lock"), NOBODY).unwrap();
     let _held = Lock::take(&claim_state(dir.path(), "one")).unwrap();
     let refused = Lock::take(&claim_state(dir.path(), "two")).unwrap_err();
-    assert!(
-        matches!(refused, LockError::StateTaken { pid: None, .. }),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, LockError::Busy { .. }), "{refused:?}");
 }
 
 #[test]

@@ -31,8 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// Installs the rules with all members that are known, and ends.
 pub(super) fn setup(options: &Options) -> Result<ExitCode, StartError> {
     let _lock = match options.lock() {
-        Err(taken) if taken.is_taken() => {
-            return Ok(say(&format!("{taken}: there is nothing to set up\n")));
+        Err(running) if running.is_running() => {
+            return Ok(say(&format!("{running}: there is nothing to set up\n")));
         }
         lock => lock?,
     };
@@ -90,7 +90,7 @@ pub(super) fn teardown(options: &Options) -> Result<ExitCode, StartError> {
     let mut asked = false;
     loop {
         match options.lock_what_is_there() {
-            Err(LockError::Taken { .. }) if Instant::now() < until => {}
+            Err(LockError::Taken { .. } | LockError::Busy { .. }) if Instant::now() < until => {}
             lock => {
                 // Also where a daemon has done it: it may have died before it was through.
                 let _lock = lock?;

@@ -1,8 +1,9 @@
 //! A second knockd that has the first one's state directory, and a runtime directory of its own.
 
-use std::fs;
+use std::fs::{self, File};
 use std::process::Command;
 
+use nix::fcntl::{Flock, FlockArg};
 use portcullis::lab::{Reply, run_bounded};
 
 use crate::scenarios;
@@ -13,6 +14,7 @@ scenarios![
     a_daemon_in_the_background_is_not_joined_either,
     what_is_done_once_leaves_the_state_of_a_running_daemon_alone,
     when_the_first_has_ended_the_second_starts,
+    who_is_at_work_without_being_a_daemon_is_not_taken_for_one,
 ];
 
 /// Runs a program on the server with the daemon's policy and state, and another runtime directory.
@@ -102,5 +104,27 @@ fn when_the_first_has_ended_the_second_starts() -> Tried {
         elsewhere(&world, KNOCKCTL, &["--direct", "flush", "all"], 0);
         world.daemon.start()?;
     }
+    Ok(())
+}
+
+/// As a `knockctl --direct` is that takes long: a setup at boot must not end well without rules.
+fn who_is_at_work_without_being_a_daemon_is_not_taken_for_one() -> Tried {
+    let mut world = World::before(&long_policy(), TRUSTED, &[22])?;
+    fs::create_dir_all(world.daemon.runtime_dir())?;
+    let file = File::create(world.daemon.runtime_dir().join("knockd.lock"))?;
+    let held = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error)?;
+    for arguments in [&["setup"][..], &[]] {
+        let reply = world.daemon.run_knockd(arguments)?;
+        assert_eq!(reply.code, Some(1), "{arguments:?}: {reply:?}");
+        for part in ["is at work with the runtime directory", "try again"] {
+            assert!(reply.stderr.contains(part), "{part} in {reply:?}");
+        }
+    }
+    let reply = world.direct(1, &["flush", "all"]);
+    assert!(reply.stderr.contains("try again"), "{reply:?}");
+    drop(held);
+    let reply = world.daemon.run_knockd(&["setup"])?;
+    assert!(reply.stdout.contains("installed"), "{reply:?}");
+    world.daemon.start()?;
     Ok(())
 }
