@@ -54,7 +54,8 @@ impl Table {
             return;
         }
         let mut new = Self::new(memory);
-        (new.evicted, new.longest, new.useful) = (self.evicted, self.longest, self.useful);
+        (new.evicted, new.now) = (self.evicted, self.now);
+        (new.longest, new.useful) = (self.longest, self.useful);
         // The fingerprints were made with the old key.
         new.multiplier = self.multiplier;
         let (newer, older) = self.records.split_at(self.oldest() as usize);

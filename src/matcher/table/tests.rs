@@ -143,6 +143,22 @@ fn another_amount_of_memory_keeps_the_newest() {
     assert_eq!(alive, [Time(count as u64 - 1)]);
 }
 
+#[test]
+fn what_is_of_no_use_is_not_counted_when_there_is_less_memory() {
+    let mut table = Table::new(128 << 10);
+    table.set_times(Duration::from_secs(5), Duration::from_secs(120));
+    let address = |i: usize| IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + index(i)));
+    let mut start = |i: usize, now| {
+        table.next_packet(now);
+        table.start(table.key(address(i)), SequenceId(7), 1, now);
+    };
+    (0..2_000).for_each(|i| start(i, Time::from_secs(0)));
+    (2_000..2_050).for_each(|i| start(i, Time::from_secs(24 * 3600)));
+    table.resize(64 << 10);
+    assert!(table.capacity() < 2_000);
+    assert_eq!(table.evicted(), 0);
+}
+
 /// A flood need not be forged.
 #[test]
 fn one_source_that_starts_over_and_over_pushes_nobody_out() {
