@@ -15,7 +15,7 @@ use crate::policy::{self, Checked, LoadError, PolicyErrors};
 
 use super::daemon::{Daemon, now};
 use super::guard::{self, Operators, check_as};
-use super::policies::{Source, Unkeepable};
+use super::policies::{Source, Unkeepable, fits_in_memory};
 use super::problems::{FIREWALL, KEPT, POLICY};
 use super::roster::{Roster, RosterError};
 use super::shelved;
@@ -299,6 +299,7 @@ impl Daemon {
     ) -> Result<Candidate, ChangeError> {
         let checked = checked.unwrap_or_else(|| check_as(&text, self.policies.path(), file));
         let checked = checked.map_err(LoadError::from)?;
+        fits_in_memory(&checked.policy, file)?;
         let roster = self.roster.reloaded(checked.policy.trusted.as_deref())?;
         let source = Source {
             file: self.policies.path().to_owned(),

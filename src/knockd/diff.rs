@@ -11,6 +11,7 @@ use crate::policy::{self, Checked};
 use super::change::{Found, said};
 use super::daemon::Daemon;
 use super::guard::check_as;
+use super::policies::fits_in_memory;
 
 impl Daemon {
     /// What a policy would change about the one in force.
@@ -31,7 +32,7 @@ impl Daemon {
             lines.push("nothing would change".to_owned());
         }
         let mut warnings = said(&checked, file);
-        warnings.extend(self.hindrances(&new.text, &checked));
+        warnings.extend(self.hindrances(&new.text, &checked, file));
         Response {
             data: Data::Json(json!({"changes": changes, "warnings": warnings})),
             ..Response::new(0, lines, warnings)
@@ -40,12 +41,15 @@ impl Daemon {
 
     /// What `apply` would complain of now besides the policy itself, in its words. Who would be shut
     /// out is not asked: whoever wants to know what would change need not be the one who applies it.
-    fn hindrances(&self, text: &str, checked: &Checked) -> Vec<String> {
+    fn hindrances(&self, text: &str, checked: &Checked, file: &Path) -> Vec<String> {
         let refused = |why: &dyn ToString| {
             let why = why.to_string();
             format!("warning: `apply` would be refused: {why}")
         };
         let mut found = Vec::new();
+        if let Err(error) = fits_in_memory(&checked.policy, file) {
+            found.push(refused(&error));
+        }
         found.extend(self.waits_to_be_confirmed().map(|why| refused(&why)));
         match self.roster.reloaded(checked.policy.trusted.as_deref()) {
             Ok(mut roster) => {

@@ -41,14 +41,19 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn check(&self) -> Result<Checked, LoadError> {
         let checked = policy::parse(&self.text, &self.file)?;
-        // Nothing can be refused any more when the matcher takes its memory.
-        let memory = checked.policy.memory;
-        if !Matcher::has_memory(memory) {
-            let file = self.file.clone();
-            return Err(LoadError::Memory { file, memory });
-        }
+        fits_in_memory(&checked.policy, &self.file)?;
         Ok(checked)
     }
+}
+
+/// Nothing can be refused any more when the matcher takes its memory.
+pub(super) fn fits_in_memory(policy: &Policy, file: &Path) -> Result<(), LoadError> {
+    let memory = policy.memory;
+    if Matcher::has_memory(memory) {
+        return Ok(());
+    }
+    let file = file.to_owned();
+    Err(LoadError::Memory { file, memory })
 }
 
 /// The policy's file, what is in force, and what is kept beside it.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 use portcullis::lab::await_some;
 
@@ -19,6 +20,7 @@ scenarios![
     an_edit_that_was_never_in_force_is_not_lost,
     diff_says_what_would_change,
     diff_warns_of_what_apply_refuses,
+    memory_that_the_machine_does_not_have_is_refused,
     garbage_at_start_is_overcome_by_the_last_good_policy,
     without_a_last_good_policy_garbage_is_refused,
 ];
@@ -319,6 +321,35 @@ fn diff_warns_of_what_apply_refuses() -> Tried {
     world.expect(0, &["apply", &other, "--confirm", "60s"]);
     let reply = world.expect(0, &["diff", &same]);
     assert!(reply.stderr.contains("waits to be confirmed"), "{reply:?}");
+    Ok(())
+}
+
+/// The daemon would be ended by it.
+fn memory_that_the_machine_does_not_have_is_refused() -> Tried {
+    let world = World::with(&pinned(&long_policy()), TRUSTED)?;
+    let pid = world.daemon.pid().ok_or("it runs")?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
+    let size = size.and_then(|line| line.split_whitespace().next());
+    let kib: u64 = size.ok_or("no VmSize")?.parse()?;
+    let limited = Command::new("prlimit")
+        .args(["--pid", &pid.to_string()])
+        .arg(format!("--as={}", (kib << 10) + (256 << 20)))
+        .status()
+        .map_err(|error| format!("prlimit: {error}: install util-linux"))?;
+    assert!(limited.success());
+    let large = format!("{}memory: 1GiB\n", pinned(&long_policy()));
+    let file = candidate(&world, "large.yaml", &large)?;
+    is_warned_of(&world, &file, 2);
+    let reply = world.expect(2, &["apply", &file, "--confirm", "60s"]);
+    assert!(reply.stderr.contains("1024 MiB"), "{reply:?}");
+    let before = on_disk(&world);
+    world.daemon.write_policy(&large)?;
+    let reply = world.expect(2, &["reload"]);
+    assert!(reply.stderr.contains("1024 MiB"), "{reply:?}");
+    world.daemon.write_policy(&before)?;
+    world.expect(0, &["reload"]);
+    opens_with(&world, KNOCK, OTHER);
     Ok(())
 }
 
