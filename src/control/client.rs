@@ -26,14 +26,14 @@ pub enum ClientError {
     /// There is nothing to ask.
     #[error(
         "knockd is not running (no control socket at {}): start it with `systemctl start knockd` \
-         or `knockd -d`; `knockctl --direct` does without it",
+         or `knockd -d`",
         .0.display()
     )]
     NotRunning(PathBuf),
     /// Nobody listens: it was killed, and could not take its socket with it.
     #[error(
         "nobody answers at {}: knockd is not running; start it with `systemctl start knockd` or \
-         `knockd -d`; `knockctl --direct` does without it",
+         `knockd -d`",
         .0.display()
     )]
     Gone(PathBuf),

@@ -54,15 +54,22 @@ pub fn main() -> ExitCode {
     }
     let response = match arguments.direct.places() {
         Ok(Some(places)) => direct::ask(&request, &places),
-        Ok(None) => client::ask(&arguments.socket, &request).unwrap_or_else(|error| failed(&error)),
+        Ok(None) => client::ask(&arguments.socket, &request)
+            .unwrap_or_else(|error| failed(request.verb, &error)),
         Err(wrong) => Response::refused(2, wrong.to_string()),
     };
     ExitCode::from(report(&arguments, request.verb, response))
 }
 
 /// A failure on our side is told in the form of an answer.
-fn failed(error: &ClientError) -> Response {
-    Response::refused(error.code(), error.to_string())
+fn failed(verb: Verb, error: &ClientError) -> Response {
+    let is_dead = matches!(error, ClientError::NotRunning(_) | ClientError::Gone(_));
+    let hint = if is_dead && direct::does(verb) {
+        "; `knockctl --direct` does without it"
+    } else {
+        ""
+    };
+    Response::refused(error.code(), format!("{error}{hint}"))
 }
 
 /// Shows the answer and returns the exit code.

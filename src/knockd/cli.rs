@@ -8,6 +8,7 @@ use tracing::warn;
 use crate::policy::{self, LogSettings, Policy};
 
 use super::lock::{Claim, Lock, LockError};
+use super::policies;
 
 /// Where state is kept unless a flag says otherwise.
 pub(super) const STATE_DIR: &str = "/var/lib/knockd";
@@ -147,7 +148,8 @@ impl Options {
 
     /// The policy's path.
     pub(super) fn policy_path(&self) -> PathBuf {
-        self.policy.clone().unwrap_or_else(policy::usual_path)
+        let usual = || policies::usual_path(&self.state_dir);
+        self.policy.clone().unwrap_or_else(usual)
     }
 
     /// Whether none of the paths changes its meaning with the working directory.

@@ -19,7 +19,7 @@ use crate::firewall::{Backend, Change, FirewallError, Member, Observed};
 use crate::links::Links;
 use crate::model::{Chain, GateName, Time};
 use crate::operators;
-use crate::policy::{self, Policy};
+use crate::policy::Policy;
 use crate::store::{Readers, Store, StoreError};
 use crate::whitelist::Host;
 
@@ -30,6 +30,7 @@ use super::daemon::now;
 use super::guard::{self, Operators};
 use super::lock::{Claim, Lock, LockError};
 use super::merge::{Merged, Remembered, merge};
+use super::policies;
 use super::recall::{Recalled, recall};
 use super::requests::{nets, told};
 use super::roster::Roster;
@@ -61,7 +62,7 @@ enum DirectError {
     #[error("{0}: leave --direct out, and name its socket with --socket")]
     RunningElsewhere(LockError),
     /// Only a daemon could answer.
-    #[error("`{0}` is for a running knockd")]
+    #[error("`{0}` is for a running knockd: start it with `systemctl start knockd` or `knockd -d`")]
     NeedsDaemon(Verb),
     /// Privileges, the policy, the lock, interfaces, the firewall.
     #[error(transparent)]
@@ -109,6 +110,31 @@ pub fn ask(request: &Request, places: &Places) -> Response {
     match Direct::carry_out(asked, request.verb, places) {
         Ok(response) => response,
         Err(error) => Response::refused(error.code(), error.to_string()),
+    }
+}
+
+/// Whether it can be done while no daemon runs; the others ask how one is.
+pub fn does(verb: Verb) -> bool {
+    match verb {
+        Verb::Accept
+        | Verb::Drop
+        | Verb::Trust
+        | Verb::Untrust
+        | Verb::Unban
+        | Verb::Flush
+        | Verb::Open
+        | Verb::Close
+        | Verb::List
+        | Verb::Why => true,
+        Verb::Status
+        | Verb::History
+        | Verb::Ping
+        | Verb::Reload
+        | Verb::Diff
+        | Verb::Apply
+        | Verb::Confirm
+        | Verb::Rollback
+        | Verb::Teardown => false,
     }
 }
 
@@ -161,9 +187,13 @@ impl Direct {
             | Asked::Why { gates, .. } => gates,
             _ => return Err(DirectError::NeedsDaemon(verb)),
         };
-        let path = places.policy.clone().unwrap_or_else(policy::usual_path);
-        // Only what is written there: whoever asks has it before them.
-        let policy = policy::load(&path).map_err(StartError::from)?.policy;
+        let usual = || policies::usual_path(&places.state_dir);
+        let path = places.policy.clone().unwrap_or_else(usual);
+        let found = policies::without_daemon(&path, &places.state_dir);
+        let (policy, problem) = found.map_err(StartError::from)?;
+        if let Some(problem) = problem {
+            eprintln!("knockctl: {problem}");
+        }
         if policy.gates.is_empty() && !is_about_the_file(&asked) {
             return Err(DirectError::NoGates(path));
         }

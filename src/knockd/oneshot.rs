@@ -61,7 +61,11 @@ pub(super) fn setup(options: &Options) -> Result<ExitCode, StartError> {
     drop(basis.memory);
     policies.trial_is_recorded();
     if gates.is_empty() {
-        return Ok(say("nothing to install: the policy has no gates\n"));
+        let removed = basis.removed.map(|removed| format!("; {removed}"));
+        return Ok(say(&format!(
+            "nothing to install: the policy has no gates{}\n",
+            removed.unwrap_or_default()
+        )));
     }
     Ok(say(&format!(
         "installed with {}: {gates}\n",

@@ -101,6 +101,37 @@ pub(super) struct Start {
     pub(super) checked: Checked,
 }
 
+/// The policy's path where nobody names one.
+pub(super) fn usual_path(state_dir: &Path) -> PathBuf {
+    let last = kept(state_dir, GOOD).map(|kept| kept.source.file);
+    policy::usual_path_after(last.as_deref())
+}
+
+/// Reads the policy's file for somebody who works in the place of a daemon. Where that is of no use,
+/// what the last daemon had from there is taken; then why, too.
+pub(super) fn without_daemon(
+    path: &Path,
+    state_dir: &Path,
+) -> Result<(Policy, Option<String>), LoadError> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let error = match policy::load(&path) {
+        // What is doubtful about it is the daemon's to say.
+        Ok(checked) => return Ok((checked.policy, None)),
+        Err(error) => error,
+    };
+    let good = kept(state_dir, GOOD).map(|kept| kept.source);
+    let good = good.filter(|good| good.file == path);
+    match good.and_then(|good| policy::parse(&good.text, &good.file).ok()) {
+        Some(good) => Ok((good.policy, Some(serves_instead(&error, &path)))),
+        None => Err(error),
+    }
+}
+
+fn serves_instead(why: &dyn ToString, file: &Path) -> String {
+    let (why, file) = (why.to_string().replace('\n', "; "), file.display());
+    format!("{why}; the last good policy, from {file}, is in force instead")
+}
+
 /// Reads the policy's file. Where that is of no use, or was tried and never confirmed, the last
 /// good one is taken; fails if there is none.
 pub(super) fn at_start(path: &Path, state_dir: &Path) -> Result<Start, LoadError> {
@@ -137,12 +168,11 @@ pub(super) fn at_start(path: &Path, state_dir: &Path) -> Result<Start, LoadError
             );
             (why, None)
         }
-        Err(error) => (error.to_string().replace('\n', "; "), Some(error)),
+        Err(error) => (error.to_string(), Some(error)),
     };
     match good.and_then(|good| good.check().ok().map(|checked| (good, checked))) {
         Some((good, checked)) => {
-            let file = good.file.display();
-            let problem = format!("{why}; the last good policy, from {file}, is in force instead");
+            let problem = serves_instead(&why, &good.file);
             Ok(start(good, checked, Some(problem)))
         }
         None => match error {

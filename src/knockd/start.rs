@@ -154,6 +154,8 @@ pub(super) struct Basis {
     pub(super) memory: Memory,
     known: Vec<KnownName>,
     used: BTreeMap<KnockName, Used>,
+    /// What was guarded until now and is no more, in words.
+    pub(super) removed: Option<String>,
     problems: Problems,
 }
 
@@ -199,6 +201,7 @@ pub(super) fn install(
     remembered.removed = policies::removed_by_trial(state_dir, &policy);
     let mut engine = Engine::new(policy);
     let new = new_gates(engine.policy(), &held.gates);
+    let removed = removed_gates(engine.policy(), &held.gates);
     let found = Known {
         own: links.own_addresses().iter().copied().collect(),
         gates: gate_addresses(engine.policy(), &roster),
@@ -222,8 +225,14 @@ pub(super) fn install(
         "members hold"
     };
     let how = format!("{how}; {members} {hold}");
-    memory.record(Record::new(What::Started, by).saying(format!("{}: {how}", firewall.kind())));
-    info!("{} ({backend_reason}): {how}", firewall.kind());
+    let kind = firewall.kind();
+    info!("{kind} ({backend_reason}): {how}");
+    let mut note = format!("{kind}: {how}");
+    if let Some(removed) = &removed {
+        warn!("{removed}");
+        note = format!("{note}; {removed}");
+    }
+    memory.record(Record::new(What::Started, by).saying(note));
     Ok(Basis {
         engine,
         firewall,
@@ -233,6 +242,7 @@ pub(super) fn install(
         memory,
         known,
         used,
+        removed,
         problems,
     })
 }
@@ -286,6 +296,23 @@ fn look(
         format!("found {}", in_words(held.members.len()))
     };
     Ok(InKernel { held, trust, how })
+}
+
+/// The gates that are guarded no more since the policy does not have them, in words.
+fn removed_gates(policy: &Policy, held: &HashSet<GateName>) -> Option<String> {
+    let gone = held.iter().filter(|name| policy.gate(name).is_none());
+    let mut gone: Vec<&str> = gone.map(GateName::as_str).collect();
+    gone.sort_unstable();
+    match gone[..] {
+        [] => None,
+        [one] => Some(format!(
+            "gate {one} is in the policy no more: its rules are removed"
+        )),
+        _ => Some(format!(
+            "gates {} are in the policy no more: their rules are removed",
+            gone.join(", ")
+        )),
+    }
 }
 
 /// The gates that are installed for the first time. What the original script has in the place of one
@@ -390,6 +417,7 @@ pub(super) fn listen(
         memory,
         known,
         used,
+        removed: _,
         mut problems,
     } = basis;
     problems.set(POLICY, policies.problem.clone());

@@ -60,10 +60,20 @@ pub enum LoadError {
 
 /// The path of the policy that the daemon takes where none is named.
 pub fn usual_path() -> PathBuf {
-    let mut known = USUAL.iter().map(PathBuf::from);
-    known
-        .find(|path| path.exists())
-        .unwrap_or_else(|| USUAL[0].into())
+    usual_path_after(None)
+}
+
+/// The same where that file was in force last: that it is missing does not make room for another,
+/// which may have no gates.
+pub fn usual_path_after(last: Option<&Path>) -> PathBuf {
+    first_of(USUAL, last)
+}
+
+fn first_of(known: [&str; 2], last: Option<&Path>) -> PathBuf {
+    let mut paths = known.iter().map(PathBuf::from);
+    paths
+        .find(|path| path.exists() || Some(path.as_path()) == last)
+        .unwrap_or_else(|| known[0].into())
 }
 
 /// Reads and checks the policy in `file`.
@@ -124,6 +134,22 @@ fn with_old_comments(bytes: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_that_is_there_or_was_in_force_last_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = ["new", "old"].map(|name| dir.path().join(name));
+        let [new, old] = paths.each_ref();
+        let known = paths.each_ref().map(|path| path.to_str().unwrap());
+        assert_eq!(first_of(known, None), *new);
+        fs::write(old, "").unwrap();
+        assert_eq!(first_of(known, None), *old);
+        assert_eq!(first_of(known, Some(old)), *old);
+        assert_eq!(first_of(known, Some(new)), *new, "though it is missing");
+        assert_eq!(first_of(known, Some(Path::new("/elsewhere"))), *old);
+        fs::write(new, "").unwrap();
+        assert_eq!(first_of(known, Some(old)), *new);
+    }
 
     #[test]
     fn comments_of_a_classic_file_may_be_in_an_older_encoding_and_nothing_else() {

@@ -37,7 +37,7 @@ pub use conflicts::browsers_block;
 pub use diff::{Difference, diff};
 pub use emit::{Notes, emit};
 pub use file::{Checked, MOST_BYTES, parse};
-pub use load::{LoadError, load, read, text_of, usual_path};
+pub use load::{LoadError, load, read, text_of, usual_path, usual_path_after};
 pub use problem::{PolicyErrors, Problem, printable};
 pub use types::{
     BackendChoice, BanRule, Changing, Firewall, Gate, GateAddress, History, Hook, Interfaces,

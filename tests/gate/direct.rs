@@ -1,5 +1,6 @@
 //! `knockctl --direct`: the same verbs while no daemon runs, and what it finds when it returns.
 
+use std::fs;
 use std::path::Path;
 
 use portcullis::lab::Reply;
@@ -28,6 +29,7 @@ scenarios![
     after_setup_it_works,
     what_needs_a_daemon_says_so,
     a_bad_policy_or_request_changes_nothing,
+    in_the_place_of_a_bad_policy_the_last_good_one_serves,
     a_policy_without_gates_is_not_taken_for_an_empty_one,
     why_and_list_show_what_the_kernel_holds,
 ];
@@ -494,6 +496,12 @@ fn what_needs_a_daemon_says_so() -> Tried {
     // And who could do without is told.
     let reply = world.expect(3, &["accept", "192.0.2.10"]);
     assert!(reply.stderr.contains("knockctl --direct"), "{reply:?}");
+    for verb in ["status", "history", "ping", "reload", "confirm", "rollback"] {
+        let reply = world.expect(3, &[verb]);
+        assert!(!reply.stderr.contains("--direct"), "{reply:?}");
+        let reply = world.direct(3, &[verb]);
+        assert!(reply.stderr.contains("start it with"), "{reply:?}");
+    }
     Ok(())
 }
 
@@ -506,10 +514,41 @@ fn a_bad_policy_or_request_changes_nothing() -> Tried {
     world
         .daemon
         .write_policy("gates: { ssh: { prots: [22] } }\n")?;
+    let good = world.daemon.state_dir().join("policy.good");
+    fs::rename(&good, good.with_extension("gone"))?;
     let reply = world.direct(2, &["accept", "192.0.2.10"]);
     assert!(reply.stderr.contains("knockd.yaml:1:"), "{reply:?}");
     let person = world.person(Family::V4, 10)?;
     person.is_refused_within(AT_ONCE);
+    Ok(())
+}
+
+/// As a start would: a daemon that died and a mistake in the policy are no reason to be locked out.
+fn in_the_place_of_a_bad_policy_the_last_good_one_serves() -> Tried {
+    let mut world = dead()?;
+    let path = world.daemon.policy_path();
+    let good = fs::read_to_string(&path)?;
+    for spoilt in [true, false] {
+        if spoilt {
+            world
+                .daemon
+                .write_policy("gates: { ssh: { prots: [22] } }\n")?;
+        } else {
+            fs::remove_file(&path)?;
+        }
+        let reply = world.direct(0, &["accept", "192.0.2.10"]);
+        for part in ["knockd.yaml", "the last good policy"] {
+            assert!(reply.stderr.contains(part), "{part} in {reply:?}");
+        }
+        let person = world.person(Family::V4, 10)?;
+        person.gets_in();
+        world.direct(0, &["flush", "filter"]);
+    }
+    world.direct(0, &["trust", "192.0.2.20", "a", "colleague"]);
+    let trusted = fs::read_to_string(world.daemon.trusted_path())?;
+    assert!(trusted.contains("192.0.2.20"), "{trusted}");
+    world.daemon.write_policy(&good)?;
+    world.daemon.start()?;
     Ok(())
 }
 

@@ -23,6 +23,7 @@ scenarios![
     a_teardown_that_fails_says_what_it_took_back,
     teardown_of_nothing_is_success,
     the_daemon_takes_over_what_setup_made,
+    a_gate_that_a_start_removes_is_told_of,
     check_prints_the_ports_to_ask_for,
     check_points_at_the_mistake,
     a_bad_policy_does_not_start,
@@ -160,6 +161,25 @@ fn the_daemon_takes_over_what_setup_made() -> Tried {
         trusted.gets_in();
         person.opens();
     }
+    Ok(())
+}
+
+fn a_gate_that_a_start_removes_is_told_of() -> Tried {
+    let mut world = before(POLICY)?;
+    runs(&world, &["setup"], 0);
+    let gone = "gate ssh is in the policy no more: its rules are removed";
+    let classic = "[openSSH]\n    sequence = 7000,8000\n    command = /bin/true\n";
+    world.daemon.write_policy(classic)?;
+    let reply = runs(&world, &["setup"], 0);
+    let said = format!("nothing to install: the policy has no gates; {gone}\n");
+    assert_eq!(reply.stdout, said);
+    world.daemon.write_policy(POLICY)?;
+    runs(&world, &["setup"], 0);
+    world.daemon.write_policy(&POLICY.replace("ssh", "web"))?;
+    world.daemon.start()?;
+    assert!(world.daemon.log().contains(gone), "{}", world.daemon.log());
+    let history = world.expect(0, &["history"]).stdout;
+    assert!(history.contains(gone), "{history}");
     Ok(())
 }
 
