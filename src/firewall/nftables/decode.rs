@@ -36,6 +36,9 @@ pub(super) struct SetInfo {
     pub(super) key_type: u32,
     pub(super) key_len: u32,
     pub(super) comment: String,
+    /// How many elements it has, those that are over and not yet collected included. Older kernels do
+    /// not tell.
+    pub(super) count: Option<u32>,
 }
 
 /// A rule as the kernel has it: its list of expressions, as bytes.
@@ -122,6 +125,8 @@ pub(super) fn set(kind: u16, payload: &[u8]) -> Option<SetInfo> {
         comment: find(body, 13)
             .and_then(|data| comment(data.value, SET_COMMENT))
             .unwrap_or_default(),
+        // `NFTA_SET_COUNT`
+        count: number(body, 20),
     })
 }
 

@@ -132,6 +132,7 @@ fn groups(sets: &Sets, wanted: &Desired, can_destroy: bool, now: Instant) -> Vec
                 key_type: spec.key_type,
                 key_len: spec.key_len,
                 comment: spec.comment.to_owned(),
+                count: None,
             })
             .collect(),
         ..State::default()

@@ -2,7 +2,8 @@
 //!
 //! A dump comes in parts, and each part goes on after as many elements as were seen before. While
 //! the kernel collects expired elements or resizes its table, it so passes over others without a
-//! word (there is no NLM_F_DUMP_INTR). So a set is read until several dumps add nothing.
+//! word (there is no NLM_F_DUMP_INTR). So a set is read until several dumps add nothing, unless the
+//! first one has as many elements as the kernel says there are.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -108,10 +109,21 @@ impl Kept {
 impl Kernel {
     /// All elements of a set. Where none can expire, one dump has them all.
     pub(super) fn read(&mut self, set: &SetInfo) -> Result<Reading, Failure> {
-        self.read_named(&set.name, set.flags & TIMEOUT != 0)
+        // Of networks the count is of something else, and what packets use up changes on its own.
+        let count = set.count.filter(|_| set.flags == TIMEOUT);
+        self.read_whole(&set.name, set.flags & TIMEOUT != 0, count)
     }
 
     pub(super) fn read_named(&mut self, name: &str, expires: bool) -> Result<Reading, Failure> {
+        self.read_whole(name, expires, None)
+    }
+
+    fn read_whole(
+        &mut self,
+        name: &str,
+        expires: bool,
+        count: Option<u32>,
+    ) -> Result<Reading, Failure> {
         if !expires {
             let held = self.elements(name)?;
             let at = Instant::now();
@@ -124,6 +136,9 @@ impl Kernel {
             // Rather a moment too little left than too much.
             let then = Instant::now();
             quiet = if union.add(dump, then) { 0 } else { quiet + 1 };
+            if count.is_some_and(|count| union.found.len() >= count as usize) {
+                break;
+            }
             // Of an empty set the first dump adds nothing either.
             if quiet > QUIET || (quiet == QUIET && !union.found.is_empty()) {
                 break;
