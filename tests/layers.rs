@@ -15,7 +15,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("handout", &["model", "policy::browsers_block"]),
     ("import", &["model", "policy"]),
     ("packet", &["model"]),
-    ("matcher", &["model", "packet", "policy", "totp"]),
+    (
+        "matcher",
+        &[
+            "model",
+            "packet",
+            "policy",
+            "totp",
+            // No IO: nothing that it could see.
+            "sys::cache::prefetch",
+        ],
+    ),
     (
         "engine",
         &[
