@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::ledger::Ledger;
 use super::out::Out;
-use super::{Action, EVERYBODY, Engine, Kept, Memo, TrustEdit};
+use super::{Action, Engine, Kept, Memo, TrustEdit};
 use crate::model::{Chain, GateName, KnockName, Time, host_net};
 use crate::policy::Policy;
 
@@ -38,6 +38,8 @@ pub enum Lost {
     Granted(IpAddr, KnockName),
     /// Trust given at run time.
     Trust(IpNet),
+    /// Bans of what is trusted at every gate from now on, and that trust in it was withdrawn.
+    Distrust(IpNet),
 }
 
 impl Engine {
@@ -87,33 +89,34 @@ impl Engine {
     }
 
     /// Takes from what was decided before a trial what was lost under it, which is `now` in force:
-    /// whoever is taken out meanwhile is not to be let in again when it is taken back. Returns what
-    /// is to be forgotten. Of gates that both have in the same shape `now` knows by itself.
+    /// whoever is taken out meanwhile is not to be let in again when it is taken back, nor whoever is
+    /// trusted meanwhile to be banned again. Returns what is to be remembered of it. Of gates that
+    /// both have in the same shape `now` knows by itself.
     pub fn lose(&mut self, lost: &[Loss], now: &Engine) -> (Vec<Memo>, Vec<TrustEdit>) {
         let (mut memos, mut edits) = (Vec::new(), Vec::new());
-        for (gate, ledger) in self.policy.gates.iter().zip(&mut self.ledgers) {
+        for index in 0..self.ledgers.len() {
+            let gate = &self.policy.gates[index];
             let tried = now.policy.gate(&gate.name);
             if tried.is_some_and(|tried| tried.ipv6_prefix == gate.ipv6_prefix) {
                 continue;
             }
+            let ledger = &mut self.ledgers[index];
+            // What was new before the trial may be another by now.
+            drop(ledger.take_changed());
             let here = |loss: &&Loss| loss.gate.as_ref().is_none_or(|at| *at == gate.name);
             for Loss { of, .. } in lost.iter().filter(here) {
                 let nets = ledger.acceptances_lost(of).into_iter();
                 // All else is where it was.
                 for net in nets.filter(|net| tried.is_none() || net.addr().is_ipv6()) {
-                    if ledger.withdraw(net).is_some() {
-                        memos.push(Memo::Forget(gate.name.clone(), Chain::Filter, net));
-                    }
+                    ledger.withdraw(net);
                 }
-                if tried.is_some() {
-                    continue;
+                if tried.is_none() {
+                    let edit = |net| TrustEdit::Remove(Some(gate.name.clone()), net);
+                    edits.extend(ledger.lose_the_rest(of).map(edit));
                 }
-                let (forgotten, untrusted) = ledger.lose_the_rest(of);
-                let forget = |(chain, net)| Memo::Forget(gate.name.clone(), chain, net);
-                memos.extend(forgotten.into_iter().map(forget));
-                let edit = |net| TrustEdit::Remove(Some(gate.name.clone()), net);
-                edits.extend(untrusted.map(edit));
             }
+            let changed = ledger.take_changed().into_iter();
+            memos.extend(changed.map(|(chain, net)| self.memo(index, chain, net)));
         }
         (memos, edits)
     }
@@ -153,7 +156,7 @@ impl Ledger {
             Lost::Within(net) => (Some(*net), None),
             Lost::Granted(source, _) => (None, Some(host_net(*source))),
             Lost::Filter => return accepted.iter().map(|(net, _)| net).collect(),
-            Lost::Banned | Lost::Open | Lost::Trust(_) => (None, None),
+            Lost::Banned | Lost::Open | Lost::Trust(_) | Lost::Distrust(_) => (None, None),
         };
         let inside = inside.into_iter().flat_map(|net| accepted.within(net));
         let around = around.into_iter().flat_map(|net| accepted.covering(net));
@@ -167,43 +170,38 @@ impl Ledger {
             .collect()
     }
 
-    /// Loses what is no acceptance of somebody: who is no member any more, and whose trust is to
-    /// be forgotten.
-    fn lose_the_rest(&mut self, of: &Lost) -> (Vec<(Chain, IpNet)>, Option<IpNet>) {
-        let (mut gone, mut untrusted) = (Vec::new(), None);
-        let closes = match of {
-            Lost::Filter | Lost::Open => true,
-            Lost::Granted(_, knock) => {
-                let opened = self.opened();
-                opened.is_some_and(|grant| grant.reason == knock.as_str())
-            }
-            _ => false,
-        };
-        if closes && self.close().is_some() {
-            gone.push((Chain::Filter, EVERYBODY[0]));
-        }
+    /// Loses what is no acceptance of somebody; whose trust is to be forgotten.
+    fn lose_the_rest(&mut self, of: &Lost) -> Option<IpNet> {
         match of {
+            Lost::Filter | Lost::Open => drop(self.close()),
             Lost::Banned => {
                 let banned: Vec<IpNet> = self.banned().iter().map(|(net, _)| net).collect();
                 for net in banned {
                     self.lift(net);
                     self.past.forgive(net);
-                    gone.push((Chain::Banned, net));
                 }
             }
             Lost::Granted(source, knock) => {
+                let by_it = |reason: &str| reason == knock.as_str();
+                if self.opened().is_some_and(|grant| by_it(&grant.reason)) {
+                    self.close();
+                }
                 let net = host_net(*source);
                 let held = self.runtime.get(net);
-                if held.is_some_and(|it| !it.stored && it.reason == knock.as_str()) {
+                if held.is_some_and(|it| !it.stored && by_it(&it.reason)) {
                     self.runtime.remove(net);
                 }
             }
             Lost::Trust(net) => {
                 let held = self.runtime.remove(*net);
-                untrusted = held.filter(|it| it.stored).map(|_| *net);
+                return held.filter(|it| it.stored).map(|_| *net);
             }
-            _ => {}
+            Lost::Distrust(net) => {
+                self.restore_withdrawn(*net);
+                self.carve(*net);
+            }
+            Lost::Accepted(_) | Lost::Within(_) => {}
         }
-        (gone, untrusted)
+        None
     }
 }

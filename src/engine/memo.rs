@@ -298,13 +298,8 @@ impl Engine {
             .map(Memo::ForgetGate)
             .collect();
         for index in 0..self.ledgers.len() {
-            let name = &self.policy.gates[index].name;
-            for (chain, net) in self.ledgers[index].take_changed() {
-                memos.push(match self.kept(index, chain, net) {
-                    Some(kept) => Memo::Keep(kept),
-                    None => Memo::Forget(name.clone(), chain, net),
-                });
-            }
+            let changed = self.ledgers[index].take_changed().into_iter();
+            memos.extend(changed.map(|(chain, net)| self.memo(index, chain, net)));
         }
         let owed = self.jobs.take_changed().into_iter();
         memos.extend(owed.map(|(id, owed)| owed.map_or(Memo::Settled(id), Memo::Owe)));
@@ -354,6 +349,12 @@ impl Engine {
             trust,
             owed: self.jobs.owed().cloned().collect(),
         }
+    }
+
+    /// What is to be remembered where something is another.
+    pub(super) fn memo(&self, index: usize, chain: Chain, net: IpNet) -> Memo {
+        let forget = || Memo::Forget(self.policy.gates[index].name.clone(), chain, net);
+        self.kept(index, chain, net).map_or_else(forget, Memo::Keep)
     }
 
     pub(super) fn kept(&self, index: usize, chain: Chain, net: IpNet) -> Option<Kept> {

@@ -5,9 +5,9 @@
 use ipnet::IpNet;
 
 use super::event::TrustEdit;
-use super::ledger::{Grant, without};
+use super::ledger::{Grant, Ledger, without};
 use super::out::Out;
-use super::{Engine, Record, What, shown};
+use super::{Engine, Lost, Record, What, shown};
 use crate::model::{Chain, Deadline, GateName, NetMap, canonical_net, host_net};
 
 /// Trust given at run time.
@@ -145,7 +145,8 @@ impl Engine {
         for net in &gone {
             self.record(Record::new(What::Untrusted, "whitelist").to(*net).by_hand());
         }
-        self.edit_whitelist(come, &gone, out);
+        // A change's own whitelist goes with it, if it is taken back.
+        drop(self.change_whitelist(come, &gone, out));
         // The reasons of entries that stay may be others.
         self.whitelist = new;
     }
@@ -158,6 +159,18 @@ impl Engine {
         remove: &[IpNet],
         out: &mut Out,
     ) {
+        for net in self.change_whitelist(add, remove, out) {
+            self.journal.lose(None, Lost::Distrust(net));
+        }
+    }
+
+    /// The same; who was not on it before.
+    fn change_whitelist(
+        &mut self,
+        add: Vec<(IpNet, String)>,
+        remove: &[IpNet],
+        out: &mut Out,
+    ) -> Vec<IpNet> {
         let before = self.withheld_members();
         for &net in remove {
             self.whitelist.remove(net);
@@ -182,11 +195,18 @@ impl Engine {
         if out.change_count() > MANY {
             out.install();
         }
+        come
     }
 
     /// Trust in these holds again where a forced ban had withdrawn it.
     pub(super) fn relisted(&mut self, nets: &[IpNet], out: &mut Out) {
         let before = self.withheld_members();
+        for net in nets.iter().copied().map(canonical_net) {
+            let given = self.runtime.covering(net).next().is_some();
+            if given || self.whitelist.covering(net).next().is_some() {
+                self.journal.lose(None, Lost::Distrust(net));
+            }
+        }
         for gate in 0..self.ledgers.len() {
             for net in nets.iter().copied().map(canonical_net) {
                 if self
@@ -245,6 +265,7 @@ impl Engine {
             }
         } else {
             self.runtime.insert(net, runtime.clone());
+            self.journal.lose(None, Lost::Distrust(net));
             for gate in 0..self.ledgers.len() {
                 self.becomes_trusted(gate, net, out);
             }
@@ -314,7 +335,7 @@ impl Engine {
     /// Makes room for new trust: bans in its way end, and where trust had been withdrawn it holds
     /// again.
     pub(super) fn becomes_trusted(&mut self, gate: usize, net: IpNet, out: &mut Out) {
-        self.restore_withdrawn(gate, net);
+        self.ledgers[gate].restore_withdrawn(net);
         let name = self.policy.gates[gate].name.clone();
         if let Some(reason) = self.entry_reason(gate, net) {
             let grant = Grant {
@@ -333,22 +354,6 @@ impl Engine {
                 shown(ban),
                 shown(net)
             ));
-        }
-    }
-
-    /// Ends the withdrawal of trust in `net`; it goes on for the rest of a wider one.
-    fn restore_withdrawn(&mut self, gate: usize, net: IpNet) {
-        let withdrawn = &mut self.ledgers[gate].withdrawn;
-        let within: Vec<IpNet> = withdrawn.within(net).map(|(n, ())| n).collect();
-        for gone in within {
-            withdrawn.remove(gone);
-        }
-        let wider: Vec<IpNet> = withdrawn.covering(net).map(|(n, ())| n).collect();
-        for &whole in &wider {
-            withdrawn.remove(whole);
-            for rest in without(whole, net) {
-                withdrawn.insert(rest, ());
-            }
         }
     }
 
@@ -406,6 +411,24 @@ impl Engine {
             }
             for (net, _) in before.iter().filter(|(net, _)| after.get(*net).is_none()) {
                 out.remove(name, Chain::Trusted, net);
+            }
+        }
+    }
+}
+
+impl Ledger {
+    /// Ends the withdrawal of trust in `net`; it goes on for the rest of a wider one.
+    pub(super) fn restore_withdrawn(&mut self, net: IpNet) {
+        let withdrawn = &mut self.withdrawn;
+        let within: Vec<IpNet> = withdrawn.within(net).map(|(n, ())| n).collect();
+        for gone in within {
+            withdrawn.remove(gone);
+        }
+        let wider: Vec<IpNet> = withdrawn.covering(net).map(|(n, ())| n).collect();
+        for &whole in &wider {
+            withdrawn.remove(whole);
+            for rest in without(whole, net) {
+                withdrawn.insert(rest, ());
             }
         }
     }

@@ -662,6 +662,50 @@ fn a_change_that_is_cut_short_takes_nothing_from_the_gates_that_it_removes() {
 }
 
 #[test]
+fn trust_given_in_a_trial_ends_bans_at_the_gates_that_it_removes_however_the_trial_ends() {
+    let (who, rest) = (net("192.0.2.10"), net("192.0.2.11"));
+    let whole = net("192.0.2.10/31");
+    let trusts = [
+        vec![Operation::TrustForNow(who)],
+        vec![Operation::TrustForNow(who), Operation::Untrust(who)],
+        vec![Operation::Trust(who), Operation::Untrust(who)],
+    ];
+    let ends = [
+        Operation::Rollback,
+        Operation::Restart(End::Killed),
+        Operation::Restart(End::KilledAndFlushed),
+        Operation::Restart(End::Rebooted),
+        Operation::Restart(End::Stopped),
+        // It is over by itself.
+        Operation::Wait(400),
+    ];
+    for (trust, end) in trusts
+        .iter()
+        .flat_map(|it| ends.iter().map(move |end| (it, end)))
+    {
+        let mut story = Story {
+            site: Site::new(Rules::Both, &[]),
+            model: Model::new(Rules::Both, &[]),
+            previous: None,
+        };
+        let before = [
+            Operation::Drop(whole, Some("web"), None, false),
+            Operation::Apply(Rules::Alone, Some(300)),
+        ];
+        for operation in before.iter().chain(trust).chain([end]) {
+            story.wait(STEP);
+            story.model.happened(operation);
+            story.carry_out(operation);
+        }
+        let told = format!("{trust:?}, {end:?}");
+        story.compare(&told);
+        let gate = &story.model.gates["web"];
+        assert!(!gate.banned.contains_key(&who), "{told}");
+        assert!(gate.banned.contains_key(&rest), "{told}");
+    }
+}
+
+#[test]
 fn whatever_happens_the_gate_is_as_the_design_says() {
     let wanted = std::env::var("PROPTEST_CASES").ok();
     let operations: usize = wanted.and_then(|n| n.parse().ok()).unwrap_or(1_000);

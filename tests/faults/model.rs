@@ -50,8 +50,6 @@ struct Trial {
     ends: u64,
     before: Rules,
     gates: BTreeMap<&'static str, Gate>,
-    /// Who was trusted then.
-    listed: BTreeSet<IpNet>,
 }
 
 /// Whether what was asked for is done, or refused.
@@ -415,8 +413,10 @@ impl Model {
         self.comes_to_trust(what);
     }
 
+    /// Gates that a trial has removed are to trust it when they come back, and so ban it no more.
     fn comes_to_trust(&mut self, what: IpNet) {
-        for gate in self.gates.values_mut() {
+        let gone = gone(&mut self.trial, self.rules);
+        for gate in self.gates.values_mut().chain(gone) {
             gate.withdrawn.retain(|who| !what.contains(who));
             gate.carve(what);
         }
@@ -470,7 +470,6 @@ impl Model {
                     ends: self.now + 1000 * secs,
                     before: before.0,
                     gates: before.1,
-                    listed: self.file.union(&self.runtime).copied().collect(),
                 });
             }
             None => self.keep(before.0),
@@ -514,25 +513,16 @@ impl Model {
         Answer::Done
     }
 
-    /// Gates that the trial removed come back as they were, without what has ended since and
-    /// without bans of those who have come to be trusted.
+    /// Gates that the trial removed come back as they were, without what has ended since.
     fn take_back(&mut self) {
         let Some(mut trial) = self.trial.take() else {
             return;
         };
         let here: Vec<&str> = self.gates.keys().copied().collect();
         self.set(trial.before);
-        let listed = self.file.union(&self.runtime).copied();
-        let come: Vec<IpNet> = listed.filter(|net| !trial.listed.contains(net)).collect();
         for name in GATES.iter().filter(|name| !here.contains(name)) {
-            let (Some(gate), Some(old)) = (self.gates.get_mut(name), trial.gates.remove(name))
-            else {
-                continue;
-            };
-            *gate = old;
-            for entry in &come {
-                gate.withdrawn.retain(|who| !entry.contains(who));
-                gate.carve(*entry);
+            if let (Some(gate), Some(old)) = (self.gates.get_mut(name), trial.gates.remove(name)) {
+                *gate = old;
             }
         }
     }

@@ -256,8 +256,10 @@ fn the_way_back_brings_back_acceptances_that_covered_another_part_of_an_address(
     }
 }
 
+type Happened<'a> = &'a [&'a dyn Fn(&mut Bench)];
+
 /// Back from a trial of this policy, in which all that happened.
-fn taken_back(from: &Bench, tried: &Policy, happened: &[&dyn Fn(&mut Bench)]) -> Bench {
+fn taken_back(from: &Bench, tried: &Policy, happened: Happened<'_>) -> Bench {
     let mut bench = Bench {
         engine: from.engine.clone(),
         now: from.now,
@@ -445,4 +447,46 @@ fn what_is_taken_at_every_gate_is_taken_at_those_that_come_back_too() {
         bench.command(Command::Untrust { nets, gates });
     };
     assert_eq!(at_web(&untrust), is(&both, true, 1, 0));
+}
+
+#[test]
+fn whoever_comes_to_be_trusted_at_every_gate_is_not_banned_by_those_that_come_back() {
+    let mut two = of_prefix(128);
+    two.gates.push(gate("web"));
+    let (whole, who, rest) = ("192.0.2.10/31", "192.0.2.10", "192.0.2.11");
+    let mut bench = Bench::new(two);
+    bench.whitelist(&[B]);
+    bench.drop(whole, false);
+    bench.drop(B, true);
+    let at_web = |happened: Happened<'_>| {
+        let back = taken_back(&bench, &of_prefix(128), happened);
+        let ledger = &back.engine.ledgers[1];
+        let banned: Vec<_> = ledger.banned().iter().map(|it| shown(it.0)).collect();
+        (banned.join(" "), ledger.withdrawn.len())
+    };
+    let edit = |add, remove| Event::WhitelistEdit { add, remove };
+    let entry = || (net(who), "friend".to_owned());
+    let listed = |bench: &mut Bench| bench.handle(edit(vec![entry()], vec![]));
+    let unlisted = |bench: &mut Bench| bench.handle(edit(vec![], vec![net(who)]));
+    let trust = |bench: &mut Bench, gates| {
+        let nets = vec![net(who)];
+        bench.command(Command::Trust { nets, gates });
+    };
+    let trusted = |bench: &mut Bench| trust(bench, vec![]);
+    let trusted_at_ssh = |bench: &mut Bench| trust(bench, vec![gate("ssh").name]);
+    let untrusted = |bench: &mut Bench| {
+        let (nets, gates) = (vec![net(who)], vec![]);
+        bench.command(Command::Untrust { nets, gates });
+    };
+    let all = (format!("{whole} {B}"), 1);
+    assert_eq!(at_web(&[]), all);
+    assert_eq!(at_web(&[&trusted_at_ssh]), all);
+    let without = (format!("{rest} {B}"), 1);
+    assert_eq!(at_web(&[&listed]), without);
+    assert_eq!(at_web(&[&listed, &unlisted]), without);
+    assert_eq!(at_web(&[&trusted]), without);
+    assert_eq!(at_web(&[&trusted, &untrusted]), without);
+    // Trust holds again where a ban by force had withdrawn it.
+    let relisted = |bench: &mut Bench| bench.handle(Event::Relisted(vec![net(B)]));
+    assert_eq!(at_web(&[&relisted]), (whole.to_owned(), 0));
 }
