@@ -27,8 +27,8 @@ const YOUNG: usize = 32;
 /// Records of what sources have knocked, in a fixed amount of memory that is touched only as it
 /// fills. They lie in a ring, in the order in which they were started; each source's are a list,
 /// from the newest to the oldest. When there is no room the oldest record goes, which is the next
-/// in the ring: that, and the source that is looked up, are all the memory that a packet of a
-/// stranger touches.
+/// in the ring: what the index has of that, and of the source that is looked up, is all the memory
+/// that a packet of a stranger may have to wait for. Both are fetched before, where they are foreseen.
 ///
 /// Guarantee: a packet takes at most a place for each sequence that its port starts, or one if it
 /// starts none: what it witnesses or counts stands in the same place. Only a source that turns out to

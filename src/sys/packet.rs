@@ -308,9 +308,10 @@ impl Packet<'_> {
         self.frame().bytes()
     }
 
-    /// The same of the packet that many places behind, if that has come in, too.
+    /// The same of the packet that many places behind, if that has come in, too; in a ring of fewer
+    /// frames, of one that is nearer.
     pub fn bytes_behind(&self, places: usize) -> Option<&[u8]> {
-        let at = (self.ring.next + places) % self.ring.frames;
+        let at = self.ring.next.wrapping_add(places) % self.ring.frames;
         Some(self.ring.filled(at)?.bytes())
     }
 
