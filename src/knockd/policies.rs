@@ -103,8 +103,7 @@ pub(super) struct Start {
 
 /// The policy's path where nobody names one.
 pub(super) fn usual_path(state_dir: &Path) -> PathBuf {
-    let last = kept(state_dir, GOOD).map(|kept| kept.source.file);
-    policy::usual_path_after(last.as_deref())
+    policy::usual_path_after(|| kept(state_dir, GOOD).map(|kept| kept.source.file))
 }
 
 /// Reads the policy's file for somebody who works in the place of a daemon. Where that is of no use,

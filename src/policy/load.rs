@@ -60,19 +60,19 @@ pub enum LoadError {
 
 /// The path of the policy that the daemon takes where none is named.
 pub fn usual_path() -> PathBuf {
-    usual_path_after(None)
+    usual_path_after(|| None)
 }
 
-/// The same where that file was in force last: that it is missing does not make room for another,
-/// which may have no gates.
-pub fn usual_path_after(last: Option<&Path>) -> PathBuf {
+/// The same where it can be asked which file was in force last: that this is missing does not make
+/// room for another, which may have no gates.
+pub fn usual_path_after(last: impl Fn() -> Option<PathBuf>) -> PathBuf {
     first_of(USUAL, last)
 }
 
-fn first_of(known: [&str; 2], last: Option<&Path>) -> PathBuf {
+fn first_of(known: [&str; 2], last: impl Fn() -> Option<PathBuf>) -> PathBuf {
     let mut paths = known.iter().map(PathBuf::from);
     paths
-        .find(|path| path.exists() || Some(path.as_path()) == last)
+        .find(|path| path.exists() || last().as_ref() == Some(path))
         .unwrap_or_else(|| known[0].into())
 }
 
@@ -141,14 +141,18 @@ mod tests {
         let paths = ["new", "old"].map(|name| dir.path().join(name));
         let [new, old] = paths.each_ref();
         let known = paths.each_ref().map(|path| path.to_str().unwrap());
-        assert_eq!(first_of(known, None), *new);
+        assert_eq!(first_of(known, || None), *new);
         fs::write(old, "").unwrap();
-        assert_eq!(first_of(known, None), *old);
-        assert_eq!(first_of(known, Some(old)), *old);
-        assert_eq!(first_of(known, Some(new)), *new, "though it is missing");
-        assert_eq!(first_of(known, Some(Path::new("/elsewhere"))), *old);
+        assert_eq!(first_of(known, || None), *old);
+        assert_eq!(first_of(known, || Some(old.clone())), *old);
+        assert_eq!(
+            first_of(known, || Some(new.clone())),
+            *new,
+            "though it is missing"
+        );
+        assert_eq!(first_of(known, || Some("/elsewhere".into())), *old);
         fs::write(new, "").unwrap();
-        assert_eq!(first_of(known, Some(old)), *new);
+        assert_eq!(first_of(known, || Some(old.clone())), *new);
     }
 
     #[test]
