@@ -11,6 +11,9 @@ const LEAP: u64 = 2;
 /// Of the time that passes between three steps back, no clock is set back by so large a part, since
 /// none runs as fast as that.
 const PART: u64 = 4;
+/// In nanoseconds. No packet is late by more, and time zones lie less far apart: stamps that step back
+/// by more are senseless, unless they stay there, and nothing about others follows from them.
+const MOST_LATE: u64 = 24 * 60 * 60 * 1_000_000_000;
 /// So many steps back may wait for what comes after them.
 const MOST_LEVELS: usize = 64;
 /// So often a clock is set back in one capture. What is beyond counts as out of order.
@@ -43,9 +46,11 @@ pub(super) struct Steps {
     recent: [Option<(u64, u64)>; 2],
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Level {
     began: SetBack,
+    /// How many that are in order.
+    packets: u64,
     /// The latest stamp.
     high: u64,
     /// How far two that follow each other lie apart at most.
@@ -70,21 +75,25 @@ impl Steps {
     /// Takes the next stamp into account.
     pub(super) fn look_at(&mut self, stamp: u64) {
         self.packets += 1;
-        while let [.., below, _] = self.levels.as_slice()
-            && stamp >= below.high
-            && let Some(level) = self.levels.pop()
-        {
+        while let [.., below, level] = *self.levels.as_slice() {
             let leap = stamp.saturating_sub(level.high);
-            if leap > level.gap.saturating_mul(LEAP) {
+            let was_senseless = level.began.by.min(leap) > MOST_LATE;
+            if stamp < below.high && !was_senseless {
+                break;
+            }
+            self.levels.pop();
+            if !was_senseless && leap <= level.gap.saturating_mul(LEAP) {
+                self.settle(level);
+            } else if level.packets > 1 {
+                // One alone may be anything.
                 self.is_disorder(level.began.by);
-            } else {
-                self.settle(level.began);
             }
         }
         let by = match self.levels.last_mut() {
             None => 0,
             Some(level) if stamp >= level.high => {
                 let gap = stamp - level.high;
+                level.packets += 1;
                 level.gap = level.gap.max(gap);
                 level.high = stamp;
                 self.forward = self.forward.saturating_add(gap);
@@ -100,7 +109,7 @@ impl Steps {
     /// Packets are out of order by that much, and may be by twice as much.
     fn is_disorder(&mut self, by: u64) {
         let limit = by.saturating_mul(2);
-        if limit <= self.limit {
+        if limit <= self.limit || by > MOST_LATE {
             return;
         }
         // It grows but seldom, so that nobody can have all that is settled looked at all the time.
@@ -111,41 +120,57 @@ impl Steps {
     }
 
     fn begin(&mut self, stamp: u64, by: u64) {
-        let [older, newer] = self.recent;
-        self.recent = [newer, Some((self.forward, by))];
-        if let (Some((then, first)), Some((_, second))) = (older, newer)
-            && self.forward - then <= second.saturating_add(by).saturating_mul(PART)
-        {
-            self.is_disorder(first.min(second).min(by));
-            if by <= self.limit {
-                return;
+        if by <= MOST_LATE {
+            let [older, newer] = self.recent;
+            self.recent = [newer, Some((self.forward, by))];
+            if let (Some((then, first)), Some((_, second))) = (older, newer)
+                && self.forward - then <= second.saturating_add(by).saturating_mul(PART)
+            {
+                self.is_disorder(first.min(second).min(by));
+                if by <= self.limit {
+                    return;
+                }
             }
         }
         if self.levels.len() == MOST_LEVELS {
             self.levels.remove(0);
-            let lowest = self.levels[0].began;
+            let lowest = self.levels[0];
             self.settle(lowest);
         }
         let packet = self.packets;
         self.levels.push(Level {
             began: SetBack { packet, by },
+            packets: 1,
             high: stamp,
             gap: 0,
         });
     }
 
-    fn settle(&mut self, set_back: SetBack) {
-        if self.settled.len() < MOST_SET_BACK && set_back.by > self.limit {
-            self.settled.push(set_back);
-            self.sum = self.sum.saturating_add(set_back.by);
+    fn settle(&mut self, level: Level) {
+        if self.settled.len() < MOST_SET_BACK && self.counts(&level) {
+            self.settled.push(level.began);
+            self.sum = self.sum.saturating_add(level.began.by);
         }
+    }
+
+    /// Whether the clock was set back where it began, for all that is known until now.
+    fn counts(&self, level: &Level) -> bool {
+        let by = level.began.by;
+        by > self.limit && (by <= MOST_LATE || level.packets > 1)
+    }
+
+    /// Where it was, as far as is known, among the steps whose end has not come.
+    fn pending(&self) -> impl Iterator<Item = SetBack> {
+        let levels = self.levels.iter().skip(1);
+        levels
+            .filter(|level| self.counts(level))
+            .map(|level| level.began)
     }
 
     /// When the clock was set back, as far as the stamps until now tell, in the capture's order.
     pub(super) fn set_back(&self) -> Vec<SetBack> {
-        let pending = self.levels.iter().skip(1).map(|level| level.began);
-        let all = self.settled.iter().copied().chain(pending);
-        let mut all: Vec<_> = all.filter(|it| it.by > self.limit).collect();
+        let all = self.settled.iter().copied().chain(self.pending());
+        let mut all: Vec<_> = all.collect();
         all.sort_unstable_by_key(|it| it.packet);
         all.truncate(MOST_SET_BACK);
         all
@@ -153,8 +178,7 @@ impl Steps {
 
     /// By how many nanoseconds it has been set back in all, as far as the stamps until now tell.
     pub(super) fn ahead(&self) -> u64 {
-        let pending = self.levels.iter().skip(1).map(|level| level.began.by);
-        let pending = pending.filter(|by| *by > self.limit);
+        let pending = self.pending().map(|it| it.by);
         pending.fold(self.sum, u64::saturating_add)
     }
 }
@@ -228,6 +252,40 @@ mod tests {
                 assert_eq!(set_back(ends_early), [], "{lags:?} {each} {step}");
             }
         }
+    }
+
+    #[test]
+    fn senseless_stamps_hide_no_clock_that_is_set_back() {
+        let day = 24 * 60 * 60 * 10;
+        let start = 20_000 * day;
+        let right = (start..start + 10).chain(start - 36_000..start - 30_000);
+        let right: Vec<u64> = right.collect();
+        for senseless in [&[0][..], &[0, 0], &[0, 1, 2, 2], &[start - 2 * day]] {
+            for place in (0..20).chain([right.len()]) {
+                let mut stamps = right.clone();
+                stamps.splice(place..place, senseless.iter().copied());
+                let before = if place <= 10 { senseless.len() } else { 0 };
+                let expected = (11 + before as u64, 36_009);
+                let found = set_back(&stamps);
+                assert!(found.contains(&expected), "{senseless:?} {place} {found:?}");
+                let is_last = place == right.len() && senseless.len() > 1;
+                assert_eq!(found.len(), 1 + usize::from(is_last), "{found:?}");
+            }
+        }
+        let mut often = Vec::new();
+        for some in right.chunks(5) {
+            often.extend(some);
+            often.extend([0, 0]);
+        }
+        let found = set_back(&often);
+        assert_eq!(found[0], (15, 36_009), "{found:?}");
+    }
+
+    #[test]
+    fn one_packet_that_is_late_hides_no_clock_that_is_set_back() {
+        let mut stamps = vec![100_000, 100_010, 40_000, 100_020];
+        stamps.extend(64_000..64_100);
+        assert_eq!(set_back(&stamps), [(5, 36_020)]);
     }
 
     #[test]

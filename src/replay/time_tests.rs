@@ -144,6 +144,35 @@ fn time_goes_on_when_the_clock_is_set_back() {
 }
 
 #[test]
+fn a_packet_with_a_senseless_stamp_does_not_stop_the_time() {
+    let (a, web) = ("198.51.100.7", "203.0.113.5");
+    let mut right = vec![(START, syn(a, HERE, 1228)), (START + 1, syn(a, HERE, 1227))];
+    right.extend((0..=600).map(|n| (START + 1 - 3600 + n, syn(web, HERE, 80))));
+    for place in [1, 2, 3, 300, right.len()] {
+        let mut packets = right.clone();
+        packets.insert(place, (0, syn(web, HERE, 80)));
+        let mut file = Bytes::new(ByteOrder::Little);
+        file.section().interface(101, &[]);
+        for (second, packet) in &packets {
+            file.packet(0, second * 1_000_000, packet);
+        }
+        let mut place = Place::with(&file.all);
+        place.order.addresses = vec![HERE.parse().unwrap()];
+        for (told, summary) in [place.run(), place.run_through_a_pipe()] {
+            let expected = [
+                "1000 198.51.100.7 open: accept 198.51.100.7/32 1m",
+                "61000 - time: accept-over 198.51.100.7/32",
+            ];
+            assert_eq!(told, expected);
+            assert_eq!(summary.length.as_secs(), 601);
+            let counts = &summary.counts;
+            assert_eq!((counts.set_back, counts.out_of_order), (1, 1));
+            assert_eq!(counts.most_set_back.as_secs(), 3600);
+        }
+    }
+}
+
+#[test]
 fn packets_without_a_time_at_the_start_count_as_of_the_first_that_has_one() {
     let a = "198.51.100.7";
     let mut file = Bytes::new(ByteOrder::Little);
