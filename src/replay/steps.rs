@@ -1,18 +1,27 @@
 //! What it is when packets are stamped earlier than those before them: disorder, after which the
 //! stamps come back to where they were at one leap, or a clock that was set back, after which they
 //! stay behind or get there as slowly as time does. What happens again and again is disorder.
+//!
+//! Stamps leap, too, where all was quiet for a while after the clock was set back. That is what it is
+//! where many are behind by more than packets are late, unless they leap by as much as they stepped
+//! back: so they do if the clock is set forth again. Of few nobody knows.
 
 /// In nanoseconds. Packets that are stamped earlier than one before them by less are out of order,
 /// whatever comes after them.
-const LEAST_STEP: u64 = 1_000_000_000;
+pub(super) const LEAST_STEP: u64 = 1_000_000_000;
 /// How many times farther than the packets behind lie from each other stamps leap that come back
 /// from disorder.
 const LEAP: u64 = 2;
 /// Of the time that passes between three steps back, no clock is set back by so large a part, since
 /// none runs as fast as that.
 const PART: u64 = 4;
-/// In nanoseconds. No packet is late by more, and time zones lie less far apart: stamps that step back
-/// by more are senseless, unless they stay there, and nothing about others follows from them.
+/// In nanoseconds. Packets of one interface are written later than those of another by no more: who
+/// captures waits for about a second at most before taking them from the kernel.
+const LATE: u64 = 10 * LEAST_STEP;
+/// Fewer may be stamped wrongly.
+const MANY: u64 = 8;
+/// In nanoseconds. Stamps that step back by more, farther than time zones lie apart, are senseless
+/// unless they stay there; nothing about others follows from them.
 const MOST_LATE: u64 = 24 * 60 * 60 * 1_000_000_000;
 /// So many steps back may wait for what comes after them.
 const MOST_LEVELS: usize = 64;
@@ -57,6 +66,18 @@ struct Level {
     gap: u64,
 }
 
+impl Level {
+    /// Whether it is, if the stamps leap so far from there to where they were.
+    fn is_disorder(&self, leap: u64) -> bool {
+        let by = self.began.by;
+        let usual = self.gap.saturating_mul(LEAP);
+        let is_silence = self.packets >= MANY
+            && (LATE..=MOST_LATE).contains(&by)
+            && leap.abs_diff(by) > usual.max(LATE);
+        leap > usual && !is_silence
+    }
+}
+
 impl Default for Steps {
     fn default() -> Self {
         Self {
@@ -82,7 +103,7 @@ impl Steps {
                 break;
             }
             self.levels.pop();
-            if !was_senseless && leap <= level.gap.saturating_mul(LEAP) {
+            if !was_senseless && !level.is_disorder(leap) {
                 self.settle(level);
             } else if level.packets > 1 {
                 // One alone may be anything.
@@ -233,6 +254,36 @@ mod tests {
     fn stamps_that_come_back_at_one_leap_show_disorder() {
         assert_eq!(set_back(&[500, 510, 490, 520, 530]), []);
         assert_eq!(set_back(&[500, 510, 490, 491, 492, 520, 530]), []);
+    }
+
+    #[test]
+    fn a_silence_after_the_clock_was_set_back_is_no_disorder() {
+        let hour = 36_000;
+        let mut stamps: Vec<u64> = (99_990..100_000).step_by(2).collect();
+        stamps.extend((64_000..64_300).step_by(10));
+        let set = (6, 35_998);
+        assert_eq!(set_back(&stamps), [set]);
+        for silence in [1, 15, 21, 38, 200] {
+            let mut stamps = stamps.clone();
+            stamps.push(64_290 + silence * hour / 20);
+            assert_eq!(set_back(&stamps), [set], "{silence}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_forth_again_leaves_no_time_behind() {
+        let mut stamps: Vec<u64> = (100_000..100_100).collect();
+        stamps.extend(64_100..64_400);
+        stamps.extend(100_400..100_500);
+        assert_eq!(set_back(&stamps), []);
+    }
+
+    #[test]
+    fn many_that_are_a_little_late_once_are_disorder() {
+        let mut stamps: Vec<u64> = (500..600).collect();
+        stamps.extend(580..597);
+        stamps.extend([9_000, 9_001]);
+        assert_eq!(set_back(&stamps), []);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::file::Ending;
+use super::steps::LEAST_STEP;
 use super::story::Story;
 use crate::model::{GateName, KnockName};
 use crate::packet::NotAKnock;
@@ -93,6 +94,20 @@ pub struct Summary {
 /// them on: that says nothing about a capture.
 const USUAL_DISORDER: Duration = Duration::from_millis(1);
 
+/// What is said of packets that are out of order.
+fn disorder(counts: &Counts) -> String {
+    let or = if counts.most_out_of_order > Duration::from_nanos(LEAST_STEP) {
+        ", or the clock was set back before them, and time went on that does not count here"
+    } else {
+        ""
+    };
+    format!(
+        "{} packets are out of order, by up to {:?}: they count as of the moment before; \
+         reordercap puts them in order{or}",
+        counts.out_of_order, counts.most_out_of_order
+    )
+}
+
 impl Summary {
     pub(super) fn new(story: Story, ending: Ending, mut warnings: Vec<String>) -> Self {
         let named = story.listens().named().join(", ");
@@ -111,11 +126,7 @@ impl Summary {
             ));
         }
         if counts.most_out_of_order > USUAL_DISORDER {
-            warnings.push(format!(
-                "{} packets are out of order, by up to {:?}: they count as of the moment before; \
-                 reordercap puts them in order",
-                counts.out_of_order, counts.most_out_of_order
-            ));
+            warnings.push(disorder(&counts));
         }
         if counts.set_back > 0 {
             warnings.push(format!(
