@@ -265,10 +265,13 @@ fn tell_of<R: Read>(
         if counts.read == counts.unknown_link {
             return Err(format_error(order, error));
         }
-        warnings.push(format!(
-            "{} packets are left out: of their interface, {error}",
-            counts.unknown_link
-        ));
+        // It may be described, and no packet have come through it.
+        if counts.unknown_link > 0 {
+            warnings.push(format!(
+                "{} packets are left out: of their interface, {error}",
+                counts.unknown_link
+            ));
+        }
     }
     let mut summary = Summary::new(story, ending, warnings);
     summary.addresses = addresses;

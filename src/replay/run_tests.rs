@@ -436,6 +436,17 @@ fn interfaces_with_unknown_links_are_left_out_unless_there_are_no_others() {
 }
 
 #[test]
+fn an_interface_with_an_unknown_link_that_no_packet_came_through_is_not_named() {
+    let mut file = Bytes::new(ByteOrder::Little);
+    file.section().interface(101, &[]).interface(105, &[]);
+    let knock = syn("198.51.100.7", HERE, 1228);
+    file.packet(0, START * 1_000_000, &knock);
+    let (_, summary) = Place::with(&file.all).run();
+    let warned = summary.warnings.join("\n");
+    assert!(!warned.contains("link type"), "{warned}");
+}
+
+#[test]
 fn what_is_whole_of_a_damaged_capture_is_replayed() {
     let a = "198.51.100.7";
     let packets = [(0, syn(a, HERE, 1228)), (1, syn(a, HERE, 1227))];
