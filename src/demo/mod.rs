@@ -8,6 +8,7 @@ mod service;
 mod stage;
 mod steps;
 
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -57,17 +58,7 @@ pub fn run(options: Options) -> ExitCode {
     }
     let paint = Paint::for_stdout();
     match Stage::set() {
-        Ok(mut stage) => {
-            let held = tell(&mut stage, paint);
-            if options.verbose && held {
-                println!("\nThe daemon's log:\n{}", stage.daemon.log());
-            }
-            if held {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            }
-        }
+        Ok(mut stage) => ended(tell_all(&mut stage, paint, options, &mut io::stdout())),
         Err(error) => {
             eprintln!(
                 "knockd demo: {}: {error}",
@@ -78,27 +69,57 @@ pub fn run(options: Options) -> ExitCode {
     }
 }
 
-fn tell(stage: &mut Stage, paint: Paint) -> bool {
+/// Whether every step held, or why it could not be told. Whoever closed the pipe has seen enough.
+fn ended(told: io::Result<bool>) -> ExitCode {
+    match told {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("knockd demo: cannot write to standard output: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn tell_all(
+    stage: &mut Stage,
+    paint: Paint,
+    options: Options,
+    out: &mut impl Write,
+) -> io::Result<bool> {
+    let held = tell(stage, paint, out)?;
+    if options.verbose && held {
+        writeln!(out, "\nThe daemon's log:\n{}", stage.daemon.log())?;
+    }
+    out.flush()?;
+    Ok(held)
+}
+
+fn tell(stage: &mut Stage, paint: Paint, out: &mut impl Write) -> io::Result<bool> {
     let started = Instant::now();
-    println!(
+    writeln!(
+        out,
         "{}\n\nA server and its clients, in network namespaces of their own.\n",
         paint.strong("portcullis, from a packet on the wire to knockctl")
-    );
+    )?;
     for (name, addresses, what) in CAST {
-        println!("  {name:<10}{addresses:<27}{what}");
+        writeln!(out, "  {name:<10}{addresses:<27}{what}")?;
     }
-    println!(
+    writeln!(
+        out,
         "\nBehind the gate: {}. The shipped policy, with acceptances of {} instead of 5m.\n",
         stage.service.what(),
         humanly(ACCEPT_TIME)
-    );
+    )?;
     for (number, step) in (1..).zip(STEPS) {
         let at = format!("{:7.3} s", started.elapsed().as_secs_f64());
-        println!(
+        writeln!(
+            out,
             "{} {}",
             paint.faint(&at),
             paint.strong(&format!("{number}. {}", step.title))
-        );
+        )?;
         let told = (step.check)(stage).and_then(|lines| {
             let silent = stage.silent_so_far()?;
             Ok((lines, silent))
@@ -106,44 +127,66 @@ fn tell(stage: &mut Stage, paint: Paint) -> bool {
         match told {
             Ok((lines, silent)) => {
                 for line in lines {
-                    println!("            {} {line}", paint.good("✓"));
+                    writeln!(out, "            {} {line}", paint.good("✓"))?;
                 }
-                println!("            {} {silent}", paint.good("✓"));
-                show_kernel(stage, paint);
+                writeln!(out, "            {} {silent}", paint.good("✓"))?;
+                show_kernel(stage, paint, out)?;
             }
             Err(error) => {
-                println!("            {} {error}", paint.bad("✗"));
-                show_kernel(stage, paint);
-                println!(
+                writeln!(out, "            {} {error}", paint.bad("✗"))?;
+                show_kernel(stage, paint, out)?;
+                writeln!(
+                    out,
                     "\nThis step does not hold: {}\n{error}",
                     paint.bad(step.title)
-                );
-                println!(
+                )?;
+                writeln!(
+                    out,
                     "\nThe end of the daemon's log:\n{}",
                     stage.daemon.log_tail(30)
-                );
-                return false;
+                )?;
+                return Ok(false);
             }
         }
     }
     let seconds = started.elapsed().as_secs_f64();
     let all = format!("All {} steps hold", STEPS.len());
-    println!("{}, in {seconds:.1} s.", paint.good(&all));
-    true
+    writeln!(out, "{}, in {seconds:.1} s.", paint.good(&all))?;
+    Ok(true)
 }
 
-fn show_kernel(stage: &Stage, paint: Paint) {
+fn show_kernel(stage: &Stage, paint: Paint, out: &mut impl Write) -> io::Result<()> {
     match kernel::chains(stage) {
         Ok(lines) => {
             for line in lines {
-                println!("            {}", paint.faint(&line));
+                writeln!(out, "            {}", paint.faint(&line))?;
             }
         }
-        Err(error) => println!("            {}", paint.bad(&error.to_string())),
+        Err(error) => writeln!(out, "            {}", paint.bad(&error.to_string()))?,
     }
-    println!();
+    writeln!(out)
 }
 
 fn humanly(span: std::time::Duration) -> String {
     crate::model::Lifetime::For(span).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_has_seen_enough_is_no_failure_and_a_full_disk_is_one() {
+        // `ExitCode` cannot be compared.
+        let code = |told| format!("{:?}", ended(told));
+        let (success, failure) = (ExitCode::SUCCESS, ExitCode::FAILURE);
+        for (told, wanted) in [
+            (Ok(true), success),
+            (Ok(false), failure),
+            (Err(ErrorKind::BrokenPipe.into()), success),
+            (Err(ErrorKind::StorageFull.into()), failure),
+        ] {
+            assert_eq!(code(told), format!("{wanted:?}"));
+        }
+    }
 }
