@@ -1,6 +1,7 @@
 //! What the kernel holds, as the daemon reports it or, with the daemon dead, as it is found.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -8,14 +9,14 @@ use super::stage::Stage;
 use super::{DemoError, humanly};
 use crate::control::{Data, Request, Verb};
 use crate::firewall::choose;
-use crate::model::{Chain, Lifetime};
+use crate::model::Chain;
 
 /// A member of a chain, as `knockctl -o json list` has it.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Entry {
     pub(super) chain: String,
     pub(super) address: String,
-    pub(super) expires_in_s: Option<f64>,
+    pub(super) expires_in_s: Option<u64>,
     pub(super) reason: String,
 }
 
@@ -53,10 +54,8 @@ fn observed(stage: &Stage) -> Result<Vec<Entry>, DemoError> {
     let entries = members.into_iter().map(|member| Entry {
         chain: format!("{}_{}", member.gate, member.chain.suffix()),
         address: without_host_length(&member.net.to_string()),
-        expires_in_s: match member.remaining {
-            Lifetime::For(span) => Some(span.as_secs_f64()),
-            Lifetime::Never => None,
-        },
+        // Rounded as the daemon rounds it, or the time would go up when the daemon is back.
+        expires_in_s: member.remaining.as_secs(),
         reason: member.reason,
     });
     Ok(entries.collect())
@@ -96,10 +95,7 @@ pub(super) fn chains(stage: &Stage) -> Result<Vec<String>, DemoError> {
 
 fn shown(entry: &Entry) -> String {
     let left = match entry.expires_in_s {
-        Some(seconds) => {
-            let span = std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default();
-            format!("{} left", humanly(span))
-        }
+        Some(seconds) => format!("{} left", humanly(Duration::from_secs(seconds))),
         None => "for good".to_owned(),
     };
     format!("{:<16} {left:<9} {}", entry.address, entry.reason)

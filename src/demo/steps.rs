@@ -178,7 +178,7 @@ fn the_daemon_is_back(stage: &mut Stage) -> Result<Vec<String>, DemoError> {
     let opened = stage.knocker_opens(KNOCKER)?;
     Ok(vec![
         format!("the ban of {SCANNER} is still there, for good"),
-        format!("the guest has {left:.0} s left of its 600"),
+        format!("the guest has {left} s left of its 600"),
         stage.let_in("guest", GUEST)?,
         stage.let_in("trusted", TRUSTED)?,
         stage.refused("scanner", SCANNER)?,
@@ -190,8 +190,8 @@ fn the_daemon_is_back(stage: &mut Stage) -> Result<Vec<String>, DemoError> {
 }
 
 /// The guest's time less what has passed since: the knocker's acceptance has ended meanwhile.
-fn ten_minutes() -> f64 {
-    600.0 - ACCEPT_TIME.as_secs_f64() / 2.0
+fn ten_minutes() -> u64 {
+    600 - ACCEPT_TIME.as_secs() / 2
 }
 
 fn session(stage: &Stage, address: &str) -> Result<Session, DemoError> {
