@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::model::Proto;
 use crate::totp::{MOST_PORTS, Shape, ShapeError};
 
 use super::knocks::PlacedKnock;
 use super::node::{At, Node, Value};
 use super::problem::quote;
 use super::reader::{Fields, Reader};
-use super::types::{Changing, Gate, TimeBased};
+use super::types::{Changing, Gate, ScanAction, ScanGuard, TimeBased};
 
 const EXPECTED: &str = "`{ one_time: FILE }`, `{ totp: FILE, ports: \"20000-40000\" }` or a list of \
                         ports";
@@ -138,5 +139,29 @@ pub(super) fn check(reader: &mut Reader, knocks: &[PlacedKnock], gates: &[&Gate]
             let found = format!("the secret of `{}` a second time", earlier.knock.name);
             reader.error(at, found, "a secret of its own for each knock");
         }
+    }
+}
+
+/// Whether a clock that is off makes a scanner of somebody at the first attempt: the scan guard
+/// then counts every port of the sequence as a foreign one. It does not look at datagrams.
+pub(super) fn check_guard(reader: &mut Reader, knocks: &[PlacedKnock], guard: &ScanGuard) {
+    for placed in knocks {
+        let Some(time_based) = placed.knock.time_based() else {
+            continue;
+        };
+        let length = time_based.shape.length();
+        if guard.ports > u16::from(length) || time_based.shape.ports().proto == Proto::Udp {
+            continue;
+        }
+        let found = format!(
+            "a sequence of {length} ports, where {} foreign ones make a scanner",
+            guard.ports
+        );
+        let expected = format!("`scan_guard.ports` to be {} or more", length + 1);
+        let help = match guard.action {
+            ScanAction::None => "one knock with a clock that is off makes the sender a scanner",
+            ScanAction::Drop => "one knock with a clock that is off bans the sender as a scanner",
+        };
+        reader.warn(placed.sequence_at, found, expected, help);
     }
 }

@@ -52,9 +52,9 @@ fn timed(sequence: &str) -> String {
 fn a_time_based_sequence_has_a_secret_a_range_and_a_length() {
     for (sequence, ports, length) in [
         (
-            "{ totp: s, ports: \"11000-29999\", length: 5 }",
+            "{ totp: s, ports: \"11000-29999\", length: 3 }",
             "11000-29999",
-            5,
+            3,
         ),
         ("{ totp: s, ports: 11000-29999/udp }", "11000-29999/udp", 4),
     ] {
@@ -125,5 +125,36 @@ fn what_is_wrong_about_a_time_based_sequence_is_told_at_its_place() {
     assert!(
         errors.contains("5:44: found the secret of `k` a second time"),
         "{errors}"
+    );
+}
+
+#[test]
+fn a_clock_that_is_off_is_not_to_make_a_scanner_at_the_first_attempt() {
+    let said = |guard: &str, sequence: &str| -> Vec<String> {
+        let text = timed(sequence) + guard;
+        let warnings = read(&text).unwrap().warnings;
+        warnings.iter().map(ToString::to_string).collect()
+    };
+    let four = "{ totp: s, ports: 11000-29999 }";
+    let five = "{ totp: s, ports: 11000-29999, length: 5 }";
+    let by_udp = "{ totp: s, ports: 11000-29999/udp, length: 5 }";
+    for (guard, sequence) in [("", four), ("scan_guard: { ports: 6 }", five), ("", by_udp)] {
+        assert!(said(guard, sequence).is_empty(), "{guard} {sequence}");
+    }
+    assert_eq!(
+        said("scan_guard: { ports: 4, action: drop }", four),
+        [
+            "4:45: found a sequence of 4 ports, where 4 foreign ones make a scanner, expected \
+             `scan_guard.ports` to be 5 or more (one knock with a clock that is off bans the \
+             sender as a scanner)"
+        ]
+    );
+    assert_eq!(
+        said("", five),
+        [
+            "4:45: found a sequence of 5 ports, where 5 foreign ones make a scanner, expected \
+             `scan_guard.ports` to be 6 or more (one knock with a clock that is off makes the \
+             sender a scanner)"
+        ]
     );
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::changing;
 use super::knocks::PlacedKnock;
 use super::node::{self, At, Node, Value};
 use super::problem::{PolicyErrors, Problem};
@@ -103,6 +104,7 @@ fn read(reader: &mut Reader, root: &Node, file: &Path) -> Option<Policy> {
     let interfaces = fields.get("interface");
     let never_ban = fields.get("never_ban");
     let scan_guard = settings::scan_guard(reader, fields.get("scan_guard"), longest);
+    changing::check_guard(reader, &placed_knocks, &scan_guard);
     bans::check(
         reader,
         ban.as_ref(),
