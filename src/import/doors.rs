@@ -122,7 +122,7 @@ fn meaning(
     };
     let named = gates.of(&start.rule.ports)?;
     remark(text);
-    if let Some(text) = start.ipv6 {
+    if let Some(text) = start.ipv6.filter(|_| start.rule.adds) {
         remark(text.to_owned());
     }
     let (action, lifetime) = meaning;

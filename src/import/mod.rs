@@ -20,6 +20,9 @@ use crate::policy::{self, Interfaces, Notes, Policy, PolicyErrors, Problem};
 
 use gates::Gates;
 
+/// The policy's name in messages, where it has no file.
+pub const MADE: &str = "(the policy made of it)";
+
 /// A policy in YAML, and what is to be said about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Imported {
@@ -29,6 +32,8 @@ pub struct Imported {
     pub remarks: Vec<Remark>,
     /// What was doubtful in the file as it is.
     pub warnings: Vec<Problem>,
+    /// What is unwise about the policy; places are those of that.
+    pub unwise: Vec<Problem>,
 }
 
 /// Something that is not as it was.
@@ -67,7 +72,7 @@ pub fn knockd_conf(text: &str, file: &Path) -> Result<Imported, ImportError> {
     if !policy::is_classic(text) {
         return Err(ImportError::NotClassic(name));
     }
-    let checked = policy::parse(text, file).map_err(ImportError::File)?;
+    let checked = policy::parse_to_import(text, file).map_err(ImportError::File)?;
     let mut remarks = Vec::new();
     let policy = everywhere_unless_said(text, checked.policy, &mut remarks);
     let policy = translated(policy, &mut remarks);
@@ -76,11 +81,12 @@ pub fn knockd_conf(text: &str, file: &Path) -> Result<Imported, ImportError> {
         remark.text = policy::printable(&remark.text);
     }
     let yaml = policy::emit(&policy, &notes(&name, &policy, &remarks));
-    match policy::parse(&yaml, Path::new("(the policy made of it)")) {
-        Ok(_) => Ok(Imported {
+    match policy::parse(&yaml, Path::new(MADE)) {
+        Ok(made) => Ok(Imported {
             yaml,
             remarks,
             warnings: checked.warnings,
+            unwise: made.warnings,
         }),
         Err(errors) => Err(ImportError::Refused { file: name, errors }),
     }

@@ -94,7 +94,6 @@ fn the_stock_file_becomes_a_gate_that_one_door_opens_and_the_other_closes() {
              the rule did; better give it a time, such as `for: 300s`",
             "openSSH: it lets in over IPv6, too, where `iptables` could not",
             "closeSSH: the iptables rule that it deleted is an acceptance now, which it ends",
-            "closeSSH: it lets in over IPv6, too, where `iptables` could not",
             "from now on knockd itself keeps 22/tcp shut, but for the accepted and the trusted: \
              put those who must always get in into knockd.trusted before you start it",
             "a rule of your own that drops new connections to 22/tcp has to go where knockd uses \
@@ -107,6 +106,38 @@ fn the_stock_file_becomes_a_gate_that_one_door_opens_and_the_other_closes() {
                 || imported.yaml.contains(&format!("# - {}", remark.text))
         );
     }
+}
+
+#[test]
+fn what_is_unwise_is_told_of_the_policy_and_not_of_what_the_file_said() {
+    let stock = import(STOCK);
+    // The flags are other ones, and what starts a command there is an acceptance.
+    assert_eq!(stock.warnings, []);
+    let [never] = stock.unwise.as_slice() else {
+        panic!("{:?}", stock.unwise);
+    };
+    assert_eq!(never.found, "`for: never`");
+    let text = "[a]\nsequence=7000,40000\ntcpflags=ack\ncommand=x\n[a]\nsequence=7000:udp,8000:udp\n\
+                command=iptables -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT\n\
+                stop_command=iptables -D INPUT -s %IP% -p tcp --dport 22 -j ACCEPT\n";
+    let imported = import(text);
+    let told = |problems: &[Problem]| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let [twice] = &told(&imported.warnings)[..] else {
+        panic!("{:?}", imported.warnings);
+    };
+    assert!(twice.contains("the door `a` a second time"), "{twice}");
+    let unwise = told(&imported.unwise);
+    assert_eq!(unwise.len(), 3, "{unwise:?}");
+    for (problem, part) in unwise.iter().zip([
+        "one port after the other, starts the command",
+        "the ephemeral port 40000/tcp",
+        "one port after the other, lets the scanner in",
+    ]) {
+        assert!(problem.contains(part), "{problem}");
+    }
+    let line = usize::try_from(imported.unwise[0].line).unwrap();
+    let there = imported.yaml.lines().nth(line - 1).unwrap();
+    assert!(there.contains("[7000, 40000]"), "{there}");
 }
 
 #[test]

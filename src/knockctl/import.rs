@@ -73,6 +73,7 @@ fn try_run(arguments: &Arguments) -> Result<(), Failure> {
         yaml,
         remarks,
         warnings,
+        unwise,
     } = import::knockd_conf(&text, &arguments.file)?;
     match &arguments.out {
         Some(path) => write_new(path, &yaml)?,
@@ -83,6 +84,10 @@ fn try_run(arguments: &Arguments) -> Result<(), Failure> {
     }
     for warning in warnings {
         say(&warning.in_file(&arguments.file).to_string());
+    }
+    let made = arguments.out.as_deref().unwrap_or(Path::new(import::MADE));
+    for warning in unwise {
+        say(&warning.in_file(made).to_string());
     }
     for remark in remarks {
         match remark.knock {

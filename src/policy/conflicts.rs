@@ -50,8 +50,7 @@ pub(super) fn check(reader: &mut Reader, gates: &[PlacedGate], knocks: &[PlacedK
 
 /// What is unwise about a knockd.conf. Its doors may well have the same sequence, or begin with
 /// another's: each runs its own command.
-pub(super) fn check_classic(reader: &mut Reader, knocks: &[PlacedKnock]) {
-    sheets(reader, knocks);
+pub(super) fn check_doors(reader: &mut Reader, knocks: &[PlacedKnock]) {
     for knock in knocks {
         if !knock.ports_at.is_empty() {
             ports(reader, knock, &[]);
@@ -158,7 +157,7 @@ fn ports(reader: &mut Reader, knock: &PlacedKnock, gates: &[PlacedGate]) {
 }
 
 /// A line of a sheet opens once, so it cannot be two knocks'.
-fn sheets(reader: &mut Reader, knocks: &[PlacedKnock]) {
+pub(super) fn sheets(reader: &mut Reader, knocks: &[PlacedKnock]) {
     for (index, placed) in knocks.iter().enumerate() {
         let sheet = placed.knock.one_time();
         let Some(sheet) = sheet.filter(|sheet| !sheet.as_os_str().is_empty()) else {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::changing;
+use super::classic::Doors;
 use super::knocks::PlacedKnock;
 use super::node::{self, At, Node, Value};
 use super::problem::{PolicyErrors, Problem};
@@ -50,7 +51,7 @@ pub fn parse(text: &str, file: &Path) -> Result<Checked, PolicyErrors> {
         return refuse(problem);
     }
     if classic::is_classic(text) {
-        return classic::parse(text, file);
+        return classic::parse(text, file, Doors::Run);
     }
     if let Some(problem) = tabs(text) {
         return refuse(problem);
@@ -69,6 +70,15 @@ pub fn parse(text: &str, file: &Path) -> Result<Checked, PolicyErrors> {
         }
         _ => Err(PolicyErrors::new(file, reader.errors, reader.uncounted)),
     }
+}
+
+/// Reads a knockd.conf that a policy is to be made of. What is unwise about its knocks is not told:
+/// they may become something else, and parsing that tells.
+pub fn parse_to_import(text: &str, file: &Path) -> Result<Checked, PolicyErrors> {
+    if let Some(problem) = too_long(text) {
+        return Err(PolicyErrors::new(file, vec![problem], 0));
+    }
+    classic::parse(text, file, Doors::Change)
 }
 
 fn read(reader: &mut Reader, root: &Node, file: &Path) -> Option<Policy> {

@@ -36,7 +36,7 @@ pub use command::{ADDRESS_TOKEN, CommandLine, PerFamily, Run, SplitError};
 pub use conflicts::browsers_block;
 pub use diff::{Difference, diff};
 pub use emit::{Notes, emit};
-pub use file::{Checked, MOST_BYTES, parse};
+pub use file::{Checked, MOST_BYTES, parse, parse_to_import};
 pub use load::{LoadError, load, read, text_of, usual_path, usual_path_after};
 pub use problem::{PolicyErrors, Problem, printable};
 pub use types::{

@@ -39,11 +39,20 @@ pub fn is_classic(text: &str) -> bool {
     name.is_some_and(|name| !in_yaml(name))
 }
 
+/// What becomes of the doors.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doors {
+    /// They run their commands.
+    Run,
+    /// They may become something else, so whether they are wise is not asked yet.
+    Change,
+}
+
 /// Reads and checks a knockd.conf; `file` is only a name for messages.
-pub(super) fn parse(text: &str, file: &Path) -> Result<Checked, PolicyErrors> {
+pub(super) fn parse(text: &str, file: &Path, doors: Doors) -> Result<Checked, PolicyErrors> {
     let mut reader = Reader::default();
     let sections = sections(&mut reader, text);
-    let policy = policy(&mut reader, &sections);
+    let policy = policy(&mut reader, &sections, doors);
     if reader.errors.is_empty() {
         let mut warnings = reader.warnings;
         warnings.sort_by_key(|warning: &Problem| (warning.line, warning.column));
@@ -52,12 +61,15 @@ pub(super) fn parse(text: &str, file: &Path) -> Result<Checked, PolicyErrors> {
     Err(PolicyErrors::new(file, reader.errors, reader.uncounted))
 }
 
-fn policy(reader: &mut Reader, sections: &[Section<'_>]) -> Policy {
+fn policy(reader: &mut Reader, sections: &[Section<'_>], fate: Doors) -> Policy {
     let is_options = |section: &&Section<'_>| section.name == OPTIONS;
     let options = options::read(reader, sections.iter().filter(is_options));
     let doors: Vec<&Section<'_>> = sections.iter().filter(|s| !is_options(s)).collect();
     let knocks = knocks(reader, &doors);
-    conflicts::check_classic(reader, &knocks);
+    conflicts::sheets(reader, &knocks);
+    if fate == Doors::Run {
+        conflicts::check_doors(reader, &knocks);
+    }
     let timeouts = knocks.iter().map(|placed| placed.knock.seq_timeout);
     let longest = timeouts.max().unwrap_or(SEQ_TIMEOUT);
     Policy {
