@@ -295,9 +295,9 @@ fn status_exits_5_when_degraded() {
     let (told, _) = asking(&status("running"), &["status"]);
     assert_eq!(told.code, 0);
     let expected = "\
-state    running
-backend  nftables (no iptables command)
-uptime   1h2m5s
+state     running
+backend   nftables (no iptables command)
+uptime    1h2m5s
 
 GATE  PORTS   ACCEPTED  BANNED  TRUSTED  OPEN
 ssh   22/tcp         2       0        0  no

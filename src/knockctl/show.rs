@@ -1,3 +1,4 @@
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -84,25 +85,22 @@ pub(super) fn status(out: &mut impl Write, data: &Value, terminal: bool) -> io::
     if !status.backend_reason.is_empty() {
         backend = format!("{backend} ({})", clean(&status.backend_reason));
     }
-    writeln!(out, "state    {}", clean(&status.state))?;
+    line(out, "state", clean(&status.state))?;
     for problem in &status.problems {
-        writeln!(out, "problem  {}", clean(problem))?;
+        line(out, "problem", clean(problem))?;
     }
-    writeln!(out, "backend  {backend}")?;
-    writeln!(out, "uptime   {}", time_left(Some(status.uptime_s)))?;
+    line(out, "backend", backend)?;
+    line(out, "uptime", time_left(Some(status.uptime_s)))?;
     let repairs = &status.repairs;
     if repairs.total > 0 {
         let ago = time_left(repairs.last_s_ago);
         let last = clean(&repairs.last);
-        writeln!(
-            out,
-            "repairs  {} (the last {ago} ago: {last})",
-            repairs.total
-        )?;
+        let all = format!("{} (the last {ago} ago: {last})", repairs.total);
+        line(out, "repairs", all)?;
     }
-    for (name, value) in [("policy ", &status.policy), ("version", &status.version)] {
+    for (name, value) in [("policy", &status.policy), ("version", &status.version)] {
         if !value.is_empty() {
-            writeln!(out, "{name}  {}", clean(value))?;
+            line(out, name, clean(value))?;
         }
     }
     if let Some(change) = &status.change {
@@ -151,9 +149,9 @@ fn counted(out: &mut impl Write, status: &Status, terminal: bool) -> io::Result<
     align_right(&mut table, &[1]);
     print(out, &table)?;
     let packets = &status.packets;
-    writeln!(
-        out,
-        "\npackets  {} seen, {} lost, {} knocks, {} to foreign ports, {} not for us, \
+    writeln!(out)?;
+    let all = format!(
+        "{} seen, {} lost, {} knocks, {} to foreign ports, {} not for us, \
          {} on other interfaces, {} malformed",
         packets.seen,
         packets.dropped,
@@ -162,18 +160,19 @@ fn counted(out: &mut impl Write, status: &Status, terminal: bool) -> io::Result<
         packets.not_for_us,
         packets.other_interfaces,
         packets.refused
-    )?;
+    );
+    line(out, "packets", all)?;
     under_attack(out, status)
 }
 
 /// What is only of interest when too much comes in.
 fn under_attack(out: &mut impl Write, status: &Status) -> io::Result<()> {
     let (packets, attempts) = (&status.packets, &status.attempts);
-    writeln!(
-        out,
-        "attempts {} of {}, {} gave way to newer ones",
+    let room = format!(
+        "{} of {}, {} gave way to newer ones",
         attempts.used, attempts.capacity, attempts.evicted
-    )?;
+    );
+    line(out, "attempts", room)?;
     let left_out: Vec<String> = [
         ("bans by knock", packets.refused_bans),
         ("bans that were to begin again", packets.refused_renewals),
@@ -189,32 +188,38 @@ fn under_attack(out: &mut impl Write, status: &Status) -> io::Result<()> {
     .map(|(what, count)| format!("{what}: {count}"))
     .collect();
     if !left_out.is_empty() {
-        writeln!(out, "left out {}", left_out.join(", "))?;
+        line(out, "left out", left_out.join(", "))?;
     }
-    writeln!(out, "schedule {}", clean(&status.scheduling))?;
+    line(out, "schedule", clean(&status.scheduling))?;
     let awake = &status.awake;
+    let times = if awake.times == 1 { "time" } else { "times" };
     let awake = match &awake.why_never {
         Some(why) => format!("never: {}", clean(why)),
-        None => format!("{} times, {} ms in all", awake.times, awake.total_ms),
+        None => format!("{} {times}, {} ms in all", awake.times, awake.total_ms),
     };
-    writeln!(out, "awake    {awake}")?;
+    line(out, "awake", awake)?;
     let untracked = match &status.untracked.why_none {
         Some(why) => format!("none: {}", clean(why)),
         None => clean(&status.untracked.ports.join(" ")),
     };
-    writeln!(out, "untracked {untracked}")
+    line(out, "untracked", untracked)
 }
 
 fn show_change(out: &mut impl Write, change: &ChangeStatus) -> io::Result<()> {
     let (file, by) = (clean(&change.file), clean(&change.by));
-    match change.expires_in_s {
-        left @ Some(_) => writeln!(
-            out,
-            "change   {file}, applied by {by}, is taken back in {} unless it is confirmed",
+    let becomes = match change.expires_in_s {
+        left @ Some(_) => format!(
+            "is taken back in {} unless it is confirmed",
             time_left(left)
         ),
-        None => writeln!(out, "change   {file}, applied by {by}, was taken back"),
-    }
+        None => "was taken back".to_owned(),
+    };
+    line(out, "change", format!("{file}, applied by {by}, {becomes}"))
+}
+
+/// What has a name. The longest, `untracked`, is as wide as its column.
+fn line(out: &mut impl Write, name: &str, text: impl Display) -> io::Result<()> {
+    writeln!(out, "{name:<9} {text}")
 }
 
 /// `4m59s`, or `never`.

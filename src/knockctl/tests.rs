@@ -97,9 +97,36 @@ fn status_tells_what_was_refused_and_only_that() {
         "refused_commands": 3,
         "other_interfaces": 4,
     }));
-    let line = "left out acceptances by knock: 1, trust by knock: 2, commands: 3\n";
+    let line = "left out  acceptances by knock: 1, trust by knock: 2, commands: 3\n";
     assert!(all.contains(line), "{all}");
     assert!(all.contains(", 4 on other interfaces, "), "{all}");
     let none = shown(serde_json::json!({}));
     assert!(!none.contains("left out"), "{none}");
+}
+
+#[test]
+fn status_has_a_column_and_counts_in_english() {
+    let shown = |times: u64| {
+        let status = serde_json::json!({
+            "state": "running",
+            "change": { "file": "p", "by": "root", "expires_in_s": 60 },
+            "knocks": [{ "name": "in", "completed": 1 }],
+            "awake": { "times": times, "total_ms": 5 },
+            "untracked": { "ports": ["1228/tcp"] },
+        });
+        let mut out = Vec::new();
+        show::status(&mut out, &status, false).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let once = shown(1);
+    for line in [
+        "state     running",
+        "change    p, applied by root, is taken back in 1m unless it is confirmed",
+        "attempts  0 of 0, 0 gave way to newer ones",
+        "awake     1 time, 5 ms in all",
+        "untracked 1228/tcp",
+    ] {
+        assert!(once.lines().any(|shown| shown == line), "{line}\n{once}");
+    }
+    assert!(shown(2).contains("2 times, "));
 }

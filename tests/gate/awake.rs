@@ -43,9 +43,9 @@ impl World {
         let text = self.expect(0, &["status"]).stdout;
         if let Some(why) = why.as_str() {
             assert!(why.starts_with(&format!("open {DEVICE}: ")), "{why}");
-            assert!(text.contains(&format!("awake    never: {why}")), "{text}");
+            assert!(text.contains(&format!("awake     never: {why}")), "{text}");
         } else {
-            assert!(text.contains("awake    0 times, 0 ms in all"), "{text}");
+            assert!(text.contains("awake     0 times, 0 ms in all"), "{text}");
         }
         !why.is_null()
     }

@@ -93,7 +93,7 @@ fn the_units_capabilities_are_enough() -> Tried {
     world.expect(0, &["reload"]);
     let status = world.expect(0, &["status"]);
     // As on a machine where root may have real-time threads, or without.
-    assert!(!status.stdout.contains("schedule ordinary"), "{status:?}");
+    assert!(!status.stdout.contains("schedule  ordinary"), "{status:?}");
     child.kill()?;
     child.wait()?;
     Ok(())
