@@ -22,13 +22,19 @@ pub(super) fn table(out: &mut impl Write, data: &Value, terminal: bool) -> io::R
         if !entry.note.is_empty() {
             why = format!("{why}: {}", clean(&entry.note));
         }
+        // As `list` says it: these have no end where they have no time.
+        let endless = ["accepted", "banned", "opened"].contains(&entry.what.as_str());
+        let until = match &entry.until {
+            None if endless => "never".to_owned(),
+            until => clean(until.as_deref().unwrap_or("-")),
+        };
         let shown = |text: &Option<String>| clean(text.as_deref().unwrap_or("-"));
         table.add_row([
             clean(&entry.time),
             clean(&entry.what),
             shown(&entry.gate),
             shown(&entry.address),
-            shown(&entry.until),
+            until,
             why,
         ]);
     }

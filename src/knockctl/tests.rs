@@ -130,3 +130,22 @@ fn status_has_a_column_and_counts_in_english() {
     }
     assert!(shown(2).contains("2 times, "));
 }
+
+#[test]
+fn what_has_no_end_in_the_history_ends_never() {
+    let entry = |what: &str, until: Option<&str>| serde_json::json!({ "time": "t", "what": what, "address": "192.0.2.1", "until": until });
+    let entries = [
+        entry("banned", None),
+        entry("accepted", Some("2026-11-20T09:08:45Z")),
+        entry("refused", None),
+    ];
+    let mut out = Vec::new();
+    history::table(&mut out, &serde_json::json!({ "entries": entries }), false).unwrap();
+    let out = String::from_utf8(out).unwrap();
+    let untils: Vec<&str> = out
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().nth(4))
+        .collect();
+    assert_eq!(untils, ["never", "2026-11-20T09:08:45Z", "-"], "{out}");
+}
