@@ -5,7 +5,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::refusal::printable;
-use super::{PolicyText, Refusal, Request, Verb};
+use super::{PolicyText, Refusal, Request, Verb, source};
 use crate::engine::{Command, Flush};
 use crate::model::{
     Chain, DurationError, GateName, Lifetime, SshConnection, canonical, canonical_net, host_net,
@@ -300,7 +300,7 @@ impl Request {
 
     fn source_address(&self, text: &str) -> Result<IpAddr, Refusal> {
         let address = self.address(text)?;
-        check_source(text, host_net(address))?;
+        source::check(text, host_net(address))?;
         Ok(address)
     }
 
@@ -324,7 +324,7 @@ impl Request {
     fn source_net(&self, text: &str) -> Result<IpNet, Refusal> {
         let net = self.net(text)?;
         self.check_size(text, net)?;
-        check_source(text, net)?;
+        source::check(text, net)?;
         Ok(net)
     }
 
@@ -382,13 +382,16 @@ impl Request {
         if let Some(net) = parse_net(text) {
             if self.verb == Verb::Trust {
                 self.check_size(text, net)?;
-                check_source(text, net)?;
+                source::check(text, net)?;
                 Refusal::of_host_bits(text)?;
             }
             return Ok(Entry::Net(net));
         }
         if !is_host_name(text) {
             return Err(Refusal::NotAnEntry(printable(text)));
+        }
+        if self.verb == Verb::Trust {
+            source::check_name(text)?;
         }
         if self.runtime {
             return Err(Refusal::RuntimeName(printable(text)));
@@ -441,26 +444,6 @@ fn parse_net(text: &str) -> Option<IpNet> {
         return Some(host_net(address));
     }
     text.parse::<IpNet>().ok().map(canonical_net)
-}
-
-fn check_source(text: &str, net: IpNet) -> Result<(), Refusal> {
-    let address = canonical(net.addr());
-    let single = net.prefix_len() == net.max_prefix_len();
-    let what = if single && address.is_unspecified() {
-        "no address that a packet could come from"
-    } else if address.is_loopback() {
-        "this machine itself: loopback is never gated"
-    } else if address.is_multicast() {
-        "multicast, which no packet comes from"
-    } else if matches!(address, IpAddr::V4(v4) if v4.is_broadcast()) {
-        "the broadcast address, which no packet comes from"
-    } else {
-        return Ok(());
-    };
-    Err(Refusal::NotASource {
-        text: printable(text),
-        what,
-    })
 }
 
 fn flushable(text: &str) -> Result<Flush, Refusal> {

@@ -14,6 +14,7 @@ mod peer;
 pub mod protocol;
 mod refusal;
 pub mod server;
+mod source;
 mod why;
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ fn refusal(verb: Verb, args: &[&str]) -> (u8, String) {
 
 #[test]
 fn bad_addresses_are_named_and_explained() {
-    let cases: [(Verb, &str, &str); 12] = [
+    let cases: [(Verb, &str, &str); 16] = [
         (
             Verb::Accept,
             "999.1.1.1",
@@ -49,6 +49,10 @@ fn bad_addresses_are_named_and_explained() {
             "host..org",
             "not an address, network or host name",
         ),
+        (Verb::Trust, "127.0.0.1", "loopback is never gated"),
+        (Verb::Trust, "::1", "loopback is never gated"),
+        (Verb::Trust, "LocalHost.", "loopback is never gated"),
+        (Verb::Trust, "x.localhost", "loopback is never gated"),
         (Verb::Flush, "trusted", "the trusted are never flushed"),
     ];
     for (verb, text, expected) in cases {
@@ -294,7 +298,7 @@ fn trust_takes_addresses_networks_and_names() {
                 "192.0.2.1",
                 "192.0.2.0/24",
                 "GW.Example.org",
-                "localhost",
+                "gateway",
                 "3com.example.",
             ],
         )
@@ -312,11 +316,14 @@ fn trust_takes_addresses_networks_and_names() {
             "192.0.2.1",
             "192.0.2.0/24",
             "gw.example.org",
-            "localhost",
+            "gateway",
             "3com.example."
         ]
     );
     assert_eq!(comment.as_deref(), Some("the lab"));
+    // A file may have it, and must be rid of it.
+    let untrust = request(Verb::Untrust, &["localhost"]).asked();
+    assert!(matches!(untrust, Ok(Asked::Untrust { .. })), "{untrust:?}");
 }
 
 #[test]
