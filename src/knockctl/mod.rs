@@ -18,6 +18,7 @@ mod why;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser};
 use serde_json::Value;
 
@@ -34,7 +35,7 @@ pub fn command() -> clap::Command {
 
 /// The program `knockctl`.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| told_where(error).exit());
     let asked = match &arguments.verb {
         Task::Ask(command) => command.request(),
         Task::Replay(replay) => return ExitCode::from(replay::run(replay, arguments.output)),
@@ -59,6 +60,16 @@ pub fn main() -> ExitCode {
         Err(wrong) => Response::refused(2, wrong.to_string()),
     };
     ExitCode::from(report(&arguments, request.verb, response))
+}
+
+/// Whoever looks for `check` here is told where it is.
+fn told_where(mut error: clap::Error) -> clap::Error {
+    let unknown = error.get(ContextKind::InvalidSubcommand);
+    if matches!(unknown, Some(ContextValue::String(verb)) if verb == "check") {
+        let tip = "`knockd check FILE` checks a policy".into();
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    }
+    error
 }
 
 /// A failure on our side is told in the form of an answer.

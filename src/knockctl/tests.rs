@@ -20,6 +20,18 @@ fn the_options_may_follow_the_verb() {
 }
 
 #[test]
+fn whoever_looks_for_check_here_is_told_where_it_is() {
+    let told = |verb: &str| {
+        let error = Arguments::try_parse_from(["knockctl", verb, "p.yaml"]).unwrap_err();
+        told_where(error).to_string()
+    };
+    let check = told("check");
+    assert!(check.contains("unrecognized subcommand 'check'"), "{check}");
+    assert!(check.contains("`knockd check FILE`"), "{check}");
+    assert!(!told("doctor").contains("knockd check"));
+}
+
+#[test]
 fn paths_are_for_direct_alone() {
     let places = |words: &[&str]| {
         let words = [&["knockctl"], words].concat();
