@@ -106,18 +106,42 @@ fn verbatim(text: &str) -> String {
     format!(".nf\n{}.fi\n", lines.collect::<String>())
 }
 
+/// Sentences, a paragraph each, with one full stop at the end.
+fn sentences(text: &str) -> String {
+    let paragraphs = text.split("\n\n").map(|paragraph| {
+        let paragraph = paragraph.trim_end_matches('.');
+        format!(".PP\n{}.\n", plain(paragraph))
+    });
+    paragraphs.collect()
+}
+
+/// The manual's arguments with dots behind those that may be repeated.
+fn repeated(command: &Command, page: &str) -> String {
+    let mut page = page.to_owned();
+    for argument in command.get_positionals() {
+        let most = argument
+            .get_num_args()
+            .map_or(1, |range| range.max_values());
+        let names = argument.get_value_names().unwrap_or_default();
+        let [name] = names else {
+            continue;
+        };
+        if most > 1 {
+            for (before, behind) in [('<', '>'), ('[', ']')] {
+                let shown = format!("{before}\\fI{name}\\fR{behind}");
+                page = page.replace(&shown, &format!("{shown}..."));
+            }
+        }
+    }
+    page
+}
+
 /// One page, verbs included.
 fn page(program: &Program) -> String {
     let mut command = program.command.clone();
     command.build();
-    let man = |command: Command| {
-        Man::new(command)
-            .section(program.section)
-            .date(" ")
-            .manual("portcullis")
-    };
-    let whole = man(command.clone());
-    let mut page: Vec<String> = [
+    let whole = man(program, command.clone());
+    let page: String = [
         Man::render_title as Part,
         Man::render_name_section,
         Man::render_synopsis_section,
@@ -125,29 +149,23 @@ fn page(program: &Program) -> String {
         Man::render_options_section,
     ]
     .map(|render| part(&whole, render))
-    .into();
-    let verbs = command.get_subcommands();
-    let verbs: Vec<&Command> = verbs.filter(|verb| verb.get_name() != "help").collect();
-    if !verbs.is_empty() {
+    .concat();
+    let mut page = vec![repeated(&command, &page)];
+    let own = verbs(program, &command);
+    if !own.is_empty() {
         page.push(".SH COMMANDS\n".to_owned());
     }
-    for verb in verbs {
-        page.push(format!(".SS {} {}\n", command.get_name(), verb.get_name()));
-        // What all take is said once.
-        let own = verb.clone().mut_args(|arg| {
-            let common = arg.is_global_set() || arg.get_id() == "help";
-            arg.hide(common)
-        });
-        let about = own.get_long_about().or(own.get_about());
-        let about = about.map(ToString::to_string).unwrap_or_default();
-        let synopsis = part(&man(own.clone()), Man::render_synopsis_section);
-        let options = part(&man(own), Man::render_options_section);
-        page.push(synopsis.replace(".SH SYNOPSIS\n", ""));
-        page.push(format!(".PP\n{}.\n", plain(&about)));
-        page.push(options.replace(".SH OPTIONS\n", ""));
-    }
+    page.push(own);
     if let Some(after) = command.get_after_long_help().or(command.get_after_help()) {
-        page.push(format!(".SH NOTES\n{}", verbatim(&after.to_string())));
+        let after = after.to_string();
+        // Where the exit codes have a section they are not said twice.
+        let kept = after
+            .split("\n\n")
+            .filter(|notes| program.exits.is_empty() || !notes.starts_with("Exit status: "));
+        let kept: Vec<&str> = kept.collect();
+        if !kept.is_empty() {
+            page.push(format!(".SH NOTES\n{}", verbatim(&kept.join("\n\n"))));
+        }
     }
     if !program.exits.is_empty() {
         page.push(".SH EXIT STATUS\n".to_owned());
@@ -161,6 +179,62 @@ fn page(program: &Program) -> String {
     }
     page.push(format!(".SH SEE ALSO\n{}\n", program.see_also));
     page.concat()
+}
+
+fn man(program: &Program, command: Command) -> Man {
+    Man::new(command)
+        .section(program.section)
+        .date(" ")
+        .manual("portcullis")
+}
+
+/// The verbs of a command, and theirs.
+fn verbs(program: &Program, command: &Command) -> String {
+    let verbs = command.get_subcommands();
+    let verbs = verbs.filter(|verb| verb.get_name() != "help");
+    let sections = verbs.map(|verb| {
+        // What all take is said once.
+        let own = verb.clone().mut_args(|arg| {
+            let common = arg.is_global_set() || arg.get_id() == "help";
+            arg.hide(common)
+        });
+        let about = own.get_long_about().or(own.get_about());
+        let about = about.map(ToString::to_string).unwrap_or_default();
+        let man = man(program, own);
+        let synopsis = part(&man, Man::render_synopsis_section).replace(".SH SYNOPSIS\n", "");
+        let options = part(&man, Man::render_options_section).replace(".SH OPTIONS\n", "");
+        [
+            format!(".SS {}\n", verb.get_bin_name().unwrap_or_default()),
+            repeated(verb, &synopsis),
+            sentences(&about),
+            repeated(verb, &options),
+            self::verbs(program, verb),
+        ]
+        .concat()
+    });
+    sections.collect()
+}
+
+#[test]
+fn every_verb_has_its_place_in_the_manual_and_every_sentence_one_full_stop() {
+    let pages = programs().map(|program| page(&program));
+    for page in &pages {
+        let twice = |line: &&str| line.ends_with("..") && !line.ends_with("...");
+        assert_eq!(page.lines().find(twice), None);
+        let codes = page.matches("0 done").count() + page.matches("\n.SH EXIT STATUS\n").count();
+        assert!(codes < 2, "exit codes are said twice");
+    }
+    let [_, knockctl, _] = pages;
+    for part in [
+        ".SS knockctl sequences new\n",
+        ".SS knockctl sequences secret\n",
+        "\\fB\\-\\-length\\fR",
+        "<\\fIIP\\fR>...",
+        "<\\fIENTRY\\fR>...",
+        "[\\fIKIND\\fR]...",
+    ] {
+        assert!(knockctl.contains(part), "{part}");
+    }
 }
 
 /// Every file with what has to be in it.

@@ -29,8 +29,7 @@ const CLASSIC_PID_FILE: &str = "/var/run/knockd.pid";
     name = "knockd",
     version,
     disable_version_flag = true,
-    after_help = "Exit codes: 0 done, 1 failed, 2 usage or bad input, 3 daemon not running, \
-                  4 refused by a safety rule, 5 degraded."
+    after_help = "Exit status: 0 done, or nothing to do; 1 failed; 2 bad arguments, or a bad policy."
 )]
 pub(super) struct Cli {
     #[command(flatten)]
