@@ -1,5 +1,6 @@
+use std::borrow::Cow;
 use std::io::{self, ErrorKind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::MOST_ADDRESSES;
 use crate::policy::LoadError;
@@ -34,10 +35,10 @@ pub enum ReplayError {
         /// What is wrong.
         source: FormatError,
     },
-    /// Standard input can be read but once.
+    /// Standard input can be read only once.
     #[error(
-        "which addresses are this host's is seen in a capture only by reading it twice, and {0} \
-         can be read once: name them with --address"
+        "{} can be read only once, so name the host's addresses with --address",
+        shown(.0)
     )]
     NoAddress(PathBuf),
     /// More addresses than a host has.
@@ -78,6 +79,15 @@ fn is_wrong_name(kind: ErrorKind) -> bool {
     )
 }
 
+/// A capture's name in a sentence.
+fn shown(file: &Path) -> Cow<'_, str> {
+    if file == Path::new("-") {
+        "standard input".into()
+    } else {
+        file.to_string_lossy()
+    }
+}
+
 /// What to do about it.
 fn hint(source: &io::Error) -> &'static str {
     match source.kind() {
@@ -110,4 +120,17 @@ pub enum FormatError {
          cooked (SLL, SLL2) or BSD loopback"
     )]
     LinkType(u32),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_read_only_once_has_a_name_that_people_know() {
+        let told = |file: &str| ReplayError::NoAddress(file.into()).to_string();
+        let asks = "can be read only once, so name the host's addresses with --address";
+        assert_eq!(told("-"), format!("standard input {asks}"));
+        assert_eq!(told("/run/pipe"), format!("/run/pipe {asks}"));
+    }
 }
