@@ -15,7 +15,7 @@ pub(super) fn risks(reader: &mut Reader, knocks: &[PlacedKnock]) {
                 placed.action_at,
                 format!("`action: trust` for the knock `{}`", knock.name),
                 "`accept`",
-                "who has seen the knock can send it again and is trusted until the daemon restarts",
+                "whoever has seen the knock can send it again and is trusted until the daemon restarts",
             );
         }
         let lets_in = matches!(

@@ -343,15 +343,18 @@ fn write_settings(
     };
     writeln!(
         out,
-        "  A sender that touches {} foreign ports or decoys within {} is a scanner: its knocks \
-         open nothing{also}.",
-        guard.ports,
+        "  A sender that touches {} within {} is a scanner: its knocks open nothing{also}.",
+        counted(
+            guard.ports.into(),
+            "foreign port or decoy",
+            "foreign ports or decoys"
+        ),
         Lifetime::For(guard.within)
     )?;
     if guard.nearby > 0 {
         writeln!(
             out,
-            "  A foreign port at most {} away from a sequence's ports voids a knock of that.",
+            "  A foreign port at most {} away from a sequence's ports voids a knock of that sequence.",
             guard.nearby
         )?;
     }

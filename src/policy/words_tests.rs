@@ -34,6 +34,13 @@ fn told(text: &str) -> String {
 }
 
 #[test]
+fn one_foreign_port_is_one() {
+    let one = told(&EVERYTHING.replace("ports: 8, within", "ports: 1, within"));
+    let sentence = "touches 1 foreign port or decoy within 1m is a scanner";
+    assert!(one.contains(sentence), "{one}");
+}
+
+#[test]
 fn the_shipped_policy_in_words() {
     assert_snapshot!(told(SHIPPED), @r#"
     Gates
@@ -55,7 +62,7 @@ fn the_shipped_policy_in_words() {
       Knocks count on every interface but loopback.
       Whitelist: /etc/knockd/knockd.trusted.
       A sender that touches 5 foreign ports or decoys within 1m15s is a scanner: its knocks open nothing.
-      A foreign port at most 5 away from a sequence's ports voids a knock of that.
+      A foreign port at most 5 away from a sequence's ports voids a knock of that sequence.
       What happened is remembered for 90d (at most 100000 entries, and as many by hand).
       Firewall: nftables; it goes on enforcing when the daemon stops.
 
@@ -94,7 +101,7 @@ fn everything_a_policy_can_say_in_words() {
       Whitelist: /etc/knockd/knockd.trusted.
       Never banned: 192.0.2.0/24 and 2001:db8::1/128.
       A sender that touches 8 foreign ports or decoys within 1m is a scanner: its knocks open nothing, and it is banned from every gate.
-      A foreign port at most 5 away from a sequence's ports voids a knock of that.
+      A foreign port at most 5 away from a sequence's ports voids a knock of that sequence.
       What happened is remembered for 90d (at most 100000 entries, and as many by hand).
       Firewall: nftables; nobody else can change its table; acceptances are withdrawn when the daemon stops.
 
@@ -107,7 +114,7 @@ fn everything_a_policy_can_say_in_words() {
     Warnings
       13:25: found a sequence of ports in ascending order without the flags `syn,!ack`, expected these flags, or ports that neither ascend nor descend (the scan guard counts SYNs only. A scan with other flags, one port after the other, lets the scanner in)
       15:24: found the ephemeral port 40000/tcp, expected a port up to 32767 (kernels give the ports above to clients, so that replies to this host may knock)
-      15:46: found `action: trust` for the knock `friend`, expected `accept` (who has seen the knock can send it again and is trusted until the daemon restarts)
+      15:46: found `action: trust` for the knock `friend`, expected `accept` (whoever has seen the knock can send it again and is trusted until the daemon restarts)
     "#);
 }
 
