@@ -165,12 +165,17 @@ fn run(options: &Options) -> ExitCode {
         })
         .collect();
     let table = table(&measured);
+    let brief = if BRIEF.load(Ordering::Relaxed) {
+        "With --brief there are few samples: neither figures nor verdicts are to go by.\n\n"
+    } else {
+        ""
+    };
     let version = env!("CARGO_PKG_VERSION");
-    let markdown = format!("Measured with portcullis {version} on:\n{machine}.\n\n{table}");
+    let markdown = format!("Measured with portcullis {version} on:\n{machine}.\n\n{brief}{table}");
     if options.markdown {
         print!("{markdown}");
     } else {
-        print!("\n{machine}\n\n{table}");
+        print!("\n{machine}\n\n{brief}{table}");
     }
     if !write::write_if_asked("measured", &markdown) {
         return ExitCode::FAILURE;
