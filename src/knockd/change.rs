@@ -299,7 +299,10 @@ impl Daemon {
     ) -> Result<Candidate, ChangeError> {
         let checked = checked.unwrap_or_else(|| check_as(&text, self.policies.path(), file));
         let checked = checked.map_err(LoadError::from)?;
-        fits_in_memory(&checked.policy, file)?;
+        // What the matcher has already it need not take.
+        if checked.policy.memory != self.engine.policy().memory {
+            fits_in_memory(&checked.policy, file)?;
+        }
         let roster = self.roster.reloaded(checked.policy.trusted.as_deref())?;
         let source = Source {
             file: self.policies.path().to_owned(),

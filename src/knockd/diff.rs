@@ -47,7 +47,9 @@ impl Daemon {
             format!("warning: `apply` would be refused: {why}")
         };
         let mut found = Vec::new();
-        if let Err(error) = fits_in_memory(&checked.policy, file) {
+        if checked.policy.memory != self.engine.policy().memory
+            && let Err(error) = fits_in_memory(&checked.policy, file)
+        {
             found.push(refused(&error));
         }
         found.extend(self.waits_to_be_confirmed().map(|why| refused(&why)));

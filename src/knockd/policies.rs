@@ -106,24 +106,15 @@ pub(super) fn usual_path(state_dir: &Path) -> PathBuf {
     policy::usual_path_after(|| kept(state_dir, GOOD).map(|kept| kept.source.file))
 }
 
-/// Reads the policy's file for somebody who works in the place of a daemon. Where that is of no use,
-/// what the last daemon had from there is taken; then why, too.
+/// The policy for somebody who works in the place of a daemon: the one that a start would take, and why
+/// it is not what the file says.
 pub(super) fn without_daemon(
     path: &Path,
     state_dir: &Path,
 ) -> Result<(Policy, Option<String>), LoadError> {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let error = match policy::load(&path) {
-        // What is doubtful about it is the daemon's to say.
-        Ok(checked) => return Ok((checked.policy, None)),
-        Err(error) => error,
-    };
-    let good = kept(state_dir, GOOD).map(|kept| kept.source);
-    let good = good.filter(|good| good.file == path);
-    match good.and_then(|good| policy::parse(&good.text, &good.file).ok()) {
-        Some(good) => Ok((good.policy, Some(serves_instead(&error, &path)))),
-        None => Err(error),
-    }
+    // What is doubtful about it is the daemon's to say.
+    let Start { policies, checked } = at_start(path, state_dir)?;
+    Ok((checked.policy, policies.problem))
 }
 
 fn serves_instead(why: &dyn ToString, file: &Path) -> String {

@@ -327,17 +327,7 @@ fn diff_warns_of_what_apply_refuses() -> Tried {
 /// The daemon would be ended by it.
 fn memory_that_the_machine_does_not_have_is_refused() -> Tried {
     let world = World::with(&pinned(&long_policy()), TRUSTED)?;
-    let pid = world.daemon.pid().ok_or("it runs")?;
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
-    let size = size.and_then(|line| line.split_whitespace().next());
-    let kib: u64 = size.ok_or("no VmSize")?.parse()?;
-    let limited = Command::new("prlimit")
-        .args(["--pid", &pid.to_string()])
-        .arg(format!("--as={}", (kib << 10) + (256 << 20)))
-        .status()
-        .map_err(|error| format!("prlimit: {error}: install util-linux"))?;
-    assert!(limited.success());
+    limit_to(&world, 256 << 20)?;
     let large = format!("{}memory: 1GiB\n", pinned(&long_policy()));
     let file = candidate(&world, "large.yaml", &large)?;
     is_warned_of(&world, &file, 2);
@@ -350,6 +340,28 @@ fn memory_that_the_machine_does_not_have_is_refused() -> Tried {
     world.daemon.write_policy(&before)?;
     world.expect(0, &["reload"]);
     opens_with(&world, KNOCK, OTHER);
+    // What it has it need not have twice.
+    let mut world = World::with(&large, TRUSTED)?;
+    limit_to(&world, 256 << 20)?;
+    world.expect(0, &["reload"]);
+    world.expect(0, &["diff", &file]);
+    world.daemon.terminate()?;
+    Ok(())
+}
+
+/// So much address space more than the daemon has now.
+fn limit_to(world: &World, more: u64) -> Tried {
+    let pid = world.daemon.pid().ok_or("it runs")?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
+    let size = size.and_then(|line| line.split_whitespace().next());
+    let kib: u64 = size.ok_or("no VmSize")?.parse()?;
+    let limited = Command::new("prlimit")
+        .args(["--pid", &pid.to_string()])
+        .arg(format!("--as={}", (kib << 10) + more))
+        .status()
+        .map_err(|error| format!("prlimit: {error}: install util-linux"))?;
+    assert!(limited.success());
     Ok(())
 }
 

@@ -30,6 +30,7 @@ scenarios![
     what_needs_a_daemon_says_so,
     a_bad_policy_or_request_changes_nothing,
     in_the_place_of_a_bad_policy_the_last_good_one_serves,
+    what_was_tried_and_never_confirmed_is_not_gone_by,
     a_policy_without_gates_is_not_taken_for_an_empty_one,
     why_and_list_show_what_the_kernel_holds,
 ];
@@ -549,6 +550,26 @@ fn in_the_place_of_a_bad_policy_the_last_good_one_serves() -> Tried {
     assert!(trusted.contains("192.0.2.20"), "{trusted}");
     world.daemon.write_policy(&good)?;
     world.daemon.start()?;
+    Ok(())
+}
+
+/// As a start would not either.
+fn what_was_tried_and_never_confirmed_is_not_gone_by() -> Tried {
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let tried = fs::read_to_string(world.daemon.policy_path())?.replace("ssh:", "web:");
+    world.daemon.write_policy(&tried)?;
+    let path = world.daemon.policy_path();
+    let own = path.to_str().ok_or("not UTF-8")?;
+    world.expect(0, &["apply", own, "--confirm", "100s"]);
+    world.daemon.kill_9();
+    let setup = world.daemon.run_knockd(&["setup"])?;
+    assert_eq!(setup.code, Some(0), "{setup:?}");
+    let reply = world.direct(0, &["list"]);
+    assert!(reply.stderr.contains("never confirmed"), "{reply:?}");
+    let reply = world.direct(2, &["accept", "192.0.2.10", "--gate", "web"]);
+    assert!(reply.stderr.contains("web"), "{reply:?}");
+    world.direct(0, &["accept", "192.0.2.10"]);
+    world.person(Family::V4, 10)?.gets_in();
     Ok(())
 }
 

@@ -209,7 +209,7 @@ impl Nftables {
             };
             let reading = match kept.take(&set.name, state.generation) {
                 Some(reading) => reading,
-                None => self.kernel.read(set)?,
+                None => self.kernel.read_listed(set, state.generation)?,
             };
             let elements = reading.counted_from(now);
             let wanted = image.sets.iter().find(|(.., spec)| spec.name == set.name);
@@ -339,7 +339,7 @@ impl Backend for Nftables {
                 continue;
             };
             if role.chain().is_some_and(|chain| chains.contains(&chain)) {
-                let reading = self.kernel.read(set)?;
+                let reading = self.kernel.read_listed(set, state.generation)?;
                 if !self.has_installed {
                     self.kept.keep(&set.name, role, &reading);
                 }

@@ -2,8 +2,8 @@
 //!
 //! A dump comes in parts, and each part goes on after as many elements as were seen before. While
 //! the kernel collects expired elements or resizes its table, it so passes over others without a
-//! word (there is no NLM_F_DUMP_INTR). So a set is read until several dumps add nothing, unless the
-//! first one has as many elements as the kernel says there are.
+//! word (there is no NLM_F_DUMP_INTR). So a set is read until several dumps add nothing, or there
+//! are as many elements as the kernel said when it listed the set, and nobody has changed anything since.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -109,20 +109,32 @@ impl Kept {
 impl Kernel {
     /// All elements of a set. Where none can expire, one dump has them all.
     pub(super) fn read(&mut self, set: &SetInfo) -> Result<Reading, Failure> {
-        // Of networks the count is of something else, and what packets use up changes on its own.
-        let count = set.count.filter(|_| set.flags == TIMEOUT);
-        self.read_whole(&set.name, set.flags & TIMEOUT != 0, count)
+        self.read_named(&set.name, set.flags & TIMEOUT != 0)
     }
 
     pub(super) fn read_named(&mut self, name: &str, expires: bool) -> Result<Reading, Failure> {
-        self.read_whole(name, expires, None)
+        self.read_whole(name, expires, |_, _| Ok(false))
+    }
+
+    /// The same of a set that was listed when the ruleset was of that generation, or later.
+    pub(super) fn read_listed(
+        &mut self,
+        set: &SetInfo,
+        generation: u32,
+    ) -> Result<Reading, Failure> {
+        // Of networks the count is of something else, and what packets use up changes on its own.
+        let count = set.count.filter(|_| set.flags == TIMEOUT);
+        self.read_whole(&set.name, set.flags & TIMEOUT != 0, |kernel, found| {
+            let are_all = count.is_some_and(|count| found >= count as usize);
+            Ok(are_all && kernel.generation()? == generation)
+        })
     }
 
     fn read_whole(
         &mut self,
         name: &str,
         expires: bool,
-        count: Option<u32>,
+        mut are_all: impl FnMut(&mut Self, usize) -> Result<bool, Failure>,
     ) -> Result<Reading, Failure> {
         if !expires {
             let held = self.elements(name)?;
@@ -136,7 +148,7 @@ impl Kernel {
             // Rather a moment too little left than too much.
             let then = Instant::now();
             quiet = if union.add(dump, then) { 0 } else { quiet + 1 };
-            if count.is_some_and(|count| union.found.len() >= count as usize) {
+            if are_all(self, union.found.len())? {
                 break;
             }
             // Of an empty set the first dump adds nothing either.
