@@ -104,14 +104,15 @@ pub fn matcher(bytes: &[u8]) {
         let ours = packet[0] & BEHIND == 0;
         let knock = knock(policy, packet, number);
         // The packet before once more.
-        let (again, knock, first) = match last {
+        let (is_same, knock, first) = match last {
             Some((last, to_us, first)) if packet[0] & AGAIN != 0 && to_us == ours => {
                 // Later than that it may count or not, and then nobody can say which was the first.
                 let first = first.filter(|&first| at.since(first) <= SENT_AGAIN);
-                (first.is_some(), last, first)
+                (true, last, first)
             }
             _ => (false, knock, Some(at)),
         };
+        let again = is_same && first.is_some();
         last = Some((knock, ours, first));
         let heard = matcher.handle(&knock, ours, at);
         let (used, room) = matcher.occupancy();
@@ -121,8 +122,9 @@ pub fn matcher(bytes: &[u8]) {
             "a retransmission completes nothing"
         );
         let plain = sources.entry(knock.source).or_default();
-        // What is sent again need not count again.
-        plain.take(policy, &knock, ours && !again && !is_crowded, at);
+        // What is sent again need not count again, however late: what it was sent again from may itself
+        // have counted as the first.
+        plain.take(policy, &knock, ours && !is_same && !is_crowded, at);
         for &id in &heard.completed {
             plain.check(policy, matcher.name(id).as_str(), at, in_order);
         }
