@@ -11,7 +11,7 @@ use crate::engine::{Event, Record, What, Who};
 use crate::files::FileError;
 use crate::firewall::FirewallError;
 use crate::model::Lifetime;
-use crate::policy::{self, Checked, LoadError, PolicyErrors};
+use crate::policy::{self, Checked, LoadError, Policy, PolicyErrors};
 
 use super::daemon::{Daemon, now};
 use super::guard::{self, Operators, check_as};
@@ -289,6 +289,14 @@ impl Daemon {
         Response::new(0, [vec![done], warnings].concat(), Vec::new())
     }
 
+    /// Refuses a policy whose memory the machine does not give, unless the matcher has as much already.
+    pub(super) fn has_memory_for(&self, policy: &Policy, file: &Path) -> Result<(), LoadError> {
+        if policy.memory == self.engine.policy().memory {
+            return Ok(());
+        }
+        fits_in_memory(policy, file)
+    }
+
     /// A policy as it will be in the place of the running one, with its whitelist, unless it was
     /// checked before.
     fn candidate(
@@ -299,10 +307,7 @@ impl Daemon {
     ) -> Result<Candidate, ChangeError> {
         let checked = checked.unwrap_or_else(|| check_as(&text, self.policies.path(), file));
         let checked = checked.map_err(LoadError::from)?;
-        // What the matcher has already it need not take.
-        if checked.policy.memory != self.engine.policy().memory {
-            fits_in_memory(&checked.policy, file)?;
-        }
+        self.has_memory_for(&checked.policy, file)?;
         let roster = self.roster.reloaded(checked.policy.trusted.as_deref())?;
         let source = Source {
             file: self.policies.path().to_owned(),

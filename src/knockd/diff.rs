@@ -11,7 +11,6 @@ use crate::policy::{self, Checked};
 use super::change::{Found, said};
 use super::daemon::Daemon;
 use super::guard::check_as;
-use super::policies::fits_in_memory;
 
 impl Daemon {
     /// What a policy would change about the one in force.
@@ -47,9 +46,7 @@ impl Daemon {
             format!("warning: `apply` would be refused: {why}")
         };
         let mut found = Vec::new();
-        if checked.policy.memory != self.engine.policy().memory
-            && let Err(error) = fits_in_memory(&checked.policy, file)
-        {
+        if let Err(error) = self.has_memory_for(&checked.policy, file) {
             found.push(refused(&error));
         }
         found.extend(self.waits_to_be_confirmed().map(|why| refused(&why)));

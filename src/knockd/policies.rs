@@ -117,11 +117,6 @@ pub(super) fn without_daemon(
     Ok((checked.policy, policies.problem))
 }
 
-fn serves_instead(why: &dyn ToString, file: &Path) -> String {
-    let (why, file) = (why.to_string().replace('\n', "; "), file.display());
-    format!("{why}; the last good policy, from {file}, is in force instead")
-}
-
 /// Reads the policy's file. Where that is of no use, or was tried and never confirmed, the last
 /// good one is taken; fails if there is none.
 pub(super) fn at_start(path: &Path, state_dir: &Path) -> Result<Start, LoadError> {
@@ -158,11 +153,12 @@ pub(super) fn at_start(path: &Path, state_dir: &Path) -> Result<Start, LoadError
             );
             (why, None)
         }
-        Err(error) => (error.to_string(), Some(error)),
+        Err(error) => (error.to_string().replace('\n', "; "), Some(error)),
     };
     match good.and_then(|good| good.check().ok().map(|checked| (good, checked))) {
         Some((good, checked)) => {
-            let problem = serves_instead(&why, &good.file);
+            let file = good.file.display();
+            let problem = format!("{why}; the last good policy, from {file}, is in force instead");
             Ok(start(good, checked, Some(problem)))
         }
         None => match error {
