@@ -18,7 +18,7 @@ pub(crate) type Tried = Result<(), Box<dyn Error>>;
 pub(crate) const ONE_SYN: Duration = Duration::from_millis(100);
 /// Less than the second after which the kernel sends a SYN again: who is in by then was let in at
 /// the first one, however busy the machine is.
-const BEFORE_A_SECOND_SYN: Duration = Duration::from_millis(900);
+pub(crate) const BEFORE_A_SECOND_SYN: Duration = Duration::from_millis(900);
 /// What should come about at once may take that long on a busy machine.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(3);
 /// `accept_timeout` of the usual policy.

@@ -33,10 +33,10 @@ fn daemon(
 
 /// Less than the second after which the kernel sends a SYN again: whoever is in by then was let in
 /// at once, however busy the machine is.
-const ONE_SYN: Duration = Duration::from_millis(900);
+pub(super) const ONE_SYN: Duration = Duration::from_millis(900);
 /// From one attempt to the next: without a pause a service that gets no processor for a while has
 /// its queue full, and then the kernel refuses, not the gate.
-const GAP: Duration = Duration::from_millis(4);
+pub(super) const GAP: Duration = Duration::from_millis(4);
 
 #[track_caller]
 fn told(daemon: &Daemon, arguments: &[&str]) -> String {
