@@ -277,10 +277,11 @@ impl Drop for World {
     fn drop(&mut self) {
         LOG.set(self.log());
         // A supervisor has left its session behind; what belongs to this world names its files.
-        let dir = self.dir.to_string_lossy();
+        // With the slash: another world's directory may begin with the name of this one's.
+        let dir = format!("{}/", self.dir.display());
         for pid in processes() {
             let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            if String::from_utf8_lossy(&command).contains(&*dir) {
+            if String::from_utf8_lossy(&command).contains(&dir) {
                 send(pid, Signal::SIGKILL);
             }
         }
