@@ -280,7 +280,15 @@ pub(super) fn unwritten(pid_paths: &[PathBuf]) -> Option<String> {
 /// Whether there is such a process; what cannot be told counts as alive.
 fn is_alive(pid: &str) -> bool {
     let Ok(pid) = pid.parse() else { return true };
-    kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
+    kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH) && !has_ended(pid)
+}
+
+/// Whether it has ended and only waits for its parent to learn that: a signal can still be sent to
+/// such a one. The state follows the name, which is in parentheses (proc_pid_stat(5)).
+fn has_ended(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+    state.is_some_and(|state| state.starts_with(['Z', 'X']))
 }
 
 impl Drop for Lock {

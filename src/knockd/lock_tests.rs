@@ -56,6 +56,27 @@ fn what_a_dead_daemon_leaves_running_for_a_moment_is_waited_for() {
     }
 }
 
+/// Whoever is to wait for it may be slow, or busy with the very start that finds the lock held.
+#[test]
+fn a_dead_daemon_that_nobody_has_waited_for_is_dead() {
+    let dir = tempfile::tempdir().unwrap();
+    let pid = dir.path().join("pid");
+    let mut dead = std::process::Command::new("true").spawn().unwrap();
+    fs::write(&pid, format!("{}\n", dead.id())).unwrap();
+    let left = Lock::take(&claim(dir.path(), &pid)).unwrap();
+    let ends = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        drop(left);
+    });
+    while !has_ended(i32::try_from(dead.id()).unwrap()) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let taken = Lock::take(&claim(dir.path(), &pid));
+    assert!(taken.is_ok(), "{taken:?}");
+    ends.join().unwrap();
+    dead.wait().unwrap();
+}
+
 #[test]
 fn what_does_not_end_has_it() {
     let dir = tempfile::tempdir().unwrap();
