@@ -108,7 +108,7 @@ fn main() -> ExitCode {
         }
     }
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(4);
+    arguments.test_threads.get_or_insert(6);
     let mut trials = Vec::new();
     for &column in Column::all() {
         let able = SCENARIOS

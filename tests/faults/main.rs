@@ -75,7 +75,7 @@ fn main() -> ExitCode {
         }
     }
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(2);
+    arguments.test_threads.get_or_insert(3);
     let topics = [
         ("random", random::SCENARIOS),
         ("files", files::SCENARIOS),
