@@ -54,7 +54,7 @@ pub use scope::Scope;
 pub use sequences::SequenceId;
 use sequences::{Arrival, PortId, Sequences};
 use sweeps::{Guard, Touch, Touched};
-use table::{Key, Table};
+use table::{Sender, Table};
 pub use timed::{Timed, Whose};
 
 /// The attempts of all sources.
@@ -102,10 +102,6 @@ pub enum Step {
 /// Where a knock belongs.
 #[derive(Debug, Clone, Copy)]
 struct Place {
-    /// The source's records.
-    key: Key,
-    /// There are none yet.
-    is_new: bool,
     /// What a retransmission of it is known by.
     print: Option<u32>,
     port: PortId,
@@ -144,7 +140,7 @@ impl Matcher {
     /// A packet of this source is soon to be handled, if it comes to that: what is known of the source
     /// need not be waited for then. Where packets come one by one this is not worth while.
     pub fn expect(&self, source: IpAddr) {
-        self.table.expect(self.table.key(source));
+        self.table.expect(source);
     }
 
     /// Takes a packet into account. `at` is the kernel's time of it. Nothing is allocated unless a
@@ -165,13 +161,15 @@ impl Matcher {
             Arrival::Foreign | Arrival::OtherFlags => return heard,
         };
         heard.knock = port.is_some();
-        let key = self.table.key(knock.source);
+        let mut sender = self.table.look_up(knock.source);
         let print = self.table.fingerprint(knock);
         // Where one is enough to shut somebody out for a while.
         let print = print.filter(|_| heard.knock || self.near.contains(knock.port.port));
         // Of a source that is new there is nothing to ask, and in a flood nearly all are.
-        let is_new = self.table.is_new(key);
-        let seen = (!is_new).then(|| self.table.seen(key, print, at)).flatten();
+        let is_new = self.table.is_new(&sender);
+        let seen = (!is_new)
+            .then(|| self.table.seen(&sender, print, at))
+            .flatten();
         let mut touch = Touch {
             port: knock.port.port,
             print: None,
@@ -183,26 +181,24 @@ impl Matcher {
                 // What is behind us is not ours to hear unless a sequence names it.
                 let reserved = !ours && self.sequences.is_target(knock.destination);
                 let place = Place {
-                    key,
-                    is_new,
                     print,
                     port,
                     reserved,
                 };
-                touch.begun = self.knocked(knock, place, at, &mut heard);
+                touch.begun = self.knocked(knock, &mut sender, place, at, &mut heard);
             }
             (Some(_), Some(seen)) => {
                 // Whoever sends the same packets round and round does not knock anew each time.
                 if let (false, false, Some(print)) = (is_strange, seen.is_fresh, print) {
-                    self.table.renew(key, print, at);
+                    self.table.renew(&mut sender, print, at);
                 }
             }
         }
         // Whoever mistyped one port is not to be shut out anew each time that it is sent again.
         let is_sent_again = seen.is_some_and(|seen| seen.is_sent_again)
-            && !self.table.is_scanner(key, &self.guard, at);
+            && !self.table.is_scanner(&sender, &self.guard, at);
         if is_strange && !is_sent_again {
-            self.touched(touch, key, at, &mut heard);
+            self.touched(touch, &mut sender, at, &mut heard);
         }
         heard
     }
@@ -218,9 +214,9 @@ impl Matcher {
     }
 
     /// Takes a strange port into account.
-    fn touched(&mut self, touch: Touch, key: Key, at: Time, heard: &mut Heard) {
+    fn touched(&mut self, touch: Touch, sender: &mut Sender, at: Time, heard: &mut Heard) {
         let port = touch.port;
-        let touched = self.table.touch(key, touch, &self.guard, at);
+        let touched = self.table.touch(sender, touch, &self.guard, at);
         heard.swept = touched == Touched::Swept;
         // Who was a scanner before has no attempts either, or one that began a moment later than
         // this packet was sent: several CPUs write them.
@@ -231,7 +227,7 @@ impl Matcher {
         let Self {
             sequences, guard, ..
         } = self;
-        self.table.for_each_attempt(key, |attempt| {
+        self.table.for_each_attempt(sender, |attempt| {
             let sequence = &sequences[attempt.sequence];
             let is_near = sequences.is_spoilt_by(attempt.sequence, port, guard.nearby);
             if sequence.is_drop || !(is_scanner || is_near) {
@@ -255,38 +251,44 @@ impl Matcher {
 
     /// Whether the source may begin the sequence: what sweeps may not, but for decoys, which are
     /// there for that.
-    fn may_begin(&self, id: SequenceId, key: Key, is_scanner: bool, at: Time) -> bool {
-        self.sequences[id].is_drop || !(is_scanner || self.kept_for(id, key, at).is_some())
+    fn may_begin(&self, id: SequenceId, sender: &Sender, is_scanner: bool, at: Time) -> bool {
+        self.sequences[id].is_drop || !(is_scanner || self.kept_for(id, sender, at).is_some())
     }
 
     /// How long the source may not begin the sequence because of one strange port.
-    fn kept_for(&self, id: SequenceId, key: Key, at: Time) -> Option<Duration> {
+    fn kept_for(&self, id: SequenceId, sender: &Sender, at: Time) -> Option<Duration> {
         let within = self.sequences[id].timeout;
         let spoils = |port| self.sequences.is_spoilt_by(id, port, self.guard.nearby);
         self.table
-            .touch_counts_for(key, &self.guard, at, within, spoils)
+            .touch_counts_for(sender, &self.guard, at, within, spoils)
     }
 
     /// The place of what it began, if it did.
-    fn knocked(&mut self, knock: &Knock, place: Place, at: Time, heard: &mut Heard) -> Option<u32> {
+    fn knocked(
+        &mut self,
+        knock: &Knock,
+        sender: &mut Sender,
+        place: Place,
+        at: Time,
+        heard: &mut Heard,
+    ) -> Option<u32> {
         let Place {
-            key,
-            is_new,
             print,
             port,
             reserved,
         } = place;
+        let is_new = self.table.is_new(sender);
         let mut begun = None;
         self.moved.clear();
         if !is_new {
-            self.continue_attempts(knock, place, at, heard);
+            self.continue_attempts(knock, sender, reserved, at, heard);
         }
-        let is_scanner = !is_new && self.table.is_scanner(key, &self.guard, at);
+        let is_scanner = !is_new && self.table.is_scanner(sender, &self.guard, at);
         for &id in self.sequences.starting_with(port) {
             let sequence = &self.sequences[id];
             if self.moved.contains(&id)
                 || !sequence.fits(knock, reserved)
-                || !(is_new || self.may_begin(id, key, is_scanner, at))
+                || !(is_new || self.may_begin(id, sender, is_scanner, at))
             {
                 continue;
             }
@@ -300,12 +302,12 @@ impl Matcher {
             if self.tells {
                 heard.steps.push(Step::Stage(id, 1));
             }
-            begun = Some(self.table.start(key, id, stage, at));
+            begun = Some(self.table.start(sender, id, stage, at));
         }
         if let Some(print) = print {
             let is_noted = is_new && begun.is_some_and(|at| self.table.note(at, print));
             if !is_noted {
-                begun = self.table.remember(key, print, at).or(begun);
+                begun = self.table.remember(sender, print, at).or(begun);
             }
         }
         let completed = &mut heard.completed;
@@ -314,8 +316,14 @@ impl Matcher {
     }
 
     /// Moves, restarts or voids the attempts that the source has.
-    fn continue_attempts(&mut self, knock: &Knock, place: Place, at: Time, heard: &mut Heard) {
-        let Place { key, reserved, .. } = place;
+    fn continue_attempts(
+        &mut self,
+        knock: &Knock,
+        sender: &Sender,
+        reserved: bool,
+        at: Time,
+        heard: &mut Heard,
+    ) {
         let Self {
             sequences,
             table,
@@ -323,7 +331,7 @@ impl Matcher {
             tells,
             ..
         } = self;
-        table.for_each_attempt(key, |attempt| {
+        table.for_each_attempt(sender, |attempt| {
             let sequence = &sequences[attempt.sequence];
             if attempt.is_done() || !sequence.fits(knock, reserved) {
                 return;

@@ -30,7 +30,7 @@ pub struct Kept {
 impl Matcher {
     /// How far a source is, in no particular order.
     pub fn progress(&self, source: IpAddr, at: Time) -> Vec<Progress> {
-        let attempts = self.table.attempts(self.table.key(source));
+        let attempts = self.table.attempts(&self.table.look_up(source));
         let progress = |attempt: Attempt| {
             let sequence = &self.sequences[attempt.sequence];
             let left = sequence.timeout.checked_sub(at.since(attempt.started))?;
@@ -47,20 +47,20 @@ impl Matcher {
 
     /// Whether a source sweeps ports, so that its knocks open nothing.
     pub fn is_sweeping(&self, source: IpAddr, at: Time) -> bool {
-        let key = self.table.key(source);
-        self.table.is_scanner(key, &self.guard, at)
+        let sender = self.table.look_up(source);
+        self.table.is_scanner(&sender, &self.guard, at)
     }
 
     /// The knocks that a source may not begin now because of one strange port, in the policy's
     /// order.
     pub fn kept_from(&self, source: IpAddr, at: Time) -> Vec<Kept> {
-        let key = self.table.key(source);
+        let sender = self.table.look_up(source);
         let own = self
             .sequences
             .ids()
             .filter(|&id| !self.sequences[id].is_drop);
         let kept = own.filter_map(|id| {
-            let left = self.kept_for(id, key, at)?;
+            let left = self.kept_for(id, &sender, at)?;
             let knock = self.sequences[id].name.clone();
             Some(Kept { knock, left })
         });

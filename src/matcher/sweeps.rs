@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::record::{FOREIGN, NEAR, Record};
-use super::table::{Key, Table, WITNESSES};
+use super::table::{Sender, Table, WITNESSES};
 use crate::model::Time;
 
 /// What makes a scanner: touching that many strange ports within that time.
@@ -78,8 +78,8 @@ pub(super) enum Touched {
 impl Table {
     /// Whether the source is a scanner: it was found to be one, and has not been quiet since for
     /// as long as the guard asks.
-    pub(super) fn is_scanner(&self, key: Key, guard: &Guard, now: Time) -> bool {
-        let mut at = self.first(key);
+    pub(super) fn is_scanner(&self, sender: &Sender, guard: &Guard, now: Time) -> bool {
+        let mut at = self.first(sender);
         while let Some(record) = self.records.get(at as usize) {
             if record.sequence == FOREIGN && record.stage > 0 {
                 return now.since(record.started) <= guard.within;
@@ -93,7 +93,7 @@ impl Table {
     /// no longer than for the guard's.
     pub(super) fn touch_counts_for(
         &self,
-        key: Key,
+        sender: &Sender,
         guard: &Guard,
         now: Time,
         within: Duration,
@@ -103,7 +103,7 @@ impl Table {
         // A tick more, since both times were rounded down.
         let ticks = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX) / tick + 1;
         let mut longest = None;
-        let mut at = self.first(key);
+        let mut at = self.first(sender);
         while let Some(record) = self.records.get(at as usize) {
             if let Some(quiet) = guard.within.checked_sub(now.since(record.started)) {
                 let touches = record.touches().iter();
@@ -120,11 +120,17 @@ impl Table {
     }
 
     /// Notes that the source touched a strange port.
-    pub(super) fn touch(&mut self, key: Key, touch: Touch, guard: &Guard, now: Time) -> Touched {
+    pub(super) fn touch(
+        &mut self,
+        sender: &mut Sender,
+        touch: Touch,
+        guard: &Guard,
+        now: Time,
+    ) -> Touched {
         let Touch { port, print, begun } = touch;
         let (mut others, mut room, mut known, mut was_scanner) = (0, None, false, false);
         let (mut idle, mut oldest) = (0, None::<(Time, u32)>);
-        let mut at = self.first(key);
+        let mut at = self.first(sender);
         while let Some(record) = self.records.get_mut(at as usize) {
             let is_foreign = record.sequence == FOREIGN;
             if now.since(record.started) > guard.within {
@@ -153,13 +159,13 @@ impl Table {
         let touch = (u32::from(port) << 16) | u32::from(guard.tick(now));
         if enough && !known {
             // The port that makes a scanner needs no place of its own, but the scanner does.
-            let at = self.turn_foreign(key);
+            let at = self.turn_foreign(sender);
             self.records[at as usize].push_touch(touch);
         } else if let (false, Some(print)) = (enough, print) {
             let oldest = oldest.filter(|_| idle >= WITNESSES);
             let at = match oldest {
-                Some((_, at)) => self.make_newest(key, at),
-                None => self.add(key),
+                Some((_, at)) => self.make_newest(sender, at),
+                None => self.add(sender),
             };
             let record = &mut self.records[at as usize];
             (record.sequence, record.started) = (NEAR, now);
@@ -167,19 +173,19 @@ impl Table {
             record.push_print(print);
             record.push_touch(touch);
         } else if !enough {
-            let at = room.unwrap_or_else(|| self.add_foreign(key));
+            let at = room.unwrap_or_else(|| self.add_foreign(sender));
             self.records[at as usize].push_touch(touch);
         }
         let is_scanner = was_scanner || enough;
         let mut newest = None;
-        self.for_each_foreign(key, |at, record| {
+        self.for_each_foreign(sender, |at, record| {
             record.started = now;
             record.stage = u8::from(is_scanner);
             newest = Some(at);
         });
         // One of them outlives whatever is started before the next touch, and says enough.
         if let Some(at) = newest {
-            self.make_newest(key, at);
+            self.make_newest(sender, at);
         }
         match (was_scanner, is_scanner) {
             (true, _) => Touched::StillSweeping,
@@ -188,8 +194,8 @@ impl Table {
         }
     }
 
-    fn for_each_foreign(&mut self, key: Key, mut f: impl FnMut(u32, &mut Record)) {
-        let mut at = self.first(key);
+    fn for_each_foreign(&mut self, sender: &Sender, mut f: impl FnMut(u32, &mut Record)) {
+        let mut at = self.first(sender);
         while let Some(record) = self.records.get_mut(at as usize) {
             if record.sequence == FOREIGN {
                 f(at, record);
@@ -198,16 +204,16 @@ impl Table {
         }
     }
 
-    fn add_foreign(&mut self, key: Key) -> u32 {
-        let at = self.add(key);
+    fn add_foreign(&mut self, sender: &mut Sender) -> u32 {
+        let at = self.add(sender);
         self.records[at as usize].sequence = FOREIGN;
         at
     }
 
     /// A record of foreign ports, in the place of something void: a scanner opens nothing, so which
     /// of its packets were seen before need not be known.
-    fn turn_foreign(&mut self, key: Key) -> u32 {
-        let mut at = self.first(key);
+    fn turn_foreign(&mut self, sender: &mut Sender) -> u32 {
+        let mut at = self.first(sender);
         while let Some(record) = self.records.get_mut(at as usize) {
             if record.is_void() {
                 record.sequence = FOREIGN;
@@ -216,7 +222,7 @@ impl Table {
             }
             at = self.older(at);
         }
-        self.add_foreign(key)
+        self.add_foreign(sender)
     }
 
     /// Forgets which ports were touched; scanners stay what they are.

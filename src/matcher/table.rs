@@ -61,11 +61,14 @@ pub(super) struct Table {
     multiplier: u64,
 }
 
-/// A source with its hash, so that it is hashed once for each packet.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Key {
+/// A source that has been looked up, so that it is once for each packet. It is no copy: there is one
+/// that knows what the table does with the source's records.
+#[derive(Debug)]
+pub(super) struct Sender {
     source: Source,
     hash: u32,
+    /// Its newest record, or `NIL`.
+    newest: u32,
 }
 
 impl Table {
@@ -99,29 +102,46 @@ impl Table {
         self.useful = self.known_for().max(sweep);
     }
 
-    /// What the other functions know a source by.
-    pub(super) fn key(&self, source: IpAddr) -> Key {
-        self.key_of(source.into())
+    /// What the other functions know a source by, until the table is changed on behalf of another.
+    pub(super) fn look_up(&self, source: IpAddr) -> Sender {
+        self.sender(source.into())
+    }
+
+    #[inline]
+    fn sender(&self, source: Source) -> Sender {
+        let hash = self.hash(source);
+        let newest = self.find(source, hash);
+        Sender {
+            source,
+            hash,
+            newest,
+        }
+    }
+
+    /// The source's newest record, or `NIL`.
+    #[inline]
+    fn find(&self, source: Source, hash: u32) -> u32 {
+        let is_it = |at| self.records[at as usize].source == source;
+        self.index.find(hash, is_it).unwrap_or(NIL)
     }
 
     /// Products of 128 bits, folded: a nanosecond (Wang Yi, "wyhash"). Nobody sees what comes out, and
     /// without the keys nobody can tell.
     #[inline]
-    fn key_of(&self, source: Source) -> Key {
+    fn hash(&self, source: Source) -> u32 {
         let [high, low] = source.0;
         let [a, b, c, d] = self.keys;
-        let hash = low_half(folded(folded(high ^ a, low ^ b) ^ c, d));
-        Key { source, hash }
+        low_half(folded(folded(high ^ a, low ^ b) ^ c, d))
     }
 
     /// The source is going to be looked up.
-    pub(super) fn expect(&self, key: Key) {
-        self.index.expect(key.hash);
+    pub(super) fn expect(&self, source: IpAddr) {
+        self.index.expect(self.hash(source.into()));
     }
 
     /// Whether the source has no records.
-    pub(super) fn is_new(&self, key: Key) -> bool {
-        self.first(key) == NIL
+    pub(super) fn is_new(&self, sender: &Sender) -> bool {
+        self.first(sender) == NIL
     }
 
     /// How many records are in use, those that a source has left included.
@@ -140,8 +160,8 @@ impl Table {
     }
 
     /// Shows the attempts of a source, those that are done included.
-    pub(super) fn for_each_attempt(&mut self, key: Key, mut f: impl FnMut(&mut Attempt)) {
-        let mut at = self.first(key);
+    pub(super) fn for_each_attempt(&mut self, sender: &Sender, mut f: impl FnMut(&mut Attempt)) {
+        let mut at = self.first(sender);
         while let Some(record) = self.records.get_mut(at as usize) {
             if record.stage > 0 && record.sequence != FOREIGN {
                 let sequence = SequenceId(record.sequence);
@@ -158,9 +178,9 @@ impl Table {
     }
 
     /// The source's attempts, those that are complete among them.
-    pub(super) fn attempts(&self, key: Key) -> Vec<Attempt> {
+    pub(super) fn attempts(&self, sender: &Sender) -> Vec<Attempt> {
         let mut found = Vec::new();
-        let mut at = self.first(key);
+        let mut at = self.first(sender);
         while let Some(record) = self.records.get(at as usize) {
             if record.stage > 0 && record.sequence != FOREIGN {
                 found.push(Attempt {
@@ -179,10 +199,16 @@ impl Table {
     /// there is.
     ///
     /// [`Sequence::end`]: super::sequences::Sequence::end
-    pub(super) fn start(&mut self, key: Key, sequence: SequenceId, stage: u8, now: Time) -> u32 {
+    pub(super) fn start(
+        &mut self,
+        sender: &mut Sender,
+        sequence: SequenceId,
+        stage: u8,
+        now: Time,
+    ) -> u32 {
         let (mut same, mut void, mut oldest, mut witnesses) = (None, None, None, 0);
         let mut done: Option<(Time, u32)> = None;
-        let mut at = self.first(key);
+        let mut at = self.first(sender);
         while let Some(record) = self.records.get(at as usize) {
             if record.sequence == sequence.0 && record.stage != DONE {
                 same = Some(at);
@@ -208,9 +234,9 @@ impl Table {
                     self.records[same as usize].retire();
                 }
                 if let Some(oldest) = oldest.filter(|_| witnesses >= WITNESSES) {
-                    self.leave(key, oldest);
+                    self.leave(sender, oldest);
                 }
-                self.add(key)
+                self.add(sender)
             }
         };
         if self.is_past(&self.records[at as usize], now) {
@@ -226,9 +252,9 @@ impl Table {
     }
 
     /// A new record, in place of the oldest if there is no room.
-    pub(super) fn add(&mut self, key: Key) -> u32 {
+    pub(super) fn add(&mut self, sender: &mut Sender) -> u32 {
         let record = Record {
-            source: key.source,
+            source: sender.source,
             started: Time::default(),
             prints: [0; PRINTS],
             older: NIL,
@@ -236,23 +262,23 @@ impl Table {
             stage: 0,
             counts: 0,
         };
-        self.put(key, record)
+        self.put(sender, record)
     }
 
     /// Lets a record be the last to go from now on, or nearly, unless this packet has taken a place
     /// already; its place.
-    pub(super) fn make_newest(&mut self, key: Key, at: u32) -> u32 {
+    pub(super) fn make_newest(&mut self, sender: &mut Sender, at: u32) -> u32 {
         if self.spent || self.is_young(at) {
             return at;
         }
         let record = self.records[at as usize];
-        self.leave(key, at);
-        self.put(key, record)
+        self.leave(sender, at);
+        self.put(sender, record)
     }
 
     /// Takes a record out of its source's list; its place stays taken until its time comes.
-    fn leave(&mut self, key: Key, at: u32) {
-        self.unlink(key, at);
+    fn leave(&mut self, sender: &mut Sender, at: u32) {
+        self.unlink(sender, at);
         self.records[at as usize].sequence = LEFT;
     }
 
@@ -261,23 +287,30 @@ impl Table {
     }
 
     /// Makes a record the source's newest, in place of the oldest of all if there is no room.
-    fn put(&mut self, key: Key, record: Record) -> u32 {
+    fn put(&mut self, sender: &mut Sender, record: Record) -> u32 {
         let at = self.oldest();
-        if at as usize == self.records.len() {
-            let older = self.first(key);
-            self.records.push(Record { older, ..record });
-        } else {
+        let is_taken = (at as usize) < self.records.len();
+        if is_taken {
             self.expect_to_evict(at);
             self.evict(at);
-            // The record that went may have been this very source's.
-            let older = self.first(key);
-            self.records[at as usize] = Record { older, ..record };
+            if sender.newest == at {
+                // The record that went was this very source's, and its last.
+                sender.newest = NIL;
+            }
+        }
+        let older = self.first(sender);
+        let record = Record { older, ..record };
+        if is_taken {
+            self.records[at as usize] = record;
+        } else {
+            self.records.push(record);
         }
         (self.newest, self.spent) = (at, true);
-        match self.records[at as usize].older {
-            NIL => self.index.insert(key.hash, at),
-            older => self.index.replace(key.hash, older, at),
+        match older {
+            NIL => self.index.insert(sender.hash, at),
+            older => self.index.replace(sender.hash, older, at),
         }
+        sender.newest = at;
         at
     }
 
@@ -292,7 +325,7 @@ impl Table {
         let next = at + AHEAD;
         let next = next.checked_sub(self.places).unwrap_or(next);
         if let Some(record) = self.records.get(next as usize) {
-            self.index.expect(self.key_of(record.source).hash);
+            self.index.expect(self.hash(record.source));
         }
     }
 
@@ -304,19 +337,20 @@ impl Table {
             return;
         }
         self.evicted += u64::from(self.now.since(record.started) <= self.useful);
-        let key = self.key_of(record.source);
-        self.index.remove(key.hash, at);
+        let hash = self.hash(record.source);
+        self.index.remove(hash, at);
     }
 
     /// Takes a record out of its source's list.
-    fn unlink(&mut self, key: Key, at: u32) {
+    fn unlink(&mut self, sender: &mut Sender, at: u32) {
         let older = self.older(at);
-        let mut newer = self.first(key);
+        let mut newer = self.first(sender);
         if newer == at {
             match older {
-                NIL => self.index.remove(key.hash, at),
-                older => self.index.replace(key.hash, at, older),
+                NIL => self.index.remove(sender.hash, at),
+                older => self.index.replace(sender.hash, at, older),
             }
+            sender.newest = older;
             return;
         }
         while newer != NIL {
@@ -330,9 +364,9 @@ impl Table {
 
     /// The source's newest record, or `NIL`.
     #[inline]
-    pub(super) fn first(&self, key: Key) -> u32 {
-        let is_it = |at| self.records[at as usize].source == key.source;
-        self.index.find(key.hash, is_it).unwrap_or(NIL)
+    pub(super) fn first(&self, sender: &Sender) -> u32 {
+        debug_assert_eq!(sender.newest, self.find(sender.source, sender.hash));
+        sender.newest
     }
 
     /// The next older record of the same source, or `NIL`.

@@ -44,7 +44,8 @@ impl Table {
         self.index.clear();
         self.newest = NIL;
         for record in kept {
-            self.put(self.key_of(record.source), record);
+            let mut sender = self.sender(record.source);
+            self.put(&mut sender, record);
         }
     }
 
@@ -61,7 +62,8 @@ impl Table {
         let (newer, older) = self.records.split_at(self.oldest() as usize);
         for record in older.iter().chain(newer) {
             if record.sequence != LEFT {
-                new.put(new.key_of(record.source), *record);
+                let mut sender = new.sender(record.source);
+                new.put(&mut sender, *record);
             }
         }
         *self = new;

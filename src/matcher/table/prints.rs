@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Key, Table, WITNESSES, low_half};
+use super::{Sender, Table, WITNESSES, low_half};
 use crate::matcher::record::{FOREIGN, NEAR, Record, WITNESS};
 use crate::model::{Proto, Time};
 use crate::packet::Knock;
@@ -36,10 +36,15 @@ impl Table {
     }
 
     /// Whether such a packet was seen before, and how long ago that may have been at most.
-    pub(in crate::matcher) fn seen(&self, key: Key, print: Option<u32>, now: Time) -> Option<Seen> {
+    pub(in crate::matcher) fn seen(
+        &self,
+        sender: &Sender,
+        print: Option<u32>,
+        now: Time,
+    ) -> Option<Seen> {
         let print = print?;
         let mut youngest = None;
-        let mut at = self.first(key);
+        let mut at = self.first(sender);
         while let Some(record) = self.records.get(at as usize) {
             if record.prints().contains(&print) && !self.is_past(record, now) {
                 let age = now.since(record.started);
@@ -71,8 +76,8 @@ impl Table {
     }
 
     /// Has a fingerprint known for as long as if it were seen for the first time.
-    pub(in crate::matcher) fn renew(&mut self, key: Key, print: u32, now: Time) {
-        let mut at = self.first(key);
+    pub(in crate::matcher) fn renew(&mut self, sender: &mut Sender, print: u32, now: Time) {
+        let mut at = self.first(sender);
         while let Some(record) = self.records.get_mut(at as usize) {
             // The time of others is that of something else.
             let is_witness = record.is_void() && record.touches().is_empty();
@@ -82,7 +87,7 @@ impl Table {
             }
             at = self.older(at);
         }
-        let _ = self.remember(key, print, now);
+        let _ = self.remember(sender, print, now);
     }
 
     /// Notes a fingerprint in that record, if it has room.
@@ -91,9 +96,14 @@ impl Table {
     }
 
     /// Notes a fingerprint in one of the source's records, or in a new one, whose place is returned.
-    pub(in crate::matcher) fn remember(&mut self, key: Key, print: u32, now: Time) -> Option<u32> {
+    pub(in crate::matcher) fn remember(
+        &mut self,
+        sender: &mut Sender,
+        print: u32,
+        now: Time,
+    ) -> Option<u32> {
         let (mut witnesses, mut oldest) = (0, None::<(Time, u32)>);
-        let mut at = self.first(key);
+        let mut at = self.first(sender);
         while let Some(record) = self.records.get_mut(at as usize) {
             if ![FOREIGN, NEAR].contains(&record.sequence) {
                 if now.since(record.started) <= self.longest && record.push_print(print) {
@@ -109,8 +119,8 @@ impl Table {
             at = self.older(at);
         }
         let at = match oldest {
-            Some((_, at)) if witnesses >= WITNESSES => self.make_newest(key, at),
-            _ => self.add(key),
+            Some((_, at)) if witnesses >= WITNESSES => self.make_newest(sender, at),
+            _ => self.add(sender),
         };
         let record = &mut self.records[at as usize];
         record.sequence = WITNESS;

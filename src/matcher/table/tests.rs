@@ -33,12 +33,17 @@ fn when_it_is_full_the_oldest_goes_first() {
     let address = |i: usize| IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + index(i)));
     let (capacity, places) = (table.capacity(), table.places as usize);
     for i in 0..3 * places {
-        table.start(table.key(address(i)), SequenceId(0), 1, Time(i as u64));
+        table.start(
+            &mut table.look_up(address(i)),
+            SequenceId(0),
+            1,
+            Time(i as u64),
+        );
         assert!(table.len() <= capacity);
     }
     for i in 0..3 * places {
         let mut alive = false;
-        table.for_each_attempt(table.key(address(i)), |_| alive = true);
+        table.for_each_attempt(&table.look_up(address(i)), |_| alive = true);
         assert_eq!(alive, i >= 2 * places, "{i} of {places}");
     }
     assert_eq!(table.evicted(), 2 * places as u64);
@@ -54,7 +59,7 @@ fn of_records_that_are_over_hardly_any_are_left_when_sequences_change() {
         let start = |table: &mut Table, sources: std::ops::Range<u32>, now| {
             for i in sources {
                 table.next_packet(now);
-                table.start(table.key(address(i)), SequenceId(0), 1, now);
+                table.start(&mut table.look_up(address(i)), SequenceId(0), 1, now);
             }
         };
         start(&mut table, 0..sources, Time::from_secs(0));
@@ -66,7 +71,7 @@ fn of_records_that_are_over_hardly_any_are_left_when_sequences_change() {
         table.renumber(&[Some(SequenceId(0)), Some(SequenceId(2))]);
         assert_eq!(table.len(), 60, "{memory}");
         for i in sources..sources + 60 {
-            let attempts = table.attempts(table.key(address(i)));
+            let attempts = table.attempts(&table.look_up(address(i)));
             let stages: Vec<_> = attempts
                 .iter()
                 .map(|it| (it.sequence.0, it.stage))
@@ -74,7 +79,7 @@ fn of_records_that_are_over_hardly_any_are_left_when_sequences_change() {
             let expected = if i < sources + 30 { 2 } else { 0 };
             assert_eq!(stages, [(expected, 1)], "{i}");
         }
-        assert!(table.is_new(table.key(address(sources - 1))));
+        assert!(table.is_new(&table.look_up(address(sources - 1))));
         // What comes then finds its place.
         start(&mut table, 0..sources, Time::from_secs(137));
         assert_eq!(table.len(), capacity.min(filled + 60));
@@ -91,13 +96,13 @@ fn an_attempt_lives_at_least_capacity_over_rate() {
     let capacity = table.capacity() as u64;
     let ours = IpAddr::from([192, 0, 2, 10]);
     let mut lives = |forged: u64| {
-        table.start(table.key(ours), SequenceId(0), 1, Time(0));
+        table.start(&mut table.look_up(ours), SequenceId(0), 1, Time(0));
         for i in 0..forged {
             let at = Time(i * 1_000_000_000 / RATE);
-            table.start(table.key(address(i)), SequenceId(0), 1, at);
+            table.start(&mut table.look_up(address(i)), SequenceId(0), 1, at);
         }
         let mut alive = false;
-        table.for_each_attempt(table.key(ours), |attempt| {
+        table.for_each_attempt(&table.look_up(ours), |attempt| {
             alive |= attempt.started == Time(0);
         });
         alive
@@ -114,14 +119,19 @@ fn starting_anew_makes_an_attempt_young_again() {
     let address = |i: usize| IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + index(i)));
     let places = table.places as usize;
     for i in 0..places {
-        table.start(table.key(address(i)), SequenceId(0), 1, Time(0));
+        table.start(&mut table.look_up(address(i)), SequenceId(0), 1, Time(0));
     }
-    table.start(table.key(address(0)), SequenceId(0), 1, Time(1));
+    table.start(&mut table.look_up(address(0)), SequenceId(0), 1, Time(1));
     // The first took its own old place.
-    table.start(table.key(address(places)), SequenceId(0), 1, Time(2));
+    table.start(
+        &mut table.look_up(address(places)),
+        SequenceId(0),
+        1,
+        Time(2),
+    );
     let mut alive = [false; 2];
-    table.for_each_attempt(table.key(address(0)), |_| alive[0] = true);
-    table.for_each_attempt(table.key(address(1)), |_| alive[1] = true);
+    table.for_each_attempt(&table.look_up(address(0)), |_| alive[0] = true);
+    table.for_each_attempt(&table.look_up(address(1)), |_| alive[1] = true);
     assert_eq!(alive, [true, false]);
 }
 
@@ -131,14 +141,21 @@ fn another_amount_of_memory_keeps_the_newest() {
     let address = |i: usize| IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + index(i)));
     let count = table.capacity();
     for i in 0..count {
-        table.start(table.key(address(i)), SequenceId(7), 1, Time(i as u64));
+        table.start(
+            &mut table.look_up(address(i)),
+            SequenceId(7),
+            1,
+            Time(i as u64),
+        );
     }
     table.resize(64 << 10);
     assert!(table.capacity() < count && table.len() == table.capacity());
     assert_eq!(table.evicted(), (count - table.places as usize) as u64);
     let mut alive = Vec::new();
     for i in [0, count - 1] {
-        table.for_each_attempt(table.key(address(i)), |attempt| alive.push(attempt.started));
+        table.for_each_attempt(&table.look_up(address(i)), |attempt| {
+            alive.push(attempt.started);
+        });
     }
     assert_eq!(alive, [Time(count as u64 - 1)]);
 }
@@ -150,7 +167,7 @@ fn what_is_of_no_use_is_not_counted_when_there_is_less_memory() {
     let address = |i: usize| IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + index(i)));
     let mut start = |i: usize, now| {
         table.next_packet(now);
-        table.start(table.key(address(i)), SequenceId(7), 1, now);
+        table.start(&mut table.look_up(address(i)), SequenceId(7), 1, now);
     };
     (0..2_000).for_each(|i| start(i, Time::from_secs(0)));
     (2_000..2_050).for_each(|i| start(i, Time::from_secs(24 * 3600)));
@@ -163,25 +180,25 @@ fn what_is_of_no_use_is_not_counted_when_there_is_less_memory() {
 #[test]
 fn one_source_that_starts_over_and_over_pushes_nobody_out() {
     let mut table = Table::new(64 << 10);
-    let key = |table: &Table, last| table.key(IpAddr::from([192, 0, 2, last]));
-    table.start(key(&table, 10), SequenceId(0), 1, Time(0));
+    let sender = |table: &Table, last| table.look_up(IpAddr::from([192, 0, 2, last]));
+    table.start(&mut sender(&table, 10), SequenceId(0), 1, Time(0));
     let touch = Touch {
         port: 9,
         print: None,
         begun: None,
     };
     for i in 0..10 * u64::from(table.places) {
-        let flooding = key(&table, 66);
+        let mut flooding = sender(&table, 66);
         table.next_packet(Time(i));
         for id in 0..5 {
-            table.start(flooding, SequenceId(id), 1, Time(i));
+            table.start(&mut flooding, SequenceId(id), 1, Time(i));
         }
-        table.remember(flooding, low_half(i), Time(i));
-        table.touch(flooding, touch, &GUARD, Time(i));
+        table.remember(&mut flooding, low_half(i), Time(i));
+        table.touch(&mut flooding, touch, &GUARD, Time(i));
     }
     assert_eq!(table.evicted(), 0);
     let mut alive = false;
-    table.for_each_attempt(key(&table, 10), |_| alive = true);
+    table.for_each_attempt(&sender(&table, 10), |_| alive = true);
     assert!(alive);
 }
 
@@ -193,20 +210,20 @@ fn an_attempt_that_is_begun_anew_lives_as_long_as_a_new_one() {
     let edge = (table.places - 2 * table.young) as usize;
     for before in [0, 1, 2, 16, 100, 500, edge, edge + 1, edge + 2] {
         let mut table = Table::new(64 << 10);
-        let ours = table.key(IpAddr::from([192, 0, 2, 10]));
+        let ours = |table: &Table| table.look_up(IpAddr::from([192, 0, 2, 10]));
         let address = |i: usize| IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + index(i)));
         let capacity = table.capacity();
         assert!(before <= capacity, "it is to be begun anew");
-        table.start(ours, SequenceId(0), 1, Time(0));
+        table.start(&mut ours(&table), SequenceId(0), 1, Time(0));
         for i in 0..before {
-            table.start(table.key(address(i)), SequenceId(0), 1, Time(1));
+            table.start(&mut table.look_up(address(i)), SequenceId(0), 1, Time(1));
         }
-        table.start(ours, SequenceId(0), 1, Time(2));
+        table.start(&mut ours(&table), SequenceId(0), 1, Time(2));
         for i in before..before + capacity - 1 {
-            table.start(table.key(address(i)), SequenceId(0), 1, Time(3));
+            table.start(&mut table.look_up(address(i)), SequenceId(0), 1, Time(3));
         }
         let mut alive = Vec::new();
-        table.for_each_attempt(ours, |attempt| alive.push(attempt.started));
+        table.for_each_attempt(&ours(&table), |attempt| alive.push(attempt.started));
         assert_eq!(alive, [Time(2)], "after {before}");
     }
 }
@@ -263,10 +280,10 @@ proptest! {
     ) {
         let mut table = Table::new(memory);
         let mut plain = Plain::default();
-        let key = |table: &Table, source: u8| table.key(IpAddr::from([192, 0, 2, source]));
+        let sender = |table: &Table, source: u8| table.look_up(IpAddr::from([192, 0, 2, source]));
         for (tag, &(source, sequence)) in steps.iter().enumerate() {
             let tag = tag as u64;
-            table.start(key(&table, source), SequenceId(sequence), 1, Time(tag));
+            table.start(&mut sender(&table, source), SequenceId(sequence), 1, Time(tag));
             plain.start(&table, source, sequence, tag);
         }
         if let Some(later) = later {
@@ -276,7 +293,7 @@ proptest! {
         }
         for source in 0..40 {
             let mut found = Vec::new();
-            table.for_each_attempt(key(&table, source), |attempt| {
+            table.for_each_attempt(&sender(&table, source), |attempt| {
                 found.push((attempt.sequence.0, attempt.started.0));
             });
             found.reverse();
