@@ -110,8 +110,7 @@ use Comes::{Alone, InLine};
 
 const DECOY: u16 = 4000;
 
-/// Those that are held against the source for a while have no target, nor have those that come alone:
-/// it is of floods, and they wait for memory however long that takes.
+/// Those that are held against the source for a while have no target.
 const KINDS: [(&str, Comes, bool, Port); 7] = [
     ("a port that nobody knocks on", InLine, true, |_| 9),
     ("a stray knock", InLine, true, |sequences| {
@@ -122,8 +121,8 @@ const KINDS: [(&str, Comes, bool, Port); 7] = [
         2000 + 2 * sequences
     }),
     ("a decoy", InLine, false, |_| DECOY),
-    ("a port that nobody knocks on, alone", Alone, false, |_| 9),
-    ("a first knock, alone", Alone, false, first_port),
+    ("a port that nobody knocks on, alone", Alone, true, |_| 9),
+    ("a first knock, alone", Alone, true, first_port),
 ];
 
 fn first_port(sequences: u16) -> u16 {
