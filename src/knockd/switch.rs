@@ -131,14 +131,18 @@ impl Daemon {
     /// Gives the engine a policy, or gives it back, and the roster, with what names of gates stand
     /// for in it: that a gate of the same name had before is another's.
     fn decide(&mut self, policy: Policy, before: Option<&Engine>) {
-        let mut said = match before {
-            Some(before) => self.engine.back_to(policy, before, now()),
-            None => self.engine.handle(Event::Policy(Box::new(policy)), now()),
-        };
+        let trusted = || Event::Whitelist(self.roster.trusted());
+        let mut said = Vec::new();
+        if let Some(before) = before {
+            // Whom the list that is taken back trusted is to lose no ban at a gate that comes back.
+            said.extend(self.engine.handle(trusted(), now()));
+            said.extend(self.engine.back_to(policy, before, now()));
+        } else {
+            said.extend(self.engine.handle(Event::Policy(Box::new(policy)), now()));
+        }
         let gates = gate_addresses(self.engine.policy(), &self.roster);
         said.extend(self.engine.handle(Event::GateAddresses(gates), now()));
-        let trusted = self.roster.trusted();
-        said.extend(self.engine.handle(Event::Whitelist(trusted), now()));
+        said.extend(self.engine.handle(trusted(), now()));
         // One installation follows, so that of all actions only what is said matters.
         said.iter().for_each(log);
     }

@@ -11,6 +11,7 @@ scenarios![
     a_whitelist_that_came_with_a_trial_is_taken_back_with_it,
     a_confirmed_trial_outlives_the_daemon,
     a_rollback_ends_a_trial_and_brings_back_what_a_gate_held,
+    a_ban_comes_back_though_the_trials_whitelist_had_the_address,
     what_a_gate_with_once_held_comes_back_unless_it_is_used_up,
     a_trial_of_another_ipv6_prefix_takes_no_acceptance_with_it,
     whoever_is_withdrawn_during_a_trial_stays_out_when_it_is_taken_back,
@@ -136,6 +137,33 @@ fn a_rollback_ends_a_trial_and_brings_back_what_a_gate_held() -> Tried {
     );
     world.await_member("ssh_banned", "192.0.2.14");
     assert!(change(&world, 0).is_null());
+    Ok(())
+}
+
+fn a_ban_comes_back_though_the_trials_whitelist_had_the_address() -> Tried {
+    let with_web = long_policy()
+        .replace("gates:\n", WEB)
+        .replace("action: accept", "action: accept, gate: ssh");
+    let mut world = World::with_services(&with_web, TRUSTED, &[22, 8443])?;
+    let banned = world.person(Family::V4, 12)?;
+    let file = candidate(&world, "less.yaml", &pinned(&long_policy()))?;
+    for dies in [false, true] {
+        world.expect(0, &["drop", &banned.address]);
+        world
+            .daemon
+            .write_trusted(&format!("{TRUSTED}{}\n", banned.address))?;
+        world.expect(0, &["apply", &file, "--confirm", "60s"]);
+        banned.gets_in();
+        world.daemon.write_trusted(TRUSTED)?;
+        if dies {
+            world.daemon.kill_9();
+            world.daemon.start()?;
+        } else {
+            world.expect(0, &["rollback"]);
+        }
+        banned.is_refused_at(8443);
+        world.await_member("web_banned", &banned.address);
+    }
     Ok(())
 }
 
