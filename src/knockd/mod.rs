@@ -16,6 +16,7 @@ mod follow;
 mod force;
 mod guard;
 mod history;
+mod install;
 mod lock;
 mod logging;
 mod memory;

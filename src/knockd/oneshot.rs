@@ -21,6 +21,7 @@ use crate::whitelist;
 
 use super::cli::Options;
 use super::direct::who;
+use super::install::install;
 use super::lock::LockError;
 use super::memory::{clocks, happened};
 use super::start::{self, StartError};
@@ -40,7 +41,7 @@ pub(super) fn setup(options: &Options) -> Result<ExitCode, StartError> {
     if let Some(problem) = &policies.problem {
         warn!("{problem}");
     }
-    let basis = start::install(
+    let basis = install(
         policy,
         &options.state_dir,
         Readers::AsBefore,

@@ -22,8 +22,8 @@ use tempfile::TempDir;
 use self::model::{Answer, Fate, Model, latest, same};
 use self::operations::{Chance, End, GATES, NEVER_BAN, Operation, Rules, net, universe};
 use super::force::put_in_force_at;
+use super::install::{Known, take_over};
 use super::merge::{Held, Remembered};
-use super::start::{Known, take_over};
 use super::uncommitted::Uncommitted;
 use crate::engine::{Action, Command, Engine, Event, Flush, Outcome, Who};
 use crate::firewall::memory::{self, ManualClock, Memory};
@@ -148,7 +148,7 @@ impl Site {
         }
     }
 
-    /// What there is at a start, as `start::install` puts it together.
+    /// What there is at a start, as `install::install` puts it together.
     fn start(&mut self) {
         let boot = self.boot.to_string();
         self.store = Store::open_as(self.dir.path(), &boot).unwrap();

@@ -24,6 +24,7 @@ use super::commands::Ended;
 use super::daemon::{Daemon, now};
 use super::drift;
 use super::guard::Prepared;
+use super::install::install;
 use super::lock;
 use super::logging::Log;
 use super::memory::Written;
@@ -55,7 +56,7 @@ pub(super) fn run(options: &Options, log: &Log) -> Result<ExitCode, StartError> 
             operation: "start the event loop",
             source,
         })?;
-    let basis = start::install(
+    let basis = install(
         policy,
         &options.state_dir,
         recall::readers(),

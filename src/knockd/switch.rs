@@ -12,11 +12,11 @@ use crate::whitelist::Host;
 
 use super::daemon::{Daemon, log, members_of, now};
 use super::force::put_in_force;
+use super::install::remove_all;
 use super::problems::{FIREWALL, FORMER, WHITELIST};
 use super::recall::retention;
 use super::roster::Roster;
 use super::shelved::not_in_force;
-use super::start::remove_all;
 use super::wants::gate_addresses;
 
 /// What there was before a change.
