@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::tests::{Bench, NONE};
 use super::*;
-use crate::fixtures::{appliance, gate, knock, packet, policy};
+use crate::fixtures::{address, appliance, gate, knock, packet, policy};
 use crate::policy::KnockAction;
 
 pub(super) const A: &str = "198.51.100.7";
@@ -70,6 +70,21 @@ fn decoys_go_on_counting_for_a_scanner() {
     let ports: Vec<u16> = (1000..1400).collect();
     let done = sweep(&mut bench, A, 0, 100, &ports);
     assert_eq!(done, ["banned1", "banned4", "banned2"], "in passing");
+}
+
+#[test]
+fn what_makes_a_scanner_completes_no_decoy_when_it_is_sent_again() {
+    let mut bench = Bench::new(&appliance());
+    sweep(&mut bench, A, 0, 1, &[1220, 1221, 1226, 1224]);
+    // By now nothing of that is under way, and there is a record that may be another.
+    sweep(&mut bench, A, 31_000, 1, &[1227, 1228]);
+    let fifth = packet(A, "1222", 77);
+    for secs in [32, 33, 35] {
+        assert_eq!(bench.take(&fifth, Time::from_secs(secs)), NONE);
+        let found = bench.matcher.is_sweeping(address(A), Time::from_secs(secs));
+        assert!(found, "it is the fifth");
+    }
+    assert_eq!(bench.knock(A, "1222", 39_000), ["banned5"]);
 }
 
 #[test]

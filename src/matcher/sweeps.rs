@@ -158,7 +158,8 @@ impl Table {
         let enough = others + 1 >= usize::from(guard.ports);
         let touch = (u32::from(port) << 16) | u32::from(guard.tick(now));
         if enough && !known {
-            // The port that makes a scanner needs no place of its own, but the scanner does.
+            // The port that makes a scanner needs no place of its own, nor any if there is no room, but
+            // the scanner does.
             let at = self.turn_foreign(sender);
             self.records[at as usize].push_touch(touch);
         } else if let (false, Some(print)) = (enough, print) {
@@ -210,14 +211,13 @@ impl Table {
         at
     }
 
-    /// A record of foreign ports, in the place of something void: a scanner opens nothing, so which
-    /// of its packets were seen before need not be known.
+    /// A record of foreign ports, in the place of something void. That goes on witnessing what was
+    /// seen, since a scanner may complete decoys.
     fn turn_foreign(&mut self, sender: &mut Sender) -> u32 {
         let mut at = self.first(sender);
         while let Some(record) = self.records.get_mut(at as usize) {
             if record.is_void() {
                 record.sequence = FOREIGN;
-                record.clear_prints();
                 return at;
             }
             at = self.older(at);
