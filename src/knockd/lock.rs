@@ -283,12 +283,19 @@ fn is_alive(pid: &str) -> bool {
     kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH) && !has_ended(pid)
 }
 
-/// Whether it has ended and only waits for its parent to learn that: a signal can still be sent to
-/// such a one. The state follows the name, which is in parentheses (proc_pid_stat(5)).
+/// Whether it has ended, with all its threads, and only waits for its parent to learn that: a signal
+/// can still be sent to such a one.
 fn has_ended(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
-    state.is_some_and(|state| state.starts_with(['Z', 'X']))
+    let Ok(mut threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return false;
+    };
+    threads.all(|thread| {
+        let stat = thread.and_then(|thread| fs::read_to_string(thread.path().join("stat")));
+        let stat = stat.unwrap_or_default();
+        // The state follows the name, which is in parentheses (proc_pid_stat(5)).
+        let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+        state.is_some_and(|state| state.starts_with(['Z', 'X']))
+    })
 }
 
 impl Drop for Lock {

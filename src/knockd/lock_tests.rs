@@ -64,13 +64,15 @@ fn a_dead_daemon_that_nobody_has_waited_for_is_dead() {
     let mut dead = std::process::Command::new("true").spawn().unwrap();
     fs::write(&pid, format!("{}\n", dead.id())).unwrap();
     let left = Lock::take(&claim(dir.path(), &pid)).unwrap();
+    let started = Instant::now();
+    while !has_ended(i32::try_from(dead.id()).unwrap()) {
+        assert!(started.elapsed() < MOMENT, "it does not end");
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let ends = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(300));
         drop(left);
     });
-    while !has_ended(i32::try_from(dead.id()).unwrap()) {
-        std::thread::sleep(Duration::from_millis(1));
-    }
     let taken = Lock::take(&claim(dir.path(), &pid));
     assert!(taken.is_ok(), "{taken:?}");
     ends.join().unwrap();

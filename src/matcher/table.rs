@@ -61,8 +61,8 @@ pub(super) struct Table {
     multiplier: u64,
 }
 
-/// A source that has been looked up, so that it is once for each packet. It is no copy: there is one
-/// that knows what the table does with the source's records.
+/// A source that has been looked up, so that this happens once for each packet. It cannot be copied: the
+/// table keeps the one that it is given in step with the source's records.
 #[derive(Debug)]
 pub(super) struct Sender {
     source: Source,
@@ -102,7 +102,7 @@ impl Table {
         self.useful = self.known_for().max(sweep);
     }
 
-    /// What the other functions know a source by, until the table is changed on behalf of another.
+    /// What the other functions know a source by, until the table is changed without it.
     pub(super) fn look_up(&self, source: IpAddr) -> Sender {
         self.sender(source.into())
     }
@@ -294,7 +294,7 @@ impl Table {
             self.expect_to_evict(at);
             self.evict(at);
             if sender.newest == at {
-                // The record that went was this very source's, and its last.
+                // The record that went was this very source's only one.
                 sender.newest = NIL;
             }
         }

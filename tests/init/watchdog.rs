@@ -1,7 +1,7 @@
 //! The supervisor and its worker.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use portcullis::lab::{await_some, write_program};
@@ -56,7 +56,15 @@ fn a_worker_that_dies_is_back_at_once() -> Tried {
     let world = launched()?;
     let worker = world.worker();
     world.while_people_try(|| {
+        let killed = Instant::now();
         send(worker.expect("a worker"), Signal::SIGKILL);
+        let new = await_some("a new worker", AT_ONCE, || {
+            Ok(world.worker().filter(|new| Some(*new) != worker))
+        });
+        new.expect("a new worker");
+        // The shortest pause would be a second.
+        let took = killed.elapsed();
+        assert!(took < Duration::from_secs(1), "it took {took:?}");
         world.await_worker(worker, AT_ONCE);
     });
     is_as_before(&world);
