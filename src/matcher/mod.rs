@@ -49,7 +49,7 @@ use crate::policy::{LogStyle, Policy, TcpFlags};
 
 use ports::Ports;
 pub use progress::{Kept, Progress};
-use record::Attempt;
+use record::{Attempt, BARRED};
 pub use scope::Scope;
 pub use sequences::SequenceId;
 use sequences::{Arrival, PortId, Sequences};
@@ -286,10 +286,14 @@ impl Matcher {
         let is_scanner = !is_new && self.table.is_scanner(sender, &self.guard, at);
         for &id in self.sequences.starting_with(port) {
             let sequence = &self.sequences[id];
-            if self.moved.contains(&id)
-                || !sequence.fits(knock, reserved)
-                || !(is_new || self.may_begin(id, sender, is_scanner, at))
-            {
+            if self.moved.contains(&id) || !sequence.fits(knock, reserved) {
+                continue;
+            }
+            if !(is_new || self.may_begin(id, sender, is_scanner, at)) {
+                // Of a single port every knock is the first.
+                if sequence.ports.len() > 1 {
+                    self.table.start(sender, id, BARRED, at);
+                }
                 continue;
             }
             let stage = if sequence.ports.len() == 1 {
@@ -331,9 +335,21 @@ impl Matcher {
             tells,
             ..
         } = self;
+        let useful = table.useful();
         table.for_each_attempt(sender, |attempt| {
             let sequence = &sequences[attempt.sequence];
             if attempt.is_done() || !sequence.fits(knock, reserved) {
+                return;
+            }
+            if attempt.is_barred() {
+                // A scan that goes on to the next port some time after the last has knocked on the first
+                // all along; whoever tries anew has been at another port since.
+                if knock.port == sequence.ports[0] && at.since(attempt.started) <= useful {
+                    attempt.started = at;
+                    moved.push(attempt.sequence);
+                } else {
+                    attempt.void();
+                }
                 return;
             }
             let stage = usize::from(attempt.stage);

@@ -88,6 +88,62 @@ fn after_a_strange_port_nearby_the_sequence_can_be_knocked_again_when_its_time_i
     assert!(opens(&sweep(&mut bench, A, 15_010, 10, &[1228, 1227])));
 }
 
+/// A scan that comes back to each port, as nmap does where nobody answers.
+#[test]
+fn a_slow_scan_that_sends_several_to_each_port_opens_nothing() {
+    let doubled = |ports: std::ops::RangeInclusive<u16>, times: usize| {
+        let ports = ports.rev();
+        ports.flat_map(move |port| std::iter::repeat_n(port, times))
+    };
+    for times in [2, 3, 5] {
+        for between in [
+            100, 1_000, 2_000, 8_000, 11_000, 14_000, 15_100, 40_000, 100_000,
+        ] {
+            for next in [100, 2_000, 7_600, 11_000, 14_000] {
+                for far in [1229, 1230, 1234, 1240, 1300] {
+                    let mut bench = Bench::new(&appliance());
+                    let (mut at, mut last) = (1_000_000, None);
+                    for port in doubled(1211..=far, times) {
+                        at += if last == Some(port) { between } else { next };
+                        last = Some(port);
+                        let done = bench.knock(A, &port.to_string(), at);
+                        assert!(!opens(&done), "{times} to {port}: {between}, {next}, {far}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_scan_that_comes_back_to_a_few_ports_at_a_time_opens_nothing() {
+    for pause in [1_000, 5_000, 8_000, 11_000, 14_000] {
+        let mut bench = Bench::new(&appliance());
+        let pairs = (1211..=1240)
+            .rev()
+            .step_by(2)
+            .map(|low: u16| [low, low - 1]);
+        let ports: Vec<u16> = pairs.flat_map(|[a, b]| [a, b, a, b]).collect();
+        assert!(ports.windows(2).any(|pair| pair == [1228, 1227]));
+        let done = sweep(&mut bench, A, 1_000_000, pause, &ports);
+        assert!(!opens(&done), "{pause} ms apart");
+    }
+}
+
+#[test]
+fn whoever_was_early_is_let_in_with_the_next_knock() {
+    for early in [&[1228, 1227][..], &[1228, 1228, 1227], &[1228]] {
+        let mut bench = Bench::new(&appliance());
+        bench.knock(A, "1229", 0);
+        assert_eq!(sweep(&mut bench, A, 5_000, 10, early), NONE);
+        let second = sweep(&mut bench, A, 16_000, 10, &[1228, 1227]);
+        // What never went on is taken for a scan once.
+        assert_eq!(opens(&second), early.len() > 1, "{early:?}");
+        let third = sweep(&mut bench, A, 17_000, 10, &[1228, 1227]);
+        assert!(opens(&third), "{early:?}");
+    }
+}
+
 /// A browser, an ssh: each opens a connection or two, whose SYNs go on for two minutes.
 #[test]
 fn a_strange_port_nearby_counts_once_however_often_its_packet_is_sent_again() {

@@ -41,7 +41,8 @@ impl Matcher {
                 left,
             })
         };
-        let under_way = attempts.into_iter().filter(|attempt| !attempt.is_done());
+        let is_under_way = |attempt: &Attempt| !(attempt.is_done() || attempt.is_barred());
+        let under_way = attempts.into_iter().filter(is_under_way);
         under_way.filter_map(progress).collect()
     }
 

@@ -20,10 +20,17 @@ pub(super) struct Attempt {
 
 /// The stage of an attempt that was completed; no sequence is that long.
 pub(super) const DONE: u8 = u8::MAX;
+/// The stage of an attempt whose first port was knocked on when it might not begin; its `started` is
+/// when that was last.
+pub(super) const BARRED: u8 = u8::MAX - 1;
 
 impl Attempt {
     pub(super) fn is_done(&self) -> bool {
         self.stage == DONE
+    }
+
+    pub(super) fn is_barred(&self) -> bool {
+        self.stage == BARRED
     }
 
     pub(super) fn void(&mut self) {

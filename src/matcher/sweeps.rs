@@ -16,6 +16,10 @@ pub(super) struct Guard {
     pub(super) nearby: u16,
 }
 
+/// Whoever has touched so many strange ports near a sequence is rather a slow scanner than somebody who
+/// mistyped a knock, and waits as long as a scanner.
+const SEVERAL: usize = 2;
+
 impl Guard {
     /// So many ticks make the window; a time is kept as 16 bits of ticks, four windows.
     const TICKS: u64 = 1 << 14;
@@ -100,6 +104,10 @@ impl Table {
         is_one: impl Fn(u16) -> bool,
     ) -> Option<Duration> {
         let tick = guard.tick_length();
+        let within = match self.near_count(sender, guard, now, &is_one) {
+            SEVERAL.. => guard.within,
+            _ => within,
+        };
         // A tick more, since both times were rounded down.
         let ticks = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX) / tick + 1;
         let mut longest = None;
@@ -117,6 +125,26 @@ impl Table {
             at = self.older(at);
         }
         longest
+    }
+
+    /// How many of those ports the source has touched in the guard's time.
+    fn near_count(
+        &self,
+        sender: &Sender,
+        guard: &Guard,
+        now: Time,
+        is_one: impl Fn(u16) -> bool,
+    ) -> usize {
+        let mut count = 0;
+        let mut at = self.first(sender);
+        while let Some(record) = self.records.get(at as usize) {
+            if now.since(record.started) <= guard.within {
+                let counts = |touch: u32| is_one(high_bits(touch)) && guard.counts(touch, now);
+                count += record.touches().iter().filter(|&&it| counts(it)).count();
+            }
+            at = self.older(at);
+        }
+        count
     }
 
     /// Notes that the source touched a strange port.

@@ -144,6 +144,11 @@ impl Table {
         self.first(sender) == NIL
     }
 
+    /// For how long a record may be of use for anything.
+    pub(super) fn useful(&self) -> Duration {
+        self.useful
+    }
+
     /// How many records are in use, those that a source has left included.
     pub(super) fn len(&self) -> usize {
         self.records.len().min(self.capacity())
