@@ -257,10 +257,20 @@ impl Matcher {
 
     /// How long the source may not begin the sequence because of one strange port.
     fn kept_for(&self, id: SequenceId, sender: &Sender, at: Time) -> Option<Duration> {
-        let within = self.sequences[id].timeout;
-        let spoils = |port| self.sequences.is_spoilt_by(id, port, self.guard.nearby);
-        self.table
-            .touch_counts_for(sender, &self.guard, at, within, spoils)
+        let Self {
+            sequences,
+            table,
+            guard,
+            ..
+        } = self;
+        let is_beside = |port| sequences.is_beside(id, port, guard.nearby);
+        let within = if table.touched_several(sender, guard, at, is_beside) {
+            guard.within
+        } else {
+            sequences[id].timeout
+        };
+        let spoils = |port| sequences.is_spoilt_by(id, port, guard.nearby);
+        table.touch_counts_for(sender, guard, at, within, spoils)
     }
 
     /// The place of what it began, if it did.

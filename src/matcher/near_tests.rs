@@ -130,6 +130,19 @@ fn a_scan_that_comes_back_to_a_few_ports_at_a_time_opens_nothing() {
     }
 }
 
+/// A whole decoy is one mistake, and two foreign ports are two.
+#[test]
+fn two_foreign_ports_near_the_sequence_count_for_as_long_as_a_sweep() {
+    for (ports, secs) in [([1220, 1221], 15), ([1229, 1230], 75)] {
+        let mut bench = Bench::new(&appliance());
+        sweep(&mut bench, A, 0, 0, &ports);
+        let early = sweep(&mut bench, A, secs * 1000 - 100, 10, &[1228, 1227]);
+        assert_eq!(early, NONE, "{ports:?}");
+        let late = sweep(&mut bench, A, secs * 1000 + 50, 10, &[1228, 1227]);
+        assert!(opens(&late), "{ports:?}");
+    }
+}
+
 #[test]
 fn whoever_was_early_is_let_in_with_the_next_knock() {
     for early in [&[1228, 1227][..], &[1228, 1228, 1227], &[1228]] {

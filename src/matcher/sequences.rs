@@ -141,6 +141,12 @@ impl Sequences {
             && (sequence.is_near(port, distance) || (distance > 0 && self.is_tcp_decoy(port)))
     }
 
+    /// Whether the port is one of those for its distance, and no decoy: these count for themselves.
+    pub(super) fn is_beside(&self, id: SequenceId, port: u16, distance: u16) -> bool {
+        let sequence = &self[id];
+        !sequence.has_number(port) && sequence.is_near(port, distance) && !self.is_tcp_decoy(port)
+    }
+
     fn is_tcp_decoy(&self, port: u16) -> bool {
         self.tcp
             .of(port)

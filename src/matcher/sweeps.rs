@@ -16,7 +16,7 @@ pub(super) struct Guard {
     pub(super) nearby: u16,
 }
 
-/// Whoever has touched so many strange ports near a sequence is rather a slow scanner than somebody who
+/// Whoever has touched so many foreign ports near a sequence is rather a slow scanner than somebody who
 /// mistyped a knock, and waits as long as a scanner.
 const SEVERAL: usize = 2;
 
@@ -104,10 +104,6 @@ impl Table {
         is_one: impl Fn(u16) -> bool,
     ) -> Option<Duration> {
         let tick = guard.tick_length();
-        let within = match self.near_count(sender, guard, now, &is_one) {
-            SEVERAL.. => guard.within,
-            _ => within,
-        };
         // A tick more, since both times were rounded down.
         let ticks = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX) / tick + 1;
         let mut longest = None;
@@ -127,14 +123,14 @@ impl Table {
         longest
     }
 
-    /// How many of those ports the source has touched in the guard's time.
-    fn near_count(
+    /// Whether the source has touched several of those ports in the guard's time.
+    pub(super) fn touched_several(
         &self,
         sender: &Sender,
         guard: &Guard,
         now: Time,
         is_one: impl Fn(u16) -> bool,
-    ) -> usize {
+    ) -> bool {
         let mut count = 0;
         let mut at = self.first(sender);
         while let Some(record) = self.records.get(at as usize) {
@@ -144,7 +140,7 @@ impl Table {
             }
             at = self.older(at);
         }
-        count
+        count >= SEVERAL
     }
 
     /// Notes that the source touched a strange port.
