@@ -300,8 +300,8 @@ impl Matcher {
                 continue;
             }
             if !(is_new || self.may_begin(id, sender, is_scanner, at)) {
-                // Of a single port every knock is the first.
-                if sequence.ports.len() > 1 {
+                // Where there is no other port every knock is a repeat of the first.
+                if sequence.has_another_port() {
                     self.table.start(sender, id, BARRED, at);
                 }
                 continue;

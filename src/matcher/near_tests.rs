@@ -130,6 +130,18 @@ fn a_scan_that_comes_back_to_a_few_ports_at_a_time_opens_nothing() {
     }
 }
 
+#[test]
+fn whoever_was_early_at_the_same_port_again_and_again_waits_no_longer() {
+    let rule = knock("same", "7000 7000", KnockAction::Accept);
+    let mut bench = Bench::new(&policy(vec![gate("ssh")], vec![rule]));
+    bench.knock(A, "7001", 0);
+    let early = sweep(&mut bench, A, 1_000, 1_000, &[7000, 7000, 7000]);
+    assert_eq!(early, NONE);
+    let timeout = bench.matcher.sequences[SequenceId(0)].timeout;
+    let late = u64::try_from(timeout.as_millis()).unwrap() + 50;
+    assert_eq!(sweep(&mut bench, A, late, 10, &[7000, 7000]), ["same"]);
+}
+
 /// A whole decoy is one mistake, and two foreign ports are two.
 #[test]
 fn two_foreign_ports_near_the_sequence_count_for_as_long_as_a_sweep() {

@@ -52,6 +52,11 @@ impl Sequence {
         tcp.any(|own| own.port.abs_diff(port) <= distance)
     }
 
+    /// Whether not all of its ports are the same.
+    pub(super) fn has_another_port(&self) -> bool {
+        self.ports.iter().any(|port| *port != self.ports[0])
+    }
+
     /// Who takes TCP for UDP may have been told the knock.
     fn has_number(&self, port: u16) -> bool {
         self.ports.iter().any(|own| own.port == port)
