@@ -12,15 +12,13 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use portcullis::lab::{
-    BANNER, Daemon, Entered, Host, Lab, LabError, Outcome, Program, Programs, Service, await_some,
-    enter, run_bounded,
+    BANNER, Daemon, Entered, Host, Lab, LabError, ONE_SYN, Outcome, Program, Programs, Service,
+    await_some, enter, run_bounded,
 };
 
 type Tried = Result<(), Box<dyn Error>>;
 
 const SOON: Duration = Duration::from_secs(1);
-/// Less than a second: one SYN.
-const ONE_SYN: Duration = Duration::from_millis(150);
 
 fn main() -> ExitCode {
     match enter() {

@@ -192,7 +192,7 @@ impl Client {
         let started = Instant::now();
         loop {
             let asked = started.elapsed();
-            if self.connect(to, Duration::from_millis(100))?.is_silent() {
+            if self.connect(to, ONE_SYN)?.is_silent() {
                 return Ok(asked);
             }
             if asked > patience {
@@ -275,6 +275,12 @@ fn verdict(socket: &Socket) -> io::Result<Option<bool>> {
         },
     }
 }
+
+/// Patience for one SYN of somebody who may be kept out: an answer over a wire takes microseconds.
+pub const ONE_SYN: Duration = Duration::from_millis(100);
+/// Patience for one SYN of somebody who is to get in: whoever is in by then was let in at the first,
+/// however busy the machine is.
+pub const BEFORE_A_SECOND_SYN: Duration = Duration::from_millis(900);
 
 /// Patience is counted in as many parts at most, so that a machine that stands still for a while waits
 /// for longer instead of taking that for silence.

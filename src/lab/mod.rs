@@ -42,7 +42,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-pub use client::{Client, Opened, Outcome, Session};
+pub use client::{BEFORE_A_SECOND_SYN, Client, ONE_SYN, Opened, Outcome, Session};
 pub use daemon::{Daemon, Programs, Reply};
 pub use enter::{Entered, enter, inside};
 pub use flood::Flood;

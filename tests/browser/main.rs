@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use portcullis::lab::{
-    Daemon, Entered, Host, Lab, Program, Programs, Service, await_some, enter, run_bounded,
+    Daemon, Entered, Host, Lab, ONE_SYN, Program, Programs, Service, await_some, enter, run_bounded,
 };
 
 use site::Site;
@@ -37,8 +37,6 @@ knocks:
   decoy: { sequence: [1220, 1221], seq_timeout: 15s, action: drop }
 ";
 
-/// One SYN, whose answer takes microseconds if there is one.
-const ONE_SYN: Duration = Duration::from_millis(100);
 /// Two ports and a first try, each given up after less than two seconds, on a busy machine.
 const BEFORE_LONG: Duration = Duration::from_secs(20);
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use portcullis::lab::ONE_SYN;
 use portcullis::model::{Chain, Lifetime};
 use portcullis::policy::Hook;
 
 use crate::world::{
-    A, A6, B, ONE_SYN, SERVER, SERVER6, Tried, World, banned, filter, member_at, rules, secs, ssh,
-    trusted,
+    A, A6, B, SERVER, SERVER6, Tried, World, banned, filter, member_at, rules, secs, ssh, trusted,
 };
 
 pub(crate) fn several_gates(world: &mut World) -> Tried {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use portcullis::firewall::{Change, Desired};
-use portcullis::lab::{Outcome, Session};
+use portcullis::lab::{BEFORE_A_SECOND_SYN, Outcome, Session};
 
-use crate::world::{A, A6, B, ONE_SYN, Tried, World, banned, filter, remove, ssh};
+use crate::world::{A, A6, B, Tried, World, banned, filter, remove, ssh};
 
 #[track_caller]
 fn session(world: &World, from: &str) -> Session {
@@ -15,7 +15,7 @@ fn session(world: &World, from: &str) -> Session {
     } else {
         "192.0.2.1:22"
     };
-    let Ok(Outcome::Open(mut session)) = client.connect(to, ONE_SYN) else {
+    let Ok(Outcome::Open(mut session)) = client.connect(to, BEFORE_A_SECOND_SYN) else {
         panic!("{from} does not get in");
     };
     session.banner().expect("the service greets");

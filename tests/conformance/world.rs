@@ -11,14 +11,12 @@ use portcullis::firewall::iptables::{Iptables, Variant};
 use portcullis::firewall::memory::{Fate, ManualClock, Memory};
 use portcullis::firewall::nftables::Nftables;
 use portcullis::firewall::{Backend, Change, Desired, FirewallError, GateRules, Member, Observed};
-use portcullis::lab::{Host, Lab, Service};
+use portcullis::lab::{Host, Lab, ONE_SYN, Service};
 use portcullis::model::{Chain, GateName, Lifetime, Time};
 use portcullis::policy::{Hook, Verdict};
 
 pub(crate) type Tried = Result<(), Box<dyn Error>>;
 
-/// One SYN, whose answer takes microseconds if there is one.
-pub(crate) const ONE_SYN: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) const SERVER: &str = "192.0.2.1";

@@ -3,11 +3,11 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use portcullis::lab::{Service, run_bounded};
+use portcullis::lab::{ONE_SYN, Service, run_bounded};
 
 use crate::scenarios;
 use crate::world::{
-    ACCEPT_TIME, AT_ONCE, Family, KNOCK, ONE_SYN, POLICY, Person, TRUSTED, Tried, World, goes_on,
+    ACCEPT_TIME, AT_ONCE, Family, KNOCK, POLICY, Person, TRUSTED, Tried, World, goes_on,
     long_policy, port_at,
 };
 

@@ -4,13 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use portcullis::lab::{Client, await_some};
+use portcullis::lab::{BEFORE_A_SECOND_SYN, Client, ONE_SYN, await_some};
 
 use crate::scenarios;
-use crate::world::{
-    AT_ONCE, BEFORE_A_SECOND_SYN, Family, ONE_SYN, POLICY, TRUSTED, Tried, World, long_policy,
-    port_at,
-};
+use crate::world::{AT_ONCE, Family, POLICY, TRUSTED, Tried, World, long_policy, port_at};
 
 scenarios![
     a_bad_policy_is_refused_and_the_running_one_stays,

@@ -6,19 +6,14 @@ use std::error::Error;
 use std::time::{Duration, Instant, SystemTime};
 
 use portcullis::lab::{
-    BANNER, Client, Daemon, Host, Lab, LabError, Outcome, Program, Programs, Reply, Service,
-    Session,
+    BANNER, BEFORE_A_SECOND_SYN, Client, Daemon, Host, Lab, LabError, ONE_SYN, Outcome, Program,
+    Programs, Reply, Service, Session,
 };
 use portcullis::store::{Store, boot_id};
 use serde_json::Value;
 
 pub(crate) type Tried = Result<(), Box<dyn Error>>;
 
-/// One SYN, whose answer takes microseconds if there is one.
-pub(crate) const ONE_SYN: Duration = Duration::from_millis(100);
-/// Less than the second after which the kernel sends a SYN again: who is in by then was let in at
-/// the first one, however busy the machine is.
-pub(crate) const BEFORE_A_SECOND_SYN: Duration = Duration::from_millis(900);
 /// What should come about at once may take that long on a busy machine.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(3);
 /// `accept_timeout` of the usual policy.

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use portcullis::control::{Request, Verb, client};
-use portcullis::lab::{Finished, Host, Lab, LabError, Service, await_some, run_bounded};
+use portcullis::lab::{
+    BEFORE_A_SECOND_SYN, Finished, Host, Lab, LabError, ONE_SYN, Service, await_some, run_bounded,
+};
 
 pub(crate) type Tried = Result<(), Box<dyn Error>>;
 
@@ -44,12 +46,6 @@ pub(crate) const TRUSTED: &str = "192.0.2.50";
 
 /// What should come about at once may take that long on a busy machine.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(5);
-
-/// One SYN, whose answer takes microseconds if there is one.
-const ONE_SYN: Duration = Duration::from_millis(100);
-/// Less than the second after which the kernel sends a SYN again, for those who must get in however busy
-/// the machine is.
-const BEFORE_A_SECOND_SYN: Duration = Duration::from_millis(900);
 
 thread_local! {
     static LOG: RefCell<String> = const { RefCell::new(String::new()) };

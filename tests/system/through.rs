@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use portcullis::lab::Host;
+use portcullis::lab::{Host, ONE_SYN};
 
 use crate::cases;
 use crate::ssh::{Session, Sshd};
@@ -45,7 +45,7 @@ fn finds(who: &Person, family: Family) -> &'static str {
         Family::V4 => format!("{}:22", inner(family)),
         Family::V6 => format!("[{}]:22", inner(family)),
     };
-    let outcome = client.connect(&to, Duration::from_millis(100));
+    let outcome = client.connect(&to, ONE_SYN);
     outcome.expect("a SYN can be sent").word()
 }
 

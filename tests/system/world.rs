@@ -7,7 +7,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use portcullis::lab::{
-    Daemon, Finished, Host, Lab, LabError, Program, Programs, Reply, Service, Wire, run_bounded,
+    Daemon, Finished, Host, Lab, LabError, ONE_SYN, Program, Programs, Reply, Service, Wire,
+    run_bounded,
 };
 use serde_json::Value;
 
@@ -18,8 +19,6 @@ pub(crate) type Tried = Result<(), Box<dyn Error>>;
 /// The policy as it is shipped.
 pub(crate) const SHIPPED: &str = include_str!("../../policy/knockd.yaml");
 
-/// One SYN, whose answer takes microseconds if there is one.
-const ONE_SYN: Duration = Duration::from_millis(100);
 /// What should come about at once may take that long on a busy machine.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(5);
 /// No program may take longer.

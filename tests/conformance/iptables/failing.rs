@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use portcullis::firewall::iptables::{Iptables, Restraints, Variant};
 use portcullis::firewall::{Backend, Desired, FirewallError};
-use portcullis::lab::write_program;
+use portcullis::lab::{BEFORE_A_SECOND_SYN, write_program};
 
 use super::{FOREIGN, ORIGINAL, OnServer, ipset, iptables, restore, saved, variant};
 use crate::world::{A, A6, B, Tried, World, filter, rules, ssh};
@@ -197,7 +197,7 @@ pub(super) fn takes_over_sessions(world: &mut World) -> Tried {
     restore(world, "iptables", ORIGINAL);
     let client = world.clients.client(A6)?;
     let portcullis::lab::Outcome::Open(mut session) =
-        client.connect("[2001:db8::1]:22", Duration::from_millis(100))?
+        client.connect("[2001:db8::1]:22", BEFORE_A_SECOND_SYN)?
     else {
         panic!("nothing guards IPv6 yet");
     };

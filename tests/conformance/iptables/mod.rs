@@ -270,7 +270,7 @@ fn takes_over(world: &mut World) -> Tried {
         let stranger = scope.spawn(|| {
             let (mut tried, mut refused) = (0, 0);
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                let outcome = client.connect("192.0.2.1:22", program::ONE_SYN);
+                let outcome = client.connect("192.0.2.1:22", portcullis::lab::BEFORE_A_SECOND_SYN);
                 refused += usize::from(!outcome.expect("a SYN can be sent").is_open());
                 tried += 1;
                 std::thread::sleep(program::GAP);

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use portcullis::lab::{Client, Daemon, Program, Programs};
+use portcullis::lab::{BEFORE_A_SECOND_SYN, Client, Daemon, Program, Programs};
 
 use super::{ORIGINAL, ipset, iptables, restore, saved};
 use crate::world::{A, B, C, Tried, World};
@@ -31,9 +31,6 @@ fn daemon(
     Ok(daemon)
 }
 
-/// Less than the second after which the kernel sends a SYN again: whoever is in by then was let in
-/// at once, however busy the machine is.
-pub(super) const ONE_SYN: Duration = Duration::from_millis(900);
 /// From one attempt to the next: without a pause a service that gets no processor for a while has
 /// its queue full, and then the kernel refuses, not the gate.
 pub(super) const GAP: Duration = Duration::from_millis(4);
@@ -60,7 +57,7 @@ fn while_connecting(world: &World, work: impl FnOnce()) -> (usize, usize, usize)
         (tried, open)
     };
     std::thread::scope(|scope| {
-        let one = scope.spawn(|| attempts(&may, ONE_SYN));
+        let one = scope.spawn(|| attempts(&may, BEFORE_A_SECOND_SYN));
         let other = scope.spawn(|| attempts(&may_not, Duration::from_millis(50)));
         work();
         stop.store(true, Ordering::Relaxed);
