@@ -9,7 +9,8 @@
 //! What is a sweep: some ports are strange to whoever was told a knock, since nothing is there for
 //! anybody: those that nobody knocks on or listens on (foreign), and decoys. A source that touches
 //! several of them is a scanner; one that touches a foreign one near a sequence, or any decoy, has no
-//! valid attempt at that for a while.
+//! valid attempt at that for a while. What it knocks on first in that time is held against it: a repeat
+//! of that begins nothing, or a scan that comes back to each port would begin when the while is over.
 //! A sweep that happens to begin with the right ports shows what it is only afterwards: then what
 //! its sequences brought about is to be undone.
 #![forbid(unsafe_code)]
@@ -255,7 +256,7 @@ impl Matcher {
         self.sequences[id].is_drop || !(is_scanner || self.kept_for(id, sender, at).is_some())
     }
 
-    /// How long the source may not begin the sequence because of one strange port.
+    /// How long the source may not begin the sequence because of strange ports that are near it.
     fn kept_for(&self, id: SequenceId, sender: &Sender, at: Time) -> Option<Duration> {
         let Self {
             sequences,

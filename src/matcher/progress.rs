@@ -52,8 +52,8 @@ impl Matcher {
         self.table.is_scanner(&sender, &self.guard, at)
     }
 
-    /// The knocks that a source may not begin now because of one strange port, in the policy's
-    /// order.
+    /// The knocks that a source may not begin now because of strange ports that are near them, in the
+    /// policy's order.
     pub fn kept_from(&self, source: IpAddr, at: Time) -> Vec<Kept> {
         let sender = self.table.look_up(source);
         let own = self

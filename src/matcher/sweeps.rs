@@ -7,6 +7,10 @@ use super::record::{FOREIGN, NEAR, Record};
 use super::table::{Sender, Table, WITNESSES};
 use crate::model::Time;
 
+/// Whoever has touched so many foreign ports near a sequence is rather a slow scanner than somebody who
+/// mistyped a knock, and waits as long as a scanner.
+const SEVERAL: usize = 2;
+
 /// What makes a scanner: touching that many strange ports within that time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Guard {
@@ -15,10 +19,6 @@ pub(super) struct Guard {
     /// How far from a sequence's ports one strange port is enough.
     pub(super) nearby: u16,
 }
-
-/// Whoever has touched so many foreign ports near a sequence is rather a slow scanner than somebody who
-/// mistyped a knock, and waits as long as a scanner.
-const SEVERAL: usize = 2;
 
 impl Guard {
     /// So many ticks make the window; a time is kept as 16 bits of ticks, four windows.
