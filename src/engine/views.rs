@@ -1,5 +1,6 @@
 use ipnet::IpNet;
 
+use super::ledger::MOST_ACCEPTED;
 use super::{EVERYBODY, Engine};
 use crate::firewall::{Desired, GateRules, Member};
 use crate::model::{Chain, GateName, KnockName, Lifetime, Time, host_net};
@@ -12,6 +13,8 @@ pub struct GateView {
     pub name: GateName,
     /// How many acceptances hold.
     pub accepted: usize,
+    /// It holds as many as it may, so that a knock of anybody else is refused.
+    pub is_full: bool,
     /// How many bans hold.
     pub banned: usize,
     /// How many entries are trusted.
@@ -194,6 +197,7 @@ impl Engine {
             GateView {
                 name: gate.name.clone(),
                 accepted: ledger.accepted().len(),
+                is_full: ledger.accepted().len() >= MOST_ACCEPTED,
                 banned: ledger.banned().len(),
                 trusted: self.trusted_count(index),
                 open: ledger.opened().map(|grant| grant.deadline.remaining(now)),

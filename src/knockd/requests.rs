@@ -6,7 +6,7 @@ use crate::control::protocol::{
     AttemptStatus, Data, GateStatus, KnockStatus, PacketStatus, PortStatus, Status, UntrackedStatus,
 };
 use crate::control::{Asked, Entry, Response};
-use crate::engine::{Command, Event, KnockView, Outcome, Who};
+use crate::engine::{Command, Event, GateView, KnockView, Outcome, Who};
 use crate::firewall::Member;
 use crate::model::{Chain, KnockPort, Lifetime};
 use crate::packet::NotAKnock;
@@ -123,9 +123,12 @@ impl Daemon {
         let mut problems: Vec<String> = self.problems.lines().map(ToOwned::to_owned).collect();
         // The log has said it of each when it was tried.
         problems.extend(self.roster.not_resolved(&self.unresolved));
-        let degraded = !problems.is_empty();
         let now = now();
-        let gates = self.engine.gates(now).into_iter().map(|view| GateStatus {
+        let gates = self.engine.gates(now);
+        // And this of each knock that was refused.
+        problems.extend(gates.iter().filter(|gate| gate.is_full).map(full));
+        let degraded = !problems.is_empty();
+        let gates = gates.into_iter().map(|view| GateStatus {
             ports: self
                 .engine
                 .policy()
@@ -218,6 +221,14 @@ fn refused_kinds(counted: &BTreeMap<NotAKnock, u64>) -> BTreeMap<String, u64> {
     kinds
         .map(|(kind, count)| (kind.name().to_owned(), *count))
         .collect()
+}
+
+fn full(gate: &GateView) -> String {
+    let GateView { name, accepted, .. } = gate;
+    format!(
+        "gate {name} accepts {accepted} addresses, which is the most: knocks of others are refused until \
+         some are over, or until `knockctl flush`"
+    )
 }
 
 fn knock_status(view: &KnockView) -> KnockStatus {

@@ -1,4 +1,4 @@
-//! `knockctl why`: what happens to whom, and because of what.
+//! `knockctl why`: what happens to whom, and because of what; and what `knockctl status` warns of.
 
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ scenarios![
     why_shows_whose_knock_does_not_count_because_of_one_port,
     why_tells_of_what_others_have_put_into_the_sets,
     why_of_what_is_no_address_is_refused,
+    status_says_when_a_gate_can_accept_nobody_else,
 ];
 
 impl World {
@@ -249,4 +250,44 @@ fn why_of_what_is_no_address_is_refused() -> Tried {
     // Not gated, but something to ask about.
     world.expect(0, &["why", "127.0.0.1", "::1", "::ffff:192.0.2.1"]);
     Ok(())
+}
+
+fn status_says_when_a_gate_can_accept_nobody_else() -> Tried {
+    const MOST: u32 = 65_536;
+    let mut world = World::with(&long_policy(), TRUSTED)?;
+    let put: Vec<Change> = (0..MOST)
+        .map(|number| accepted(0x0a00_0000 + number))
+        .collect();
+    let backend = backend();
+    world.server.run(|| meddle(&backend, &put))??;
+    world.daemon.kill_9();
+    world.daemon.start()?;
+    let reply = world.expect(5, &["-o", "json", "status"]);
+    let status: Value = serde_json::from_str(&reply.stdout)?;
+    assert_eq!(status["state"], "degraded");
+    assert_eq!(
+        status["problems"].as_array().map(Vec::len),
+        Some(1),
+        "{status}"
+    );
+    assert_eq!(status["gates"][0]["accepted"], MOST);
+    let person = world.person(Family::V4, 10)?;
+    person.knocks(KNOCK);
+    world.daemon.await_log("65536 already are", 1)?;
+    person.is_refused();
+    world.expect(0, &["flush", "10.0.0.7"]);
+    world.expect(0, &["status"]);
+    person.opens();
+    Ok(())
+}
+
+/// An acceptance that somebody has put into the kernel.
+fn accepted(address: u32) -> Change {
+    Change::Put(Member {
+        gate: GateName::new("ssh").expect("a gate's name"),
+        chain: Chain::Filter,
+        net: host_net(std::net::Ipv4Addr::from(address).into()),
+        remaining: Lifetime::For(Duration::from_secs(3600)),
+        reason: String::new(),
+    })
 }

@@ -330,6 +330,8 @@ fn acceptances_have_an_end_and_whoever_is_in_stays_in() {
         bench.knocked(&nth(i), "opencloseSSH");
     }
     bench.wait(1);
+    let is_full = |bench: &Bench| bench.engine.gates(bench.now)[0].is_full;
+    assert!(is_full(&bench));
     bench.knocked(A, "opencloseSSH");
     assert!(bench.changes().is_empty() && bench.logged("already are"));
     assert_eq!(bench.engine.refused().acceptances, 1);
